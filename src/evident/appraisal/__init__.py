@@ -1,0 +1,1 @@
+"""Verified evidence against reference values under a policy: the TrustStatement."""

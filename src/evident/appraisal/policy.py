@@ -1,0 +1,124 @@
+"""The appraisal policy: typed, versioned, small, and strict where it is silent.
+
+One policy appraises every technology: vendor words occur only as keys of `technologies`. Read with
+`codec.decode(Policy, ..., "policy")`; the published schema is `schemas/policy.json`, generated from these classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+def _doc(text: str) -> dict[str, str]:
+    return {"doc": text}
+
+
+@dataclass(frozen=True, slots=True)
+class RequiredLevels:
+    nominal: int = field(default=2, metadata=_doc("Lowest nominal attestation level (0-4) that is accepted."))
+    trustworthy: int = field(default=0, metadata=_doc("Lowest level (0-4) reached without trusting the infrastructure provider."))
+    verifiability: Mapping[str, int] = field(
+        default_factory=lambda: {"root_of_trust": 1, "firmware": 2},
+        metadata=_doc("Layer to lowest degree of verifiability (0-4). Strict default: nothing is accepted on first sight."),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    require_challenge: bool = field(default=True, metadata=_doc("The evidence must be bound to the verifier's own challenge."))
+    accept_per_boot: bool = field(default=False, metadata=_doc("Accept evidence made once per boot (no challenge inside)."))
+    maximum_age_seconds: int | None = field(default=None, metadata=_doc("Oldest evidence accepted, for evidence that carries a time."))
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationRule:
+    unknown: Literal["indeterminate", "accept-unsafe"] = field(
+        default="indeterminate",
+        metadata=_doc("What an unknown revocation status means. `accept-unsafe` shows in the statement."),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TechnologyRules:
+    """Rules for one technology (`snp`, `tdx`)."""
+
+    minimum_tcb: Mapping[str, Mapping[str, int]] = field(
+        default_factory=dict,
+        metadata=_doc("Product (or `any`) to component to lowest security version, demanded of every TCB in the evidence."),
+    )
+    tcb_status: tuple[str, ...] = field(default=(), metadata=_doc("Accepted vendor TCB statuses; empty means only the vendor's best."))
+    accepted_advisories: tuple[str, ...] = field(default=(), metadata=_doc("Advisory ids that do not stand in the way."))
+    settings: Mapping[str, bool] = field(
+        default_factory=dict,
+        metadata=_doc("Named switches that must have this value, e.g. `policy.smt: false`, `platform.ciphertext_hiding: true`."),
+    )
+    registers: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict,
+        metadata=_doc("Signed register or identity value to the hex values accepted, e.g. `id_key_digest`, `mrseam`."),
+    )
+    report_keys: tuple[str, ...] = field(default=(), metadata=_doc("Accepted kinds of signing key, e.g. [`vcek`]; empty accepts all."))
+    maximum_privilege_level: int | None = field(
+        default=None, metadata=_doc("Highest (least privileged) level the report may be asked from.")
+    )
+    minimum_guest_svn: int | None = field(default=None, metadata=_doc("Lowest guest security version number."))
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """Machines and versions known to be bad (published key extractions; AT-58)."""
+
+    identities: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict,
+        metadata=_doc("Identity name (`hwid`, `chip_id`, `csp_id`, `fmspc`) to denied values."),
+    )
+    tcb: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict,
+        metadata=_doc("Product to denied TCBs, each as `component=number,component=number`."),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    version: Literal[1] = field(metadata=_doc("Version of the policy format."))
+    name: str = field(default="strict", metadata=_doc("Shown in the statement."))
+    levels: RequiredLevels = field(default_factory=RequiredLevels, metadata=_doc("What must be proven."))
+    accepted_trust: tuple[str, ...] = field(
+        default=(),
+        metadata=_doc("Parties whose word you take beside the silicon vendor and yourself, e.g. [`AWS`]."),
+    )
+    freshness: Freshness = field(default_factory=Freshness, metadata=_doc("How evidence must be tied to the challenge."))
+    revocation: RevocationRule = field(default_factory=RevocationRule, metadata=_doc("Strictness of revocation."))
+    allow_debug: bool = field(default=False, metadata=_doc("Accept guests whose memory the host may read."))
+    allow_migration: bool = field(default=False, metadata=_doc("Accept guests that a migration agent may export."))
+    migration_agents: tuple[str, ...] = field(default=(), metadata=_doc("Migration agents (report id, hex) accepted by name."))
+    allow_simulated: bool = field(default=False, metadata=_doc("Accept evidence of a simulator's TEST root. Never for production."))
+    allowed_identities: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict,
+        metadata=_doc("When an identity name is listed, only these values are accepted (your own fleet)."),
+    )
+    deny: Deny = field(default_factory=Deny, metadata=_doc("Machines and versions refused whatever else holds."))
+    required_components: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict,
+        metadata=_doc("Boot stage (`kernel`, `initrd`) to accepted digests (hex), beside the reference values."),
+    )
+    forbidden_command_line: tuple[str, ...] = field(
+        default=(
+            "init=",
+            "rd.break",
+            "systemd.debug-shell",
+            "systemd.debug_shell",
+            "rd.shell",
+            "ima=off",
+            "ima_appraise=off",
+            "single",
+            "emergency",
+        ),
+        metadata=_doc("Kernel parameters that are refused wherever the command line is known."),
+    )
+    technologies: Mapping[str, TechnologyRules] = field(default_factory=dict, metadata=_doc("Rules by technology: `snp`, `tdx`."))
+
+
+STRICT = Policy(version=1)
+"""What applies when no policy is given."""

@@ -1,0 +1,275 @@
+"""Frozen dataclasses to JSON and back, strictly.
+
+Shared by every document Evident reads (policy, reference values, bundles): duplicate keys, unknown keys, wrong types and
+oversized input are refused with the path of the offending member, and an unknown key is answered with the nearest known one.
+`json_schema` derives the published schema from the same dataclass, so that the two cannot disagree.
+
+Values: ``bytes`` are lower-case hex strings, ``datetime`` RFC 3339 in UTC ("Z"), enums their values, tuples arrays.
+A dataclass field's ``metadata={"doc": ...}`` becomes its description in the schema.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import enum
+import json
+import types
+import typing
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from evident.errors import Malformed
+
+T = TypeVar("T")
+
+MAX_JSON_BYTES = 16 * 1024 * 1024
+MAX_JSON_DEPTH = 64
+
+
+def _malformed(what: str, problem: str, *, expected: str, found: str, remedy: str) -> Malformed:
+    return Malformed.of(f"{what}.{problem}", expected=expected, found=found, remedy=remedy)
+
+
+def loads(data: bytes, what: str, *, limit: int = MAX_JSON_BYTES) -> Any:
+    """Parse JSON text (UTF-8) once, refusing duplicate keys, non-finite numbers, deep nesting and oversized input."""
+    if len(data) > limit:
+        raise _malformed(
+            what, "oversized", expected=f"at most {limit} bytes", found=f"{len(data)} bytes", remedy="Pass the document alone."
+        )
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        members: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in members:
+                raise _malformed(what, "duplicate-key", expected="every key once", found=f"{key!r} twice", remedy="Remove one of the two.")
+            members[key] = value
+        return members
+
+    def refuse_constant(text: str) -> Any:
+        raise _malformed(what, "json", expected="a finite number", found=text, remedy="JSON has no such number; correct the document.")
+
+    try:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse_constant)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise _malformed(
+            what, "json", expected="one JSON document in UTF-8", found=reason, remedy="Check that this is the right file."
+        ) from None
+    except ValueError as error:  # an integer of more digits than Python converts
+        raise _malformed(what, "json", expected="numbers of sensible size", found=str(error), remedy="Correct the document.") from None
+    _refuse_depth(value, what)
+    return value
+
+
+def _refuse_depth(value: Any, what: str) -> None:
+    level = [value]
+    for _ in range(MAX_JSON_DEPTH):
+        level = [child for item in level if isinstance(item, dict | list) for child in (item.values() if isinstance(item, dict) else item)]
+        if not level:
+            return
+    raise _malformed(
+        what, "json", expected=f"at most {MAX_JSON_DEPTH} levels", found="deeper nesting", remedy="Check that this is the right file."
+    )
+
+
+def decode(kind: type[T], value: Any, what: str, path: str = "") -> T:
+    """Build a `kind` (dataclass or any annotation used in one) from parsed JSON; `what` prefixes the error codes."""
+    decoded: T = _decode(kind, value, what, path)
+    return decoded
+
+
+def _wrong(what: str, path: str, expected: str, value: Any) -> Malformed:
+    found = f"{type(value).__name__} {value!r}"
+    return _malformed(
+        what,
+        "type",
+        expected=f"{expected} at {path or 'the top'}",
+        found=found if len(found) <= 80 else found[:77] + "...",
+        remedy="Correct this member; the published schema describes it.",
+    )
+
+
+def _decode(kind: Any, value: Any, what: str, path: str) -> Any:  # one branch per JSON-able annotation
+    origin = typing.get_origin(kind)
+    if kind is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        options = [option for option in typing.get_args(kind) if option is not types.NoneType]
+        if value is None and len(options) < len(typing.get_args(kind)):
+            return None
+        if len(options) != 1:
+            raise TypeError(f"{kind} is not a form that the codec reads")
+        return _decode(options[0], value, what, path)
+    if origin is typing.Literal:
+        choices = typing.get_args(kind)
+        if value not in choices or isinstance(value, bool) != isinstance(choices[0], bool):
+            raise _wrong(what, path, "one of " + ", ".join(map(repr, choices)), value)
+        return value
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise _wrong(what, path, "an array", value)
+        item = typing.get_args(kind)[0]
+        return tuple(_decode(item, member, what, f"{path}[{index}]") for index, member in enumerate(value))
+    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
+        if not isinstance(value, dict):
+            raise _wrong(what, path, "an object", value)
+        key_kind, item = typing.get_args(kind)
+        return {_decode_key(key_kind, key, what, path): _decode(item, member, what, f"{path}.{key}") for key, member in value.items()}
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _decode_dataclass(kind, value, what, path)
+    return _decode_scalar(kind, value, what, path)
+
+
+def _decode_key(kind: Any, key: str, what: str, path: str) -> Any:
+    if kind is int:
+        if not key.isdecimal() or str(int(key)) != key:
+            raise _wrong(what, path, "decimal keys", key)
+        return int(key)
+    return _decode(kind, key, what, path)
+
+
+def _decode_scalar(kind: Any, value: Any, what: str, path: str) -> Any:
+    if kind is bool:
+        if isinstance(value, bool):
+            return value
+        raise _wrong(what, path, "true or false", value)
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        choices = [member.value for member in kind]
+        if isinstance(value, bool) or value not in choices:
+            raise _wrong(what, path, "one of " + ", ".join(map(repr, choices)), value)
+        return kind(value)
+    if kind is int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        raise _wrong(what, path, "an integer", value)
+    if not isinstance(value, str):
+        raise _wrong(what, path, "a string", value)
+    if kind is str:
+        return value
+    try:
+        if kind is bytes:
+            if value != value.lower() or not value.isascii() or len(value.strip()) != len(value):
+                raise ValueError("not lower-case hex")
+            return bytes.fromhex(value) if " " not in value else _not_hex()
+        if kind is datetime:
+            if not value.endswith("Z"):
+                raise ValueError("not in UTC")
+            return datetime.fromisoformat(value)
+    except ValueError:
+        expected = "lower-case hex digits" if kind is bytes else "a UTC time such as 2026-11-22T00:00:00Z"
+        raise _wrong(what, path, expected, value) from None
+    raise TypeError(f"{kind} is not a form that the codec reads")
+
+
+def _not_hex() -> bytes:
+    raise ValueError("blanks between hex digits")
+
+
+def _decode_dataclass(kind: type, value: Any, what: str, path: str) -> Any:
+    if not isinstance(value, dict):
+        raise _wrong(what, path, "an object", value)
+    hints = typing.get_type_hints(kind)
+    known = {field.name: field for field in dataclasses.fields(kind) if field.init}
+    for key in value:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            raise _malformed(
+                what,
+                "unknown-key",
+                expected="a known key in " + (path or "the document"),
+                found=repr(key),
+                remedy=f"Did you mean {near[0]!r}?" if near else "Known keys: " + ", ".join(sorted(known)) + ".",
+            )
+    arguments = {}
+    for name, field in known.items():
+        if name in value:
+            arguments[name] = _decode(hints[name], value[name], what, f"{path}.{name}" if path else name)
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise _malformed(
+                what, "missing-key", expected=f"key {name!r} in {path or 'the document'}", found="nothing", remedy=f"Add {name!r}."
+            )
+    return kind(**arguments)
+
+
+def encode(value: Any) -> Any:
+    """The JSON form of a dataclass tree; the inverse of `decode`."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).hex()
+    if isinstance(value, datetime):
+        return format_time(value)
+    if isinstance(value, Mapping):
+        return {str(encode(key)): encode(member) for key, member in value.items()}
+    if isinstance(value, list | tuple | frozenset | set):
+        members = [encode(member) for member in value]
+        return sorted(members) if isinstance(value, frozenset | set) else members
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
+    raise TypeError(f"{type(value)} has no JSON form")
+
+
+def format_time(value: datetime) -> str:
+    """RFC 3339 in UTC with a trailing Z; `value` must be aware."""
+    if value.tzinfo is None:
+        raise ValueError("a time without zone")
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def json_schema(kind: type, *, title: str, identifier: str) -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a dataclass, as `decode` reads it."""
+    definitions: dict[str, Any] = {}
+    top = _schema(kind, definitions)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": identifier, "title": title, **top, "$defs": definitions}
+
+
+def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return {}
+    if origin in (typing.Union, types.UnionType):
+        forms = [{"type": "null"} if option is types.NoneType else _schema(option, definitions) for option in arguments]
+        return {"anyOf": forms}
+    if origin is typing.Literal:
+        return {"enum": list(arguments)}
+    if origin is tuple:
+        return {"type": "array", "items": _schema(arguments[0], definitions)}
+    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
+        return {"type": "object", "additionalProperties": _schema(arguments[1], definitions)}
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if kind.__name__ not in definitions:
+            definitions[kind.__name__] = {}
+            definitions[kind.__name__] = _schema_of_dataclass(kind, definitions)
+        return {"$ref": f"#/$defs/{kind.__name__}"}
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return {"enum": [member.value for member in kind]}
+    simple: dict[Any, dict[str, Any]] = {
+        bool: {"type": "boolean"},
+        int: {"type": "integer"},
+        str: {"type": "string"},
+        bytes: {"type": "string", "pattern": "^([0-9a-f]{2})*$"},
+        datetime: {"type": "string", "format": "date-time"},
+    }
+    return dict(simple[kind])
+
+
+def _schema_of_dataclass(kind: type, definitions: dict[str, Any]) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    properties, required = {}, []
+    for field in dataclasses.fields(kind):
+        if not field.init:
+            continue
+        form = _schema(hints[field.name], definitions)
+        if "doc" in field.metadata:
+            form = {**form, "description": field.metadata["doc"]}
+        properties[field.name] = form
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            required.append(field.name)
+    schema: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
+    if required:
+        schema["required"] = required
+    return schema

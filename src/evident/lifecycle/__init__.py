@@ -1,0 +1,1 @@
+"""The deployment: specification, state, journal."""

@@ -1,0 +1,1 @@
+"""One folder per platform: launch, collector, profile. `registry` alone imports them all."""

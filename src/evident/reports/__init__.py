@@ -1,0 +1,1 @@
+"""A TrustStatement for people and for machines. Decides nothing."""
