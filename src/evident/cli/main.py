@@ -1,0 +1,125 @@
+"""Entry point: the table of verbs, exit codes, and the one place where an error becomes a message."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+from types import MappingProxyType, ModuleType
+
+from evident import __version__
+from evident.errors import EvidentError
+
+VERBS = MappingProxyType(
+    {
+        "demo": "bring up a simulated deployment, attest it, audit it, attack it",
+        "up": "create a deployment",
+        "status": "show deployments and what they still prove",
+        "attest": "challenge a deployment and appraise its evidence",
+        "down": "destroy a deployment",
+        "verify": "check evidence completely and give a decision",
+        "show": "decode evidence without judging it",
+        "explain": "what could be proven on a platform, and whom would one trust",
+        "measure": "predict what a launch or a boot will measure",
+        "audit": "export or replay an audit bundle",
+        "trust": "list trust anchors, or fetch endorsements for offline use",
+        "policy": "check a policy file, or run it over stored bundles",
+        "doctor": "what is missing on this machine and how to get it",
+    }
+)
+
+EPILOG = """\
+examples:
+  evident demo                                      no hardware and no account needed
+  evident verify --kind snp report=report.bin vcek=vcek.der nonce=nonce.bin
+  evident verify bundle.json --policy policy.yaml   replay an audit bundle under a policy
+  evident explain aws-snp                           what AWS lets anyone prove
+  evident VERB --help                               options and examples of a verb
+
+exit codes:
+  0 accepted   1 internal error   2 usage   10 not authentic   11 authentic, policy refuses
+  12 indeterminate   20 unsupported   30 malformed
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Long help as it was written, and usage errors in the shape of every other error."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # argparse's own signature is wider than its stub
+
+
+def _verb(name: str) -> ModuleType:
+    """Only the verb asked for is imported: `evident --help` stays fast."""
+    return importlib.import_module(f"evident.cli.{name}")
+
+
+def _top_parser() -> argparse.ArgumentParser:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {name:<{width}}  {text}" for name, text in VERBS.items())
+    parser = _Parser(
+        prog="evident",
+        description=f"Create confidential VMs, attest them from scratch, and say what each layer is worth.\n\nverbs:\n{verbs}",
+        epilog=EPILOG,
+        usage="evident [--version] VERB ...",
+    )
+    parser.add_argument("--version", action="version", version=f"evident {__version__}")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    parser = _top_parser()
+    if not arguments or arguments[0].startswith("-"):
+        parser.parse_args(arguments)
+        parser.print_help(sys.stderr)
+        return 2
+    name = arguments[0]
+    if name not in VERBS:
+        parser.error(f"no verb {name!r}; verbs are: {', '.join(VERBS)}")
+    module = _verb(name)
+    verb_parser = _Parser(prog=f"evident {name}", description=module.__doc__)
+    module.configure(verb_parser)
+    options = verb_parser.parse_args(arguments[1:])
+    try:
+        code: int = module.run(options)
+        sys.stdout.flush()
+    except EvidentError as error:
+        return _report(error, getattr(options, "output", "text"))
+    except BrokenPipeError:
+        # The reader went away (`| head`): point stdout elsewhere so that the interpreter's own flush stays silent.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("evident: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:  # noqa: BLE001  # the last line of defence: a defect of ours is never shown as a traceback
+        return _report_defect(error, name)
+    return code
+
+
+def _report(error: EvidentError, output: str) -> int:
+    if output == "json":
+        from evident.reports.json_report import render_error
+
+        print(render_error(error))
+    for finding in error.findings:
+        print(f"evident: {finding.code} [{finding.layer}]", file=sys.stderr)
+        print(f"  expected  {finding.expected}\n  found     {finding.found}\n  next      {finding.remedy}", file=sys.stderr)
+    return error.exit_code
+
+
+def _report_defect(error: Exception, verb: str) -> int:
+    if os.environ.get("EVIDENT_DEBUG"):
+        traceback.print_exception(error)
+    print(f"evident: internal error in `{verb}`: {type(error).__name__}: {error}", file=sys.stderr)
+    print("  next      this is a defect of Evident: run again with EVIDENT_DEBUG=1 and report what it prints", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
