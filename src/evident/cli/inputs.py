@@ -1,0 +1,60 @@
+"""Files that a user names: read whole, bounded, and refused with a reason when they are not what a file should be."""
+
+from __future__ import annotations
+
+import stat
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from evident.errors import Malformed, UsageError
+
+MAX_INPUT_BYTES = 64 * 1024 * 1024
+
+
+def read_bytes(path: str | Path, *, limit: int = MAX_INPUT_BYTES) -> bytes:
+    """Contents of the regular file `path` (``-`` is standard input); at most `limit` bytes, at least one."""
+    if str(path) == "-":
+        data = sys.stdin.buffer.read(limit + 1)
+    else:
+        data = _read_regular(Path(path), limit)
+    if len(data) > limit:
+        raise Malformed.of(
+            "input.oversized",
+            expected=f"at most {limit} bytes in {path}",
+            found="more",
+            remedy="Check that this is the right file; no evidence is that large.",
+        )
+    if not data:
+        raise Malformed.of("input.empty", expected=f"bytes in {path}", found="an empty file", remedy="Collect the evidence again.")
+    return data
+
+
+def _read_regular(path: Path, limit: int) -> bytes:
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
+            kind = "a directory" if stat.S_ISDIR(mode) else "a device or socket"
+            raise UsageError.of("input.not-a-file", expected=f"a file at {path}", found=kind, remedy="Name a single file.")
+        with path.open("rb") as stream:
+            return stream.read(limit + 1)
+    except OSError as error:
+        raise UsageError.of(
+            "input.unreadable",
+            expected=f"a readable file at {path}",
+            found=error.strerror or type(error).__name__,
+            remedy="Check the path and its permissions.",
+        ) from None
+
+
+def parse_time(text: str) -> datetime:
+    """A time as ``--at`` takes it: RFC 3339 with zone, e.g. 2026-11-22T00:00:00Z."""
+    try:
+        at = datetime.fromisoformat(text)
+        if at.tzinfo is None:
+            raise ValueError("no zone")
+    except ValueError:
+        raise UsageError.of(
+            "usage.time", expected="a time such as 2026-11-22T00:00:00Z", found=repr(text), remedy="Give date, time and zone."
+        ) from None
+    return at.astimezone(UTC)
