@@ -132,7 +132,7 @@ def _host() -> tuple[Check, ...]:
     snp = parameter.exists() and parameter.read_text().strip() in {"Y", "1"}
     qemu = shutil.which("qemu-system-x86_64")
     return (
-        _device("KVM", "/dev/kvm", "running VMs at speed", "Enable virtualisation in the firmware and load the kvm module."),
+        _device("KVM (device, not tried)", "/dev/kvm", "running VMs at speed", "Enable virtualisation in the firmware and load the kvm module."),
         Check(
             "SEV-SNP host support",
             "ok" if snp else "optional",
