@@ -4,7 +4,8 @@ Shared by every document Evident reads (policy, reference values, bundles): dupl
 oversized input are refused with the path of the offending member, and an unknown key is answered with the nearest known one.
 `json_schema` derives the published schema from the same dataclass, so that the two cannot disagree.
 
-Values: ``bytes`` are lower-case hex strings, ``datetime`` RFC 3339 in UTC ("Z"), enums their values, tuples arrays.
+Values: ``bytes`` are lower-case hex strings, ``datetime`` RFC 3339 in UTC ("Z"), ``date`` its full-date, enums their values,
+tuples arrays. A generic dataclass is read at the arguments it is annotated with (``Fact[str]``).
 A dataclass field's ``metadata={"doc": ...}`` becomes its description in the schema.
 """
 
@@ -17,7 +18,7 @@ import json
 import types
 import typing
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, TypeVar
 
 from evident.errors import Malformed
@@ -117,7 +118,7 @@ def _decode(kind: Any, value: Any, what: str, path: str) -> Any:  # one branch p
             raise _wrong(what, path, "an object", value)
         key_kind, item = typing.get_args(kind)
         return {_decode_key(key_kind, key, what, path): _decode(item, member, what, f"{path}.{key}") for key, member in value.items()}
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+    if dataclasses.is_dataclass(origin or kind):
         return _decode_dataclass(kind, value, what, path)
     return _decode_scalar(kind, value, what, path)
 
@@ -157,6 +158,8 @@ def _decode_scalar(kind: Any, value: Any, what: str, path: str) -> Any:
             if not value.endswith("Z"):
                 raise ValueError("not in UTC")
             return datetime.fromisoformat(value)
+        if kind is date and date.fromisoformat(value).isoformat() == value:
+            return date.fromisoformat(value)
     except ValueError:
         expected = "lower-case hex digits" if kind is bytes else "a UTC time such as 2026-11-22T00:00:00Z"
         raise _wrong(what, path, expected, value) from None
@@ -167,11 +170,18 @@ def _not_hex() -> bytes:
     raise ValueError("blanks between hex digits")
 
 
-def _decode_dataclass(kind: type, value: Any, what: str, path: str) -> Any:
+def _hints(kind: Any) -> dict[str, Any]:
+    """Annotations of a dataclass, with the type variables of a generic one replaced by its arguments."""
+    origin = typing.get_origin(kind) or kind
+    bound = dict(zip(getattr(origin, "__parameters__", ()), typing.get_args(kind), strict=False))
+    return {name: bound.get(hint, hint) for name, hint in typing.get_type_hints(origin).items()}
+
+
+def _decode_dataclass(kind: Any, value: Any, what: str, path: str) -> Any:
     if not isinstance(value, dict):
         raise _wrong(what, path, "an object", value)
-    hints = typing.get_type_hints(kind)
-    known = {field.name: field for field in dataclasses.fields(kind) if field.init}
+    hints = _hints(kind)
+    known = {field.name: field for field in dataclasses.fields(typing.get_origin(kind) or kind) if field.init}
     for key in value:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
@@ -203,6 +213,8 @@ def encode(value: Any) -> Any:
         return bytes(value).hex()
     if isinstance(value, datetime):
         return format_time(value)
+    if isinstance(value, date):
+        return value.isoformat()
     if isinstance(value, Mapping):
         return {str(encode(key)): encode(member) for key, member in value.items()}
     if isinstance(value, list | tuple | frozenset | set):
@@ -240,6 +252,8 @@ def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
         return {"type": "array", "items": _schema(arguments[0], definitions)}
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
         return {"type": "object", "additionalProperties": _schema(arguments[1], definitions)}
+    if dataclasses.is_dataclass(origin):
+        return _schema_of_dataclass(kind, definitions)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         if kind.__name__ not in definitions:
             definitions[kind.__name__] = {}
@@ -253,14 +267,15 @@ def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
         str: {"type": "string"},
         bytes: {"type": "string", "pattern": "^([0-9a-f]{2})*$"},
         datetime: {"type": "string", "format": "date-time"},
+        date: {"type": "string", "format": "date"},
     }
     return dict(simple[kind])
 
 
-def _schema_of_dataclass(kind: type, definitions: dict[str, Any]) -> dict[str, Any]:
-    hints = typing.get_type_hints(kind)
+def _schema_of_dataclass(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    hints = _hints(kind)
     properties, required = {}, []
-    for field in dataclasses.fields(kind):
+    for field in dataclasses.fields(typing.get_origin(kind) or kind):
         if not field.init:
             continue
         form = _schema(hints[field.name], definitions)
