@@ -158,10 +158,10 @@ def _decode_scalar(kind: Any, value: Any, what: str, path: str) -> Any:
             if not value.endswith("Z"):
                 raise ValueError("not in UTC")
             return datetime.fromisoformat(value)
-        if kind is date and date.fromisoformat(value).isoformat() == value:
-            return date.fromisoformat(value)
+        if kind is date:
+            return datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=UTC).date()
     except ValueError:
-        expected = "lower-case hex digits" if kind is bytes else "a UTC time such as 2026-11-22T00:00:00Z"
+        expected = {bytes: "lower-case hex digits", date: "a date such as 2026-11-22"}.get(kind, "a UTC time such as 2026-11-22T00:00:00Z")
         raise _wrong(what, path, expected, value) from None
     raise TypeError(f"{kind} is not a form that the codec reads")
 
@@ -180,8 +180,8 @@ def _hints(kind: Any) -> dict[str, Any]:
 def _decode_dataclass(kind: Any, value: Any, what: str, path: str) -> Any:
     if not isinstance(value, dict):
         raise _wrong(what, path, "an object", value)
-    hints = _hints(kind)
-    known = {field.name: field for field in dataclasses.fields(typing.get_origin(kind) or kind) if field.init}
+    hints, origin = _hints(kind), typing.get_origin(kind) or kind
+    known = {field.name: field for field in dataclasses.fields(origin) if field.init}
     for key in value:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
@@ -200,7 +200,7 @@ def _decode_dataclass(kind: Any, value: Any, what: str, path: str) -> Any:
             raise _malformed(
                 what, "missing-key", expected=f"key {name!r} in {path or 'the document'}", found="nothing", remedy=f"Add {name!r}."
             )
-    return kind(**arguments)
+    return origin(**arguments)
 
 
 def encode(value: Any) -> Any:
