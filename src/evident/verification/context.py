@@ -5,11 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from evident.endorsements.anchors import AnchorSet
 from evident.endorsements.fetcher import Fetcher
 
 UNSAFE_OPTIONS = ("revocation-unknown", "simulated-root", "no-challenge")
+
+
+class ChainCache:
+    """Results of signature checks that cannot change, kept by whoever makes many verifications.
+
+    Keys are the exact bytes that went into a check (with the anchors it was made under), values what it yielded. Only what holds
+    at any time belongs here: windows of validity are judged anew in every verification. The oldest entry leaves first.
+    """
+
+    def __init__(self, capacity: int = 1024) -> None:
+        self._capacity = capacity
+        self._entries: dict[Any, Any] = {}
+
+    def get(self, key: Any) -> Any:
+        """What `put` stored under an equal key, or None."""
+        return self._entries.get(key)
+
+    def put(self, key: Any, value: Any) -> None:
+        while len(self._entries) >= self._capacity:
+            self._entries.pop(next(iter(self._entries)), None)
+        self._entries[key] = value
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +47,6 @@ class Context:
     crl_floor: Mapping[str, int] = field(default_factory=dict)
     """Issuer to the highest CRL number seen before; a lower one is a replay (AT-28)."""
     unsafe: frozenset[str] = frozenset()
+    """Members of `UNSAFE_OPTIONS` that the caller switched on; each that was needed shows in the result."""
+    chain_cache: ChainCache | None = None
+    """Where certificate chains that were verified once are remembered; None verifies them every time."""

@@ -1,6 +1,6 @@
 """`Verified[T]`: evidence that passed a verification procedure, and the only thing that appraisal accepts.
 
-It cannot be built outside this room: the constructor asks for a token that only `_issue` holds.
+It cannot be built outside this room: the constructor asks for a token that only the runner in `procedure` uses.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ _TOKEN: Final = object()
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """One numbered step of a procedure that ran and held."""
+    """One numbered step of a procedure that ran, and was not refuted."""
 
     id: str
     """Stable, such as ``snp.chain``; the appraisal demands every id of the procedure."""
     statement: str
-    """What now holds, for a reader of the report."""
+    """What now holds, for a reader of the report; of an open step, what could not be decided."""
+    open: bool = False
+    """True when the step left a point open (see `Verified.open_points` and `Verified.unsafe`)."""
 
 
 @dataclass(frozen=True, slots=True)

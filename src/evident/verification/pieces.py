@@ -1,0 +1,78 @@
+"""The pieces of evidence and endorsement that one verification was given, by role.
+
+Roles are the words of ``evident verify ROLE=PATH``: ``report``, ``vcek``, ``chain``, ``crl``... The contents are raw, as they
+were read; what form they have (PEM, DER, hex, JSON) is told by content in `evident.evidence.content`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from evident.errors import Malformed, UsageError
+
+Pieces = Mapping[str, tuple[bytes, ...]]
+
+Count = Literal["one", "optional", "any"]
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """How often a role may occur, and how large one piece may be."""
+
+    count: Count
+    limit: int
+    """Bytes."""
+    description: str
+
+
+def check(pieces: Pieces, roles: Mapping[str, Role], kind: str) -> None:
+    """Refuse unknown roles, wrong counts, and empty or oversized pieces before any of them is parsed."""
+    for name in pieces:
+        if name not in roles:
+            near = difflib.get_close_matches(name, roles, n=1, cutoff=0.5)
+            raise UsageError.of(
+                "pieces.unknown-role",
+                expected=f"roles of kind {kind}: " + ", ".join(sorted(roles)),
+                found=repr(name),
+                remedy=f"Did you mean {near[0]!r}?" if near else f"Leave {name!r} out, or choose another kind.",
+            )
+    for name, role in roles.items():
+        contents = pieces.get(name, ())
+        if (role.count == "one" and len(contents) != 1) or (role.count == "optional" and len(contents) > 1):
+            raise UsageError.of(
+                "pieces.count",
+                expected=("exactly one" if role.count == "one" else "at most one") + f" {name!r} ({role.description})",
+                found=f"{len(contents)}",
+                remedy=f"Pass {name}=PATH once.",
+            )
+        for content in contents:
+            _bounded(content, name, role)
+
+
+def _bounded(content: bytes, name: str, role: Role) -> None:
+    if not 0 < len(content) <= role.limit:
+        raise Malformed.of(
+            "pieces.size",
+            expected=f"1 to {role.limit} bytes of {name!r} ({role.description})",
+            found=f"{len(content)} bytes",
+            remedy=f"Check that {name}=PATH names the right file.",
+        )
+
+
+def one(pieces: Pieces, name: str) -> bytes:
+    """The one piece of a role that `check` found exactly once."""
+    return pieces[name][0]
+
+
+def optional(pieces: Pieces, name: str) -> bytes | None:
+    """The piece of a role that occurs at most once, or None."""
+    contents = pieces.get(name, ())
+    return contents[0] if contents else None
+
+
+def several(pieces: Pieces, name: str) -> tuple[bytes, ...]:
+    """All pieces of a role."""
+    return pieces.get(name, ())
