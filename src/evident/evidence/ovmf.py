@@ -19,7 +19,7 @@ from evident.evidence.reader import Reader
 WHAT = "ovmf"
 PAGE = 4096
 MAX_IMAGE_BYTES = 64 * 1024 * 1024
-MAX_SECTION_BYTES = 256 * 1024 * 1024
+MAX_SECTION_BYTES = 64 * 1024 * 1024
 """Bound over all sections together, so that a hostile table cannot ask for hours of hashing."""
 ADDRESS_LIMIT = 1 << 32
 

@@ -1,0 +1,27 @@
+"""Files of reference values: strict JSON of a `ReferenceSet` (schema: ``docs/schemas/reference-values.json``)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from evident import codec
+from evident.reference_values.model import ReferenceSet
+
+WHAT = "reference"
+SCHEMA_ID = "https://evident.example/schemas/reference-values.json"
+
+
+def load(data: bytes) -> ReferenceSet:
+    """Parse a file of reference values. Raises `Malformed` with the member at fault."""
+    return codec.decode(ReferenceSet, codec.loads(data, WHAT), WHAT)
+
+
+def dump(values: ReferenceSet) -> bytes:
+    """The file of `values`: indented JSON with sorted keys, ending in a newline."""
+    return json.dumps(codec.encode(values), indent=2, sort_keys=True).encode() + b"\n"
+
+
+def schema() -> dict[str, Any]:
+    """The published JSON Schema."""
+    return codec.json_schema(ReferenceSet, title="Evident reference values, version 1", identifier=SCHEMA_ID)

@@ -1,0 +1,83 @@
+"""A launch description turned into a `ReferenceValue`, with what it settles, how strongly it is known, and from which bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from datetime import datetime
+
+from evident.errors import UsageError
+from evident.reference_values.kernel_hashes import command_line_hash
+from evident.reference_values.model import Provenance, ReferenceValue, Strength
+from evident.reference_values.snp_launch import LaunchTemplate, SnpLaunch
+
+_ROOT_HASH = re.compile(r"(?:[\w-]+\.)?(?:roothash|verity_roothash|rootfs_hash|verity_root_hash)=([0-9a-f]{64}|[0-9a-f]{96}|[0-9a-f]{128})")
+
+
+def verity_root_hash(command_line: str) -> bytes | None:
+    """The dm-verity root hash that a kernel command line names for the root file system.
+
+    Known spellings: ``roothash=`` (systemd), ``verity_roothash=`` (SNPGuard), ``PREFIX.rootfs_hash=`` (dstack), and the verity target of
+    ``dm-mod.create=``. ``usrhash=`` covers /usr alone and does not count. Two different hashes are ambiguous: None.
+    """
+    hashes = {match.group(1) for parameter in command_line.split() if (match := _ROOT_HASH.fullmatch(parameter))}
+    # dm-mod.create="name,uuid,minor,flags,START LENGTH verity VERSION DATA HASH 4096 4096 BLOCKS HASHSTART ALGORITHM ROOTHASH SALT"
+    hashes |= set(re.findall(r"\d+ \d+ verity 1 \S+ \S+ \d+ \d+ \d+ \d+ \w+ ([0-9a-f]{64,128}) ", command_line))
+    return bytes.fromhex(hashes.pop()) if len(hashes) == 1 else None
+
+
+def snp_reference(
+    launch: SnpLaunch,
+    *,
+    command_line: str | None = None,
+    origin: str = "inputs given to evident measure",
+    artifacts: Mapping[str, bytes] | None = None,
+    strength: Strength = Strength.RECOMPUTED,
+    recorded_at: datetime | None = None,
+) -> ReferenceValue:
+    """The launch digest of `launch` as a reference value of register ``launch``, endorsed by ``you``.
+
+    `command_line` must be the text behind `launch.hashes` (`UsageError` otherwise); `artifacts` are names to SHA-256 of further inputs.
+    `strength` is RECOMPUTED, or REBUILT where the caller has built the inputs from source. Other errors as `snp_launch.predict`.
+    """
+    if command_line is not None and (launch.hashes is None or command_line_hash(command_line) != launch.hashes.cmdline):
+        raise UsageError.of(
+            "snp-launch.command-line",
+            expected="the command line whose hash is in the launch",
+            found=repr(command_line),
+            remedy="Pass the same command line to both.",
+        )
+    template = LaunchTemplate.of(launch)
+    components = {"firmware": template.firmware_digest, **(launch.hashes.components() if launch.hashes else {})}
+    verity = verity_root_hash(command_line) if command_line else None
+    if verity:
+        components["verity_root_hash"] = verity
+    hashed = {"firmware": hashlib.sha256(launch.firmware).digest()}
+    if launch.svsm:
+        hashed["svsm"] = hashlib.sha256(launch.svsm.image).digest()
+    if launch.hashes:
+        hashed |= {"kernel": launch.hashes.kernel, "initrd": launch.hashes.initrd}
+    what = _description(launch)
+    return ReferenceValue(
+        layers=("firmware", "boot_chain", "root_filesystem") if verity else ("firmware", "boot_chain") if launch.hashes else ("firmware",),
+        register="launch",
+        value=template.digest(),
+        strength=strength,
+        endorser="you",
+        description=what,
+        provenance=Provenance(origin, f"SNP launch digest over {what}", {**hashed, **(artifacts or {})}, recorded_at),
+        components=components,
+        command_line=command_line,
+        template=template.serialize(),
+    )
+
+
+def _description(launch: SnpLaunch) -> str:
+    parts = ["firmware"]
+    if launch.svsm:
+        parts.append("SVSM")
+    if launch.hashes:
+        parts.append("kernel, initrd and command line")
+    vcpus = "1 vCPU" if launch.vcpus == 1 else f"{launch.vcpus} vCPUs"
+    return f"{' + '.join(parts)}, {vcpus}, {launch.vmm}, guest features {launch.guest_features:#x}"
