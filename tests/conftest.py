@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from evident.simulator.pki import SimulatorPki
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 VECTORS = Path(os.environ.get("EVIDENT_VECTORS", REPOSITORY.parent / "shared" / "vectors"))
@@ -52,3 +56,12 @@ def vectors() -> Vectors:
     if not (VECTORS / "manifest.json").is_file():
         pytest.skip(f"no vectors of real evidence at {VECTORS} (set EVIDENT_VECTORS)")
     return Vectors(VECTORS)
+
+
+@pytest.fixture(scope="session")
+def simulator_pki(pytestconfig: pytest.Config) -> SimulatorPki:
+    """TEST roots of the simulator, valid from 2026-05-31: made once and kept in pytest's cache, for RSA-4096 keys take seconds."""
+    directory = pytestconfig.cache.mkdir("simulator-pki")
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return SimulatorPki.load_or_generate(directory, made_at=datetime(2026, 6, 1, tzinfo=UTC))

@@ -70,6 +70,14 @@ class EndorsementKey:
     """Of the cloud that holds the key; None on a VCEK."""
 
 
+def amd_name(certificate: Certificate) -> str:
+    """The subject's common name as AMD would write it: a simulator's certificates bear the same names behind ``TEST-``.
+
+    A name proves nothing, in either form; what a certificate is worth is decided by the pinned root of its chain.
+    """
+    return (certificate.subject_cn or "").removeprefix("TEST-")
+
+
 def ark_name(product: Product) -> str:
     """Common name of the product's root."""
     return f"ARK-{product.name}"
@@ -95,7 +103,7 @@ def product_named(name: str) -> Product:
 
 def parse_endorsement_key(certificate: Certificate) -> EndorsementKey:
     """Read the extensions of a VCEK or VLEK; raises `Malformed` and `Unsupported` (``amd.certificate.*``)."""
-    kind = _KIND_OF_SUBJECT.get(certificate.subject_cn or "")
+    kind = _KIND_OF_SUBJECT.get(amd_name(certificate))
     if kind is None:
         raise _malformed("kind", "a certificate of SEV-VCEK or SEV-VLEK", f"one of {certificate.name}", "Pass the VCEK or VLEK here.")
     struct_version = _number(certificate, STRUCT_VERSION_OID, "structure version")
