@@ -225,6 +225,11 @@ def crl_url(product: Product, kind: SigningKey, *, base: str = KDS_BASE) -> str:
     return f"{base}/{_KDS_NAME[kind]}/v1/{product.name}/crl"
 
 
+def crl_scope(ark: Certificate, kind: SigningKey) -> str:
+    """Under which name the highest CRL number is remembered: AMD publishes one CRL per root and kind of key."""
+    return f"{ark.subject_cn}/{_KDS_NAME[kind]}/{ark.fingerprint[:16]}"
+
+
 def load_endorsement_key(data: bytes) -> EndorsementKey:
     """The VCEK or VLEK in `data` (PEM or DER, alone)."""
     return parse_endorsement_key(x509.load(data))
