@@ -1,0 +1,149 @@
+"""The terminal's view of a statement or an error.
+
+The first screen answers four questions; below it follow every layer with degree, endorser and residual trust, what stands in
+the way with what to do, and the five questions. It fits 80 columns, needs no colour to be understood, and prints no bare symbol.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from evident.reports.json_report import Outcome
+from evident.reports.view import SIMULATED, LayerView, Screen, Tone, level_words, screen
+
+WIDTH = 80
+
+_STYLE: dict[Tone, str] = {"good": "green", "bad": "red", "unsure": "yellow"}
+
+
+def render(outcome: Outcome, *, width: int = WIDTH, color: bool = False) -> str:
+    """`outcome` for people, in lines of at most `width` columns; `color` only where a terminal reads it."""
+    console = Console(
+        file=io.StringIO(),
+        width=width,
+        force_terminal=color,
+        color_system="standard" if color else None,
+        no_color=not color,
+        highlight=False,
+        emoji=False,
+        markup=False,
+        legacy_windows=False,
+    )
+    shown = screen(outcome)
+    with console.capture() as capture:
+        for part in _parts(shown):
+            console.print(part)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
+
+
+def _parts(shown: Screen) -> Iterator[RenderableType]:
+    if shown.simulated:
+        yield _banner(SIMULATED)
+    for option in shown.unsafe:
+        yield _banner(f"UNSAFE OPTION IN FORCE: {option}")
+    yield _first_screen(shown)
+    yield _levels(shown)
+    if shown.findings:
+        yield from _findings(shown)
+    yield _heading("Layers, in the order of the boot")
+    yield _layer_table(shown.layers, shown.tone)
+    if shown.beside:
+        yield _heading("Beside the levels (never raising them)")
+        yield _layer_table(shown.beside, shown.tone)
+    if shown.questions:
+        yield from _questions(shown)
+    yield from _caveats(shown)
+    if shown.facts:
+        yield _heading("How this came about")
+        yield _pairs(shown.facts)
+    if shown.steps:
+        yield _heading("What was checked, and held")
+        yield _pairs(tuple((f"{number}.", step) for number, step in enumerate(shown.steps, 1)))
+
+
+def _banner(words: str) -> RenderableType:
+    return Panel(Text(words, style="bold", justify="center"), box=box.DOUBLE, style="magenta")
+
+
+def _heading(words: str) -> RenderableType:
+    return Padding(Text(words, style="bold underline"), (1, 0, 0, 0))
+
+
+def _pairs(rows: tuple[tuple[str, str], ...]) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(Text(name), Text(value))
+    return table
+
+
+def _first_screen(shown: Screen) -> RenderableType:
+    style = _STYLE[shown.tone]
+    title = Text(f" {shown.verdict}{' (simulated)' if shown.simulated else ''} ", style=f"bold {style}")
+    table = _pairs(shown.first)
+    table.padding = (0, 1, 1, 0)
+    code = Text(f" {shown.code} ", style=style)
+    return Panel(table, title=title, title_align="left", subtitle=code, subtitle_align="right", border_style=style, padding=(1, 1, 0, 1))
+
+
+def _levels(shown: Screen) -> RenderableType:
+    rows = (
+        ("Proven", level_words(shown.nominal)),
+        ("Proven without trusting the provider", level_words(shown.trustworthy)),
+    )
+    lines = [Text.assemble((f"{name}: ", "bold"), value) for name, value in rows]
+    return Group(*lines, Text(shown.proof_ends))
+
+
+def _findings(shown: Screen) -> Iterator[RenderableType]:
+    yield _heading("What stands in the way")
+    for number, finding in enumerate(shown.findings, 1):
+        yield Text.assemble((f"{number}. {finding.code}", f"bold {_STYLE['bad']}"), f" (layer: {finding.layer.replace('_', ' ')})")
+        rows = (("expected", finding.expected), ("found", finding.found), ("do this", finding.remedy))
+        yield Padding(_pairs(rows), (0, 0, 0, 3))
+
+
+def _layer_table(layers: tuple[LayerView, ...], tone: Tone) -> Table:
+    table = Table(box=box.HORIZONTALS, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False, expand=True, show_lines=True)
+    table.add_column("Layer", ratio=14)
+    table.add_column("Verifiability", ratio=19)
+    table.add_column("Vouched for by", ratio=16)
+    table.add_column("Still to be trusted", ratio=31)
+    for layer in layers:
+        name = Text(layer.title, style="bold")
+        if layer.level:
+            name.append(f"\n(level {layer.level})", style="not bold")
+        if layer.findings:
+            name.append("\nsee finding " + ", ".join(map(str, layer.findings)), style=f"bold {_STYLE[tone]}")
+        style = _STYLE[tone if layer.findings else "good" if layer.degree > 1 or (layer.level == 1 and layer.degree) else "unsure"]
+        residual = "; ".join(layer.residual) + f".\n{layer.provider}" if layer.level else "; ".join(layer.residual)
+        table.add_row(name, Text(layer.degree_words, style=style), Text(layer.endorsers), Text(residual.replace("..", ".")))
+    return table
+
+
+def _questions(shown: Screen) -> Iterator[RenderableType]:
+    yield _heading("Why trust this machine? Five questions")
+    for number, answer in enumerate(shown.questions, 1):
+        yield Text.assemble((f"{number}. {answer.question} ", "bold"), (f"{answer.answer}.", f"bold {_STYLE[answer.tone]}"))
+        yield Padding(Text(answer.because), (0, 0, 0, 3))
+        if answer.residual:
+            yield Padding(Text("Still to be trusted: " + "; ".join(answer.residual)), (0, 0, 0, 3))
+
+
+def _caveats(shown: Screen) -> Iterator[RenderableType]:
+    caveats = [(layer, caveat) for layer in shown.layers + shown.beside for caveat in layer.caveats]
+    if not caveats:
+        return
+    yield _heading("Caveats")
+    for layer, caveat in caveats:
+        yield Text.assemble((f"{layer.title}: ", "bold"), f"{caveat.text} ", (f"[{caveat.code}]", "dim"))
+        yield Padding(Text(caveat.remedy), (0, 0, 0, 3))
