@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from evident.endorsements import der, x509
+from evident.endorsements import crl, der, x509
 from evident.endorsements.x509 import Certificate
 from evident.errors import Malformed, Unsupported, UsageError
 from evident.evidence.snp_report import GENOA, MILAN, PRODUCTS, TURIN, Product, SigningKey, Tcb
@@ -228,6 +228,20 @@ def crl_url(product: Product, kind: SigningKey, *, base: str = KDS_BASE) -> str:
 def crl_scope(ark: Certificate, kind: SigningKey) -> str:
     """Under which name the highest CRL number is remembered: AMD publishes one CRL per root and kind of key."""
     return f"{ark.subject_cn}/{_KDS_NAME[kind]}/{ark.fingerprint[:16]}"
+
+
+def refuse_implausible(url: str, body: bytes) -> None:
+    """Raise `Malformed` or `Unsupported` when `body` cannot be what `url`, one of those above, names.
+
+    Not a verification: it keeps a portal's page out of the cache.
+    """
+    path = url.partition("?")[0]
+    if path.endswith("/crl"):
+        crl.load(body)
+    elif path.endswith("/cert_chain"):
+        x509.load_all(body)
+    elif "/vcek/v1/" in path:
+        load_endorsement_key(body)
 
 
 def load_endorsement_key(data: bytes) -> EndorsementKey:
