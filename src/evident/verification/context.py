@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -22,13 +22,13 @@ class ChainCache:
 
     def __init__(self, capacity: int = 1024) -> None:
         self._capacity = capacity
-        self._entries: dict[Any, Any] = {}
+        self._entries: dict[Hashable, Any] = {}
 
-    def get(self, key: Any) -> Any:
+    def get(self, key: Hashable) -> Any:
         """What `put` stored under an equal key, or None."""
         return self._entries.get(key)
 
-    def put(self, key: Any, value: Any) -> None:
+    def put(self, key: Hashable, value: Any) -> None:
         while len(self._entries) >= self._capacity:
             self._entries.pop(next(iter(self._entries)), None)
         self._entries[key] = value

@@ -1,0 +1,538 @@
+"""Is this SEV-SNP report authentic, and is it an answer to my challenge?
+
+The procedure ``snp``, in order; every step that fails is reported, not only the first. Codes and remedies: ``docs/platforms/snp.md``.
+
+ (1) snp.signature-algorithm  the report says that it is signed with ECDSA P-384 and SHA-384
+ (2) snp.signing-key          the report is signed at all, by a VCEK or a VLEK
+ (3) snp.endorsement-key      the certificate of that key, and a path from it towards a root, are at hand (given, or from the KDS)
+ (4) snp.root                 the path ends in a root that is pinned by fingerprint: the ARK of Milan, Genoa or Turin
+ (5) snp.chain                ARK signed ASK or ASVK, which signed VCEK or VLEK
+ (6) snp.chain-algorithms     with RSA-4096, RSASSA-PSS, SHA-384, MGF1 over SHA-384 and a salt of 48 bytes; the leaf key is on P-384
+ (7) snp.validity             all three certificates are valid at the time of the verification
+ (8) snp.certificate-kind     VCEK under an ASK, or VLEK under an ASVK, and whichever of them the report names
+ (9) snp.product              certificate, root and report (CPUID in version 3 and later, chip id before) name one product
+(10) snp.tcb                  the certificate's TCB extensions equal REPORTED_TCB
+(11) snp.chip-id              the certificate's hwID equals CHIP_ID; zero with a VLEK, or where the host masks it
+(12) snp.revocation           a fresh CRL of the root, not older than one seen before, lists neither intermediate nor root
+(13) snp.signature            the key signed bytes 0x000-0x29f of the report
+(14) snp.challenge            REPORT_DATA is the verifier's challenge
+
+Source: AMD publications 56860 (ATTESTATION_REPORT) and 57230 (certificates, KDS, CRL).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from types import MappingProxyType
+from typing import TypeVar
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa, utils
+
+from evident.endorsements import amd, anchors, crl, x509
+from evident.endorsements.amd import EndorsementKey
+from evident.endorsements.anchors import Anchor
+from evident.endorsements.crl import Crl
+from evident.endorsements.signatures import SignatureAlgorithm
+from evident.endorsements.x509 import Certificate
+from evident.errors import CollateralUnavailable, Finding, Indeterminate, Malformed, NotAuthentic, Unsupported, UsageError
+from evident.evidence import cert_table, content, snp_report
+from evident.evidence.snp_report import GENOA, MILAN, PRODUCTS, SigningKey, SnpReport
+from evident.verification import pieces as piece
+from evident.verification.context import Context
+from evident.verification.facts import Freshness
+from evident.verification.pieces import Pieces, Role
+from evident.verification.procedure import Open, Procedure, Step, issue, run
+from evident.verification.snp_facts import facts
+from evident.verification.verified import Revocation, Verified
+
+T = TypeVar("T")
+
+NAME = "snp"
+LAYER = "root_of_trust"
+REPORT_LIMIT = 4 * 1024 * 1024
+CERTIFICATE_LIMIT = 256 * 1024
+CRL_LIMIT = 1024 * 1024
+
+ROLES: Mapping[str, Role] = MappingProxyType(
+    {
+        "report": Role("one", REPORT_LIMIT, "attestation report: raw, hex, field JSON, or a configfs-tsm document"),
+        "auxblob": Role("optional", cert_table.MAX_BYTES, "certificate table of the extended report"),
+        "vcek": Role("optional", CERTIFICATE_LIMIT, "VCEK certificate, its chain may follow"),
+        "vlek": Role("optional", CERTIFICATE_LIMIT, "VLEK certificate, its chain may follow"),
+        "chain": Role("any", CERTIFICATE_LIMIT, "ASK or ASVK and ARK"),
+        "crl": Role("any", CRL_LIMIT, "AMD's revocation list"),
+    }
+)
+
+_CHAIN_ALGORITHM = SignatureAlgorithm("rsa-pss", "sha384", 48)
+_REPORT_ALGORITHM = ec.ECDSA(hashes.SHA384())
+_RSA_BITS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """From the key that signed the report to the root that the evidence rests on."""
+
+    key: EndorsementKey
+    signer: Certificate
+    root: Certificate
+    anchor: Anchor | None
+    """The pinned root, or None when `root` is nobody that Evident trusts."""
+
+    @property
+    def certificates(self) -> tuple[Certificate, Certificate, Certificate]:
+        return self.key.certificate, self.signer, self.root
+
+
+@dataclass(slots=True)
+class Case:
+    """One verification: what was given, and what the steps have established so far."""
+
+    report: SnpReport
+    leaves: tuple[bytes, ...]
+    """Certificates that may be the key's, each perhaps with its chain behind it."""
+    chain: tuple[bytes, ...]
+    crls: tuple[bytes, ...]
+    context: Context
+    found_path: _Path | None = None
+    revocation: Revocation = "unknown"
+    freshness: Freshness = field(default_factory=lambda: Freshness("unknown", "no challenge was compared", carried_by="none"))
+
+    @property
+    def path(self) -> _Path:
+        if self.found_path is None:
+            raise AssertionError("a step ran without snp.endorsement-key, which it needs")
+        return self.found_path
+
+
+def _refuse(code: str, expected: str, found: str, remedy: str) -> NotAuthentic:
+    return NotAuthentic.of(code, expected=expected, found=found, remedy=remedy, layer=LAYER)
+
+
+def _signature_algorithm(case: Case) -> None:
+    """(1) 56860 table SIGNATURE_ALGO: 1 is the only one defined."""
+    if case.report.signature_algo != snp_report.SIGNATURE_ALGORITHM_ECDSA_P384_SHA384:
+        raise _refuse(
+            "snp.signature-algorithm",
+            "signature algorithm 1 (ECDSA P-384 with SHA-384)",
+            str(case.report.signature_algo),
+            "The report was altered, or comes from firmware that Evident does not know; collect it again.",
+        )
+
+
+def _signing_key(case: Case) -> None:
+    """(2) 7 says that nobody signed: the host has masked the chip's key (MASK_CHIP_KEY)."""
+    if case.report.signing_key is SigningKey.NONE:
+        raise _refuse(
+            "snp.signing-key",
+            "a report signed by a VCEK or a VLEK",
+            "signing key 7: not signed",
+            "Have the host clear MASK_CHIP_KEY (SNP_CONFIG), then collect the report again.",
+        )
+
+
+def _endorsement_key(case: Case) -> None:
+    """(3) Find the certificate and its path; whether they are worth anything is for the steps after this one."""
+    if case.leaves:
+        question = (NAME, case.context.anchors, case.report.signing_key, case.leaves, case.chain)
+        case.found_path = _remembered(case, question, partial(_find_path, case))
+    else:
+        case.found_path = _find_path(case)
+
+
+def _find_path(case: Case) -> _Path:
+    given = [x509.load_all(content.unhex(data)) for data in case.leaves]
+    above = [certificate for certificates in given for certificate in certificates[1:]]
+    above += [certificate for data in case.chain for certificate in x509.load_all(content.unhex(data))]
+    keys = [amd.parse_endorsement_key(certificates[0]) for certificates in given] or [_fetch_vcek(case)]
+    key = next((key for key in keys if key.kind is case.report.signing_key), keys[0])
+    trusted = case.context.anchors
+    roots = [anchor for product in PRODUCTS for anchor in anchors.amd_roots(trusted, product)]
+    signers = [anchor.certificate for anchor in anchors.amd_intermediates(trusted, key.product, key.kind)]
+    signer = _issuer(key.certificate, (*above, *signers))
+    root = _issuer(signer, (*above, *(anchor.certificate for anchor in roots)))
+    return _Path(key, signer, root, next((anchor for anchor in roots if anchor.fingerprint == root.fingerprint), None))
+
+
+def _issuer(certificate: Certificate, candidates: Iterable[Certificate]) -> Certificate:
+    """The candidate that signed `certificate`, else one that bears the issuer's name, for step 5 to refuse."""
+    named = [candidate for candidate in candidates if candidate.subject == certificate.issuer]
+    for candidate in named:
+        try:
+            x509.verify_issued_by(certificate, candidate)
+        except NotAuthentic:
+            continue
+        return candidate
+    if not named:
+        raise _refuse(
+            "snp.issuer-unknown",
+            f"the certificate of {certificate.issuer_cn or 'the issuer'}, which issued {certificate.name}",
+            "none of this name among AMD's and the given ones",
+            "AMD's own ship with Evident, so this certificate is not AMD's; for a simulated chip pass chain=PATH too.",
+        )
+    return named[0]
+
+
+def _fetch_vcek(case: Case) -> EndorsementKey:
+    """The VCEK from AMD's KDS, by REPORTED_TCB and no other (AT-69); a version 2 report does not say of which product."""
+    report = case.report
+    if report.signing_key is SigningKey.VLEK or not report.chip_id.strip(b"\0"):
+        raise Indeterminate.of(
+            "snp.endorsement-key.missing",
+            expected="the certificate of the key that signed the report",
+            found="a VLEK, which only the cloud hands out"
+            if report.signing_key is SigningKey.VLEK
+            else "a masked chip id, which names no VCEK",
+            remedy="Pass auxblob=PATH (the extended report's certificate table), or vlek=PATH or vcek=PATH.",
+            layer=LAYER,
+        )
+    unavailable: list[Finding] = []
+    for product in (report.product,) if report.product else (MILAN, GENOA):
+        url = amd.vcek_url(product, report.chip_id, report.reported_tcb)
+        try:
+            return amd.load_endorsement_key(case.context.fetcher.fetch(url, limit=amd.CERTIFICATE_LIMIT).body)
+        except (CollateralUnavailable, Malformed, Unsupported) as error:
+            unavailable.extend(error.findings)
+    raise CollateralUnavailable(
+        Finding(
+            "snp.endorsement-key.unavailable",
+            LAYER,
+            "the VCEK of this chip at REPORTED_TCB, from AMD's key distribution service",
+            "; ".join(finding.found for finding in unavailable),
+            "Pass vcek=PATH, or let Evident reach the service once (evident trust fetch).",
+        ),
+        *unavailable,
+    )
+
+
+def _root(case: Case) -> None:
+    """(4) AT-39: anybody can make certificates that look like AMD's; only fingerprints tell."""
+    anchor = case.path.anchor
+    if anchor is None:
+        raise _refuse(
+            "snp.root.unknown",
+            "a pinned root: the ARK of Milan, Genoa or Turin",
+            f"{case.path.root.name}, SHA-256 {case.path.root.fingerprint}",
+            "Somebody else than AMD vouches for this report: do not trust it.",
+        )
+    if anchor.simulated and "simulated-root" not in case.context.unsafe:
+        raise _refuse(
+            "snp.root.simulated",
+            "a root that stands for hardware",
+            f"{anchor.name}, a simulator's TEST root",
+            "Simulated evidence proves nothing about hardware; for a trial, name the unsafe option simulated-root.",
+        )
+
+
+def _chain(case: Case) -> None:
+    """(5) The pinned root needs no check of its own signature. What was verified once is remembered by its bytes."""
+    leaf, signer, root = case.path.certificates
+    _once(case, ("x509.issued-by", leaf.der, signer.der), partial(x509.verify_issued_by, leaf, signer))
+    _once(case, ("x509.issued-by", signer.der, root.der), partial(x509.verify_issued_by, signer, root))
+
+
+def _chain_algorithms(case: Case) -> None:
+    """(6) 57230: certificates are signed with RSA-4096, RSASSA-PSS and SHA-384; VCEK and VLEK are on P-384."""
+    leaf, signer, root = case.path.certificates
+    for certificate, issuer in ((leaf, signer), (signer, root)):
+        key = issuer.public_key
+        if certificate.signature_algorithm != _CHAIN_ALGORITHM or not isinstance(key, rsa.RSAPublicKey) or key.key_size != _RSA_BITS:
+            raise _refuse(
+                "snp.chain-algorithms.certificate",
+                f"{certificate.name} signed with RSA-{_RSA_BITS}, {_CHAIN_ALGORITHM}",
+                f"{certificate.signature_algorithm} by a key of {key.key_size} bits",
+                "AMD signs no certificate this way: do not trust it.",
+            )
+    leaf_key = leaf.public_key
+    if not isinstance(leaf_key, ec.EllipticCurvePublicKey) or leaf_key.curve.name != "secp384r1":
+        raise _refuse(
+            "snp.chain-algorithms.key",
+            f"a P-384 key in {leaf.name}",
+            f"a key of {leaf_key.key_size} bits",
+            "AMD's chips sign reports on P-384 only: do not trust it.",
+        )
+
+
+def _validity(case: Case) -> None:
+    """(7) At `Context.at`; VLEKs live a year, VCEKs seven."""
+    for certificate in case.path.certificates:
+        x509.check_validity(certificate, case.context.at)
+
+
+def _certificate_kind(case: Case) -> None:
+    """(8) AT-40. Which extensions each kind has (hwID or CSP_ID) is checked where they are read."""
+    key, signer, root = case.path.key, case.path.signer, case.path.root
+    if (key.kind is SigningKey.VLEK) != (case.report.signing_key is SigningKey.VLEK):
+        raise _refuse(
+            "snp.certificate-kind.signing-key",
+            f"the certificate of a {case.report.signing_key.name}, as the report says",
+            f"that of a {key.kind.name}",
+            "Pass the certificate that came with this report.",
+        )
+    names = (amd.amd_name(signer), amd.amd_name(root))
+    expected = (amd.signer_name(key.product, key.kind), amd.ark_name(key.product))
+    if names != expected or key.certificate.is_ca:
+        raise _refuse(
+            "snp.certificate-kind.issuer",
+            f"a {key.kind.name} under {expected[0]} and {expected[1]}",
+            f"{key.certificate.name}{', itself an authority,' if key.certificate.is_ca else ''} under {signer.name} and {root.name}",
+            "AMD issues no such chain: do not trust it.",
+        )
+
+
+def _product(case: Case) -> None:
+    """(9) AT-40. A version 2 report tells Turin from the others, by its short chip id, and no more."""
+    report, key, anchor = case.report, case.path.key, case.path.anchor
+    if report.product is not key.product and (report.product is not None or key.product.turin_layout):
+        raise _refuse(
+            "snp.product.report",
+            f"a report of a {key.product.name} processor, as its certificate says",
+            report.product.name if report.product else "a report in another product's layout",
+            "Pass the certificate that came with this report.",
+        )
+    if anchor is not None and anchor.purpose != anchors.amd_root_purpose(key.product):
+        raise _refuse(
+            "snp.product.root",
+            f"the root of {key.product.name}",
+            f"{anchor.name}, which vouches for {anchor.purpose.removeprefix('snp:')}",
+            "AMD issues no such chain: do not trust it.",
+        )
+
+
+def _tcb(case: Case) -> None:
+    """(10) The key is derived from these numbers, so a certificate of other numbers is another key's."""
+    if case.path.key.tcb != case.report.reported_tcb:
+        raise _refuse(
+            "snp.tcb",
+            f"a certificate for REPORTED_TCB {_numbers(case.report.reported_tcb)}",
+            _numbers(case.path.key.tcb),
+            "Obtain the certificate for the report's REPORTED_TCB (not the committed or current one), or collect the report again.",
+        )
+
+
+def _numbers(tcb: snp_report.Tcb) -> str:
+    return " ".join(f"{name}={number}" for name, number in tcb.components().items())
+
+
+def _chip_id(case: Case) -> None:
+    """(11) A host may mask the chip id to zero; then the certificate alone names the chip. A VLEK never names one (AT-61)."""
+    report, key = case.report, case.path.key
+    masked = not report.chip_id.strip(b"\0")
+    if key.hwid is None:
+        if not masked:
+            raise _refuse(
+                "snp.chip-id.vlek",
+                "chip id zero: a VLEK speaks for a cloud and not for a chip",
+                report.chip_id.hex(),
+                "The report was altered; collect it again.",
+            )
+    elif not masked and report.chip_id != key.hwid.ljust(64, b"\0"):
+        raise _refuse(
+            "snp.chip-id.mismatch",
+            f"chip id {key.hwid.hex()}, the hwID in the certificate",
+            report.chip_id.hex(),
+            "Pass the VCEK of the chip that made the report.",
+        )
+    if report.mask_chip_key and not masked:
+        raise _refuse(
+            "snp.chip-id.mask",
+            "chip id zero where MASK_CHIP_KEY is set",
+            report.chip_id.hex(),
+            "The report was altered; collect it again.",
+        )
+
+
+def _revocation(case: Case) -> Open | None:
+    """(12) AMD revokes ASKs and ASVKs; leaves have serial 0 and are on no CRL, so deny lists by identity are the policy's.
+
+    What a list says is heeded even when it is out of date; what it does not say counts only inside its window. A list that
+    is forged or replayed refuses (AT-28): somebody is hiding something.
+    """
+    root = case.path.root
+    lists, reasons = _revocation_lists(case)
+    in_force = False
+    for crl_list in lists:
+        _once(case, ("crl.issued-by", crl_list.der, root.der), partial(crl.verify_issued_by, crl_list, root))
+        try:
+            crl.check_floor(crl_list, case.context.crl_floor.get(crl_list.issuer_cn or ""))
+        except Indeterminate as replay:
+            raise NotAuthentic(*replay.findings) from None
+        for certificate in (case.path.signer, root):
+            crl.check_not_revoked(crl_list, certificate)
+        try:
+            crl.check_window(crl_list, case.context.at)
+            in_force = True
+        except Indeterminate as outside:
+            reasons += outside.findings
+    if in_force:
+        case.revocation = "good"
+        return None
+    return Open(
+        Finding(
+            "snp.revocation.unknown",
+            LAYER,
+            f"a CRL of {root.name} in force at the time of the verification",
+            "; ".join(f"{reason.code}: {reason.found}" for reason in reasons),
+            "Pass crl=PATH, or let Evident reach AMD's key distribution service (evident trust fetch).",
+        ),
+        waived_by="revocation-unknown",
+    )
+
+
+def _revocation_lists(case: Case) -> tuple[list[Crl], tuple[Finding, ...]]:
+    """The given CRLs of this root, else the KDS's; and why there is none."""
+    key, root = case.path.key, case.path.root
+    given = [_remembered(case, ("crl", data), partial(crl.load, data)) for data in case.crls]
+    lists = [crl_list for crl_list in given if crl_list.issuer == root.subject]
+    if lists:
+        return lists, ()
+    try:
+        body = case.context.fetcher.fetch(amd.crl_url(key.product, key.kind), limit=amd.CRL_LIMIT).body
+        return [_remembered(case, ("crl", body), partial(crl.load, body))], ()
+    except (CollateralUnavailable, Malformed, Unsupported) as error:
+        return [], error.findings
+
+
+def _remembered(case: Case, question: Hashable, make: Callable[[], T]) -> T:
+    """`make()`, or what it gave for the same question in an earlier verification with the same cache."""
+    cache = case.context.chain_cache
+    known: T | None = cache.get(question) if cache else None
+    if known is None:
+        known = make()
+        if cache:
+            cache.put(question, known)
+    return known
+
+
+def _once(case: Case, question: Hashable, check: Callable[[], None]) -> None:
+    """Run `check` unless it passed before on the same bytes; only passing is remembered."""
+    cache = case.context.chain_cache
+    if cache and cache.get(question):
+        return
+    check()
+    if cache:
+        cache.put(question, True)
+
+
+def _signature(case: Case) -> None:
+    """(13) ECDSA over the first 0x2a0 bytes; R and S come as little-endian numbers."""
+    report, key = case.report, case.path.key.certificate.public_key
+    signature = utils.encode_dss_signature(report.signature_r, report.signature_s)
+    try:
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            raise InvalidSignature
+        key.verify(signature, report.signed, _REPORT_ALGORITHM)
+    except InvalidSignature:
+        raise _refuse(
+            "snp.signature",
+            f"a signature over bytes 0x000-0x29f by the key of {case.path.key.certificate.name}",
+            "a signature that does not verify",
+            "The report was altered, or belongs to another certificate; collect both again.",
+        ) from None
+
+
+def _challenge(case: Case) -> Open | None:
+    """(14) AT-05. The nonce as it is, padded with zeros, or its SHA-512; or exactly the value that the caller computed."""
+    context, found = case.context, case.report.report_data
+    if context.report_data is None and context.nonce is None:
+        return Open(
+            Finding(
+                "snp.challenge.missing",
+                LAYER,
+                "a challenge of the verifier's own to compare REPORT_DATA with",
+                "none given",
+                "Pass nonce=PATH or report-data=PATH; without it an old report cannot be told from a new one.",
+            ),
+            waived_by="no-challenge",
+        )
+    if context.report_data is not None:
+        if not hmac.compare_digest(context.report_data, found):
+            raise _refuse("snp.challenge.report-data", f"REPORT_DATA {context.report_data.hex()}", found.hex(), _STALE)
+        case.freshness = Freshness("challenge", "REPORT_DATA is the value that the verifier expects")
+    if context.nonce is not None:
+        if hmac.compare_digest(hashlib.sha512(context.nonce).digest(), found):
+            case.freshness = Freshness("challenge", "REPORT_DATA is the SHA-512 of the verifier's nonce")
+        elif len(context.nonce) <= len(found) and hmac.compare_digest(context.nonce.ljust(len(found), b"\0"), found):
+            case.freshness = Freshness("challenge", "REPORT_DATA is the verifier's nonce")
+        else:
+            raise _refuse(
+                "snp.challenge.nonce", f"REPORT_DATA bound to nonce {context.nonce.hex()}, as it is or as SHA-512", found.hex(), _STALE
+            )
+    return None
+
+
+_STALE = "This report answers another challenge, perhaps an old one: have the guest make a new report for yours."
+
+_PATH = ("snp.endorsement-key",)
+PROCEDURE: Procedure[Case] = Procedure.of(
+    NAME,
+    Step("snp.signature-algorithm", "The report is signed with ECDSA P-384 and SHA-384.", _signature_algorithm),
+    Step("snp.signing-key", "A VCEK or VLEK signed the report.", _signing_key),
+    Step("snp.endorsement-key", "The signing key's certificate and its chain are at hand.", _endorsement_key),
+    Step("snp.root", "The chain ends in a pinned root of AMD.", _root, _PATH),
+    Step("snp.chain", "The root signed the intermediate, and that the key's certificate.", _chain, _PATH),
+    Step("snp.chain-algorithms", "The chain is signed with RSA-4096, RSASSA-PSS and SHA-384.", _chain_algorithms, _PATH),
+    Step("snp.validity", "Every certificate is valid at the time of the verification.", _validity, _PATH),
+    Step("snp.certificate-kind", "The certificate is of the kind that the report names.", _certificate_kind, _PATH),
+    Step("snp.product", "Certificate, root and report name the same product.", _product, _PATH),
+    Step("snp.tcb", "The certificate is for the report's REPORTED_TCB.", _tcb, _PATH),
+    Step("snp.chip-id", "The certificate is that of the chip in the report, or of its cloud.", _chip_id, _PATH),
+    Step("snp.revocation", "AMD has not revoked the chain.", _revocation, (*_PATH, "snp.root")),
+    Step("snp.signature", "The key signed the report.", _signature, _PATH),
+    Step("snp.challenge", "The report answers the verifier's challenge.", _challenge),
+)
+
+
+def verify(pieces: Pieces, context: Context, procedure: Procedure[Case] = PROCEDURE) -> Verified[SnpReport]:
+    """Verify one report; `pieces` as in `ROLES`. Appraisal refuses what a shortened `procedure` made.
+
+    Raises `NotAuthentic` with every step that failed, `Indeterminate` without a certificate to verify with, `Malformed`,
+    `Unsupported`, and `UsageError` for wrong roles.
+    """
+    piece.check(pieces, ROLES, NAME)
+    _check_challenge(context)
+    case = _open(pieces, context)
+    trail = run(procedure, case, context)
+    path = case.path
+    simulated = path.anchor is not None and path.anchor.simulated
+    established = facts(case.report, path.key, path.signer, path.anchor, case.freshness)
+    if trail.waived:
+        established = replace(established, caveats=(*established.caveats, *(finding.code for finding in trail.waived)))
+    return issue(
+        trail,
+        evidence=case.report,
+        facts=established,
+        context=context,
+        revocation=case.revocation,
+        simulated=simulated,
+        endorsers=(path.anchor.vendor if path.anchor else "unknown", *((path.key.csp_id,) if path.key.csp_id else ()), "AMD-SP"),
+        unsafe=("simulated-root",) if simulated else (),
+    )
+
+
+def _check_challenge(context: Context) -> None:
+    if context.nonce == b"" or (context.report_data is not None and len(context.report_data) != 64):
+        raise UsageError.of(
+            "snp.challenge.size",
+            expected="a nonce of at least one byte, and report data of exactly 64",
+            found="an empty nonce" if context.nonce == b"" else f"{len(context.report_data or b'')} bytes of report data",
+            remedy="Give the challenge as it was sent to the guest.",
+        )
+
+
+def _open(pieces: Pieces, context: Context) -> Case:
+    raw, table = content.snp_report(piece.one(pieces, "report"))
+    report = snp_report.parse(raw)
+    leaves = [*piece.several(pieces, "vcek"), *piece.several(pieces, "vlek")]
+    chain = [*piece.several(pieces, "chain")]
+    for blob in (*((table,) if table else ()), *piece.several(pieces, "auxblob")):
+        entries = cert_table.parse(blob)
+        leaves += [found for role in ("vcek", "vlek") if (found := entries.get(role))]
+        chain += [found for role in ("ask", "ark") if (found := entries.get(role))]
+    return Case(report, tuple(leaves), tuple(chain), piece.several(pieces, "crl"), context)

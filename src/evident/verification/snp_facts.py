@@ -1,0 +1,125 @@
+"""What an authentic SNP report says: in neutral words for appraisal, and as claims in AMD's own field names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from evident.codec import format_time
+from evident.endorsements.amd import EndorsementKey
+from evident.endorsements.anchors import Anchor
+from evident.endorsements.x509 import Certificate
+from evident.evidence.snp_report import SigningKey, SnpReport
+from evident.verification.facts import Facts, Freshness, Tee
+
+CAVEAT_VLEK = "vlek.cloud-not-chip"
+CAVEAT_MASKED = "snp.chip-id.masked"
+
+
+def facts(report: SnpReport, key: EndorsementKey, signer: Certificate, anchor: Anchor | None, freshness: Freshness) -> Facts:
+    """The facts of `report`, signed by `key`; `anchor` is the root that vouches for it (its vendor, AMD in production)."""
+    caveats = (CAVEAT_VLEK,) if key.kind is SigningKey.VLEK else () if report.chip_id.strip(b"\0") else (CAVEAT_MASKED,)
+    tee = Tee(
+        technology="snp",
+        vendor=anchor.vendor if anchor else "unknown",
+        product=key.product.name,
+        report_key=key.kind.name.lower(),
+        key_holder=key.csp_id,
+        identities=_identities(report, key),
+        registers={
+            "launch": report.measurement,
+            "host_data": report.host_data,
+            "report_data": report.report_data,
+            "id_key_digest": report.id_key_digest,
+            "author_key_digest": report.author_key_digest,
+            "family_id": report.family_id,
+            "image_id": report.image_id,
+            "report_id": report.report_id,
+            "report_id_ma": report.report_id_ma,
+        },
+        privilege_level=report.vmpl,
+        debug=bool(report.policy >> 19 & 1),
+        migratable=bool(report.policy >> 18 & 1),
+        settings={
+            **{f"policy.{name}": value for name, value in report.policy_flags.items()},
+            **{f"platform.{name}": value for name, value in report.platform_flags.items()},
+        },
+        tcb={
+            "reported": report.reported_tcb.components(),
+            "current": report.current_tcb.components(),
+            "committed": report.committed_tcb.components(),
+            "launch": report.launch_tcb.components(),
+        },
+        guest_svn=report.guest_svn,
+    )
+    return Facts("snp", "snp", freshness, tee=tee, caveats=caveats, claims=claims(report, key, signer))
+
+
+def _identities(report: SnpReport, key: EndorsementKey) -> dict[str, str]:
+    """A VLEK names no chip, and neither does a masked chip id; the VCEK's hwID does even then, for only that chip has the key."""
+    identities = {"endorsement_key": key.certificate.fingerprint}
+    if key.csp_id is not None:
+        identities["csp_id"] = key.csp_id
+    if key.hwid is not None:
+        identities["hwid"] = key.hwid.hex()
+        if report.chip_id.strip(b"\0"):
+            identities["chip_id"] = report.chip_id.hex()
+    return identities
+
+
+def claims(report: SnpReport, key: EndorsementKey, signer: Certificate) -> dict[str, Any]:
+    """The report's fields, JSON-ready: hex in lower case, bit fields as ``0x...``, TCBs raw, the reported one by component too."""
+    cpuid = report.cpuid
+    return {
+        "report_version": report.version,
+        "guest_svn": report.guest_svn,
+        "policy": hex(report.policy),
+        "policy_debug": bool(report.policy >> 19 & 1),
+        "family_id": report.family_id.hex(),
+        "image_id": report.image_id.hex(),
+        "vmpl": report.vmpl,
+        "signature_algo": report.signature_algo,
+        "signing_key": report.signing_key.name,
+        "mask_chip_key": int(report.mask_chip_key),
+        "author_key_en": int(report.author_key_en),
+        "platform_info": hex(report.platform_info),
+        "report_data": report.report_data.hex(),
+        "measurement": report.measurement.hex(),
+        "host_data": report.host_data.hex(),
+        "id_key_digest": report.id_key_digest.hex(),
+        "author_key_digest": report.author_key_digest.hex(),
+        "report_id": report.report_id.hex(),
+        "report_id_ma": report.report_id_ma.hex(),
+        "chip_id": report.chip_id.hex(),
+        "chip_id_masked": not report.chip_id.strip(b"\0"),
+        "cpuid_family_model_stepping": bytes((cpuid.family, cpuid.model, cpuid.stepping)).hex() if cpuid else None,
+        "reported_tcb": report.reported_tcb.components(),
+        "reported_tcb_raw": report.reported_tcb.serialize().hex(),
+        "current_tcb_raw": report.current_tcb.serialize().hex(),
+        "committed_tcb_raw": report.committed_tcb.serialize().hex(),
+        "launch_tcb_raw": report.launch_tcb.serialize().hex(),
+        "current_fw": str(report.current_version),
+        "committed_fw": str(report.committed_version),
+        "launch_mit_vector": None if report.launch_mit_vector is None else hex(report.launch_mit_vector),
+        "current_mit_vector": None if report.current_mit_vector is None else hex(report.current_mit_vector),
+        "signature_verifies": True,
+        "endorsement_cert": _certificate_claims(key, signer),
+    }
+
+
+def _certificate_claims(key: EndorsementKey, signer: Certificate) -> dict[str, Any]:
+    certificate, tcb = key.certificate, key.tcb
+    extensions: dict[str, Any] = {"structVersion": key.struct_version, "productName": key.product_name}
+    numbers = (("fmcSPL", tcb.fmc), ("blSPL", tcb.bootloader), ("teeSPL", tcb.tee), ("snpSPL", tcb.snp), ("ucodeSPL", tcb.microcode))
+    extensions.update({name: number for name, number in numbers if number is not None})
+    if key.hwid is not None:
+        extensions["hwID"] = key.hwid.hex()
+    if key.csp_id is not None:
+        extensions["cspID"] = key.csp_id
+    return {
+        "subject_cn": certificate.subject_cn,
+        "issuer_verified": signer.subject_cn,
+        "not_before": format_time(certificate.not_before),
+        "not_after": format_time(certificate.not_after),
+        "serial": certificate.serial,
+        "amd_extensions": extensions,
+    }
