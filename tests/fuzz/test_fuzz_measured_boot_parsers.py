@@ -1,0 +1,119 @@
+"""Whatever the bytes: parsers of TPM, Azure, Google and AWS evidence raise known errors only, and what parses serialises back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cbor2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evident.errors import Malformed, Unsupported
+from evident.evidence import azure_hcl, cose, gce_endorsement, nitro, protobuf, tpm, tpm_public
+from evident.evidence.importers import go_tpm_tools, tpm2_tools
+
+_INFO = tpm.serialize_quote_info(tpm.QuoteInfo((tpm.PcrSelection.of("sha256", (0, 7)),), bytes(32)))
+_ATTEST = tpm.serialize_attest(tpm.Attest(tpm.GENERATED, tpm.ST_ATTEST_QUOTE, bytes(34), b"nonce", 1, 2, 3, True, 4, _INFO, b""))
+_RSA_PUBLIC = bytes.fromhex("0001000b00050072000000100014000b0800000000000100") + b"\xc1" * 256
+_ECC_PUBLIC = bytes.fromhex("0023000b00050072000000100018000b00030010") + (b"\0\x20" + b"\x11" * 32) * 2
+_HCL = (
+    b"HCLA\1\0\0\0" + bytes(24) + bytes(1184) + (31).to_bytes(4, "little") + b"\1\0\0\0\2\0\0\0\1\0\0\0"
+    + (11).to_bytes(4, "little") + b'{"keys":[]}' + bytes(20)
+)  # fmt: skip
+_DOCUMENT = cbor2.dumps(
+    [
+        b"\xa1\x01\x38\x22",
+        {},
+        cbor2.dumps(
+            {"module_id": "i", "digest": "SHA384", "timestamp": 1, "pcrs": {0: bytes(48)}, "certificate": b"c", "cabundle": [b"r"]}
+        ),
+        bytes(96),
+    ]
+)
+_ENDORSEMENT = protobuf.encode(
+    ((1, protobuf.encode(((5, bytes(48)), (7, protobuf.encode(((2, protobuf.encode(((1, 2), (2, bytes(48))))),)))))), (2, b"s"))
+)
+_PCR_FILE = (
+    (1).to_bytes(4, "little") + b"\x0b\0\3\x80\0\0\0\0" + bytes(120) + (1).to_bytes(4, "little")
+    + (1).to_bytes(4, "little") + b"\x20\0" + bytes(64) + bytes(66 * 7)
+)  # fmt: skip
+_QUOTE = protobuf.encode(((1, _ATTEST), (2, b"s"), (3, protobuf.encode(((1, 11), (2, protobuf.encode(((1, 7), (2, bytes(32))))))))))
+_ATTESTATION = protobuf.encode(((1, _RSA_PUBLIC), (2, _QUOTE)))
+
+TARGETS: dict[str, tuple[Callable[[bytes], object], Callable[[object], bytes] | None, bytes]] = {
+    "attest": (tpm.parse_attest, tpm.serialize_attest, _ATTEST),
+    "signature": (tpm.parse_signature, tpm.serialize_signature, bytes.fromhex("0018000b0002aabb0002ccdd")),
+    "rsa public": (tpm_public.parse, None, _RSA_PUBLIC),
+    "ecc public": (tpm_public.parse, None, _ECC_PUBLIC),
+    "hcl": (azure_hcl.parse, azure_hcl.serialize, _HCL),
+    "claims": (
+        azure_hcl.parse_claims,
+        None,
+        b'{"keys":[{"kty":"RSA","kid":"HCLAkPub","n":"AQAB","e":"AQAB"}],"user-data":"' + b"0" * 128 + b'"}',
+    ),
+    "cose": (lambda raw: cose.parse_sign1(raw, "x"), cose.serialize_sign1, _DOCUMENT),
+    "nitro": (nitro.parse, lambda document: cose.serialize_sign1(document.sign1), _DOCUMENT),
+    "endorsement": (gce_endorsement.parse, None, _ENDORSEMENT),
+    "pcr file": (tpm2_tools.parse, None, _PCR_FILE),
+    "go-tpm-tools": (go_tpm_tools.parse, None, _ATTESTATION),
+    "sevsnp": (go_tpm_tools.parse_snp, None, protobuf.encode(((1, protobuf.encode(((1, 5),))),))),
+}
+
+
+@st.composite
+def mutated(draw: st.DrawFn, seed: bytes) -> bytes:
+    """`seed` with some bytes changed, cut out or put in."""
+    raw = bytearray(seed)
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(raw)))
+        action = draw(st.sampled_from(("set", "insert", "cut")))
+        if action == "set" and at < len(raw):
+            raw[at] = draw(st.integers(0, 255))
+        elif action == "insert":
+            raw[at:at] = draw(st.binary(max_size=8))
+        else:
+            del raw[at : at + draw(st.integers(0, 64))]
+    return bytes(raw)
+
+
+def _only_known_errors(name: str, raw: bytes) -> None:
+    parse, serialise, _ = TARGETS[name]
+    try:
+        parsed = parse(raw)
+    except (Malformed, Unsupported):
+        return
+    if serialise is not None:
+        assert serialise(parsed) == raw
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_seed_itself_parses(name):
+    parse, _, seed = TARGETS[name]
+    if name == "sevsnp":
+        with pytest.raises(Malformed):
+            parse(seed)
+    else:
+        parse(seed)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@given(data=st.data())
+def test_mutations_raise_only_known_errors(name, data):
+    _only_known_errors(name, data.draw(mutated(TARGETS[name][2])))
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@given(raw=st.binary(max_size=256))
+def test_noise_raises_only_known_errors(name, raw):
+    _only_known_errors(name, raw)
+
+
+@given(raw=st.one_of(mutated(_RSA_PUBLIC), mutated(_ECC_PUBLIC)))
+def test_keys_of_mutated_public_areas_raise_only_known_errors(raw):
+    try:
+        public = tpm_public.parse(raw)
+        assert tpm_public.serialize(public) == public.raw
+        public.public_key()
+    except (Malformed, Unsupported):
+        return
