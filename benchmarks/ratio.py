@@ -1,0 +1,34 @@
+"""Compare ways of doing the same thing within one run, as ratios: absolute times say more about the machine than about the code."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+
+def compare(contenders: Mapping[str, Callable[[], object]], baseline: str, *, rounds: int = 15, warm_up: int = 2) -> dict[str, float]:
+    """Run all `contenders` alternately for `rounds`, print mean, standard deviation and 95 % interval of each one's ratio to `baseline`.
+
+    Returns the mean ratios. Each ratio is taken within its round, so that a slow phase of the machine touches both sides.
+    """
+    for _ in range(warm_up):
+        for contender in contenders.values():
+            contender()
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, contender in contenders.items():
+            started = time.perf_counter()
+            contender()
+            times[name].append(time.perf_counter() - started)
+    result = {}
+    print(f"{'':<34}{'median':>12}{'ratio':>9}{'sd':>8}   95 % interval   (n = {rounds}, baseline: {baseline})")
+    for name, samples in times.items():
+        ratios = [sample / base for sample, base in zip(samples, times[baseline], strict=True)]
+        mean, deviation = statistics.fmean(ratios), statistics.stdev(ratios)
+        half = 1.96 * deviation / rounds**0.5
+        result[name] = mean
+        print(
+            f"{name:<34}{statistics.median(samples) * 1e3:>9.3f} ms{mean:>9.3f}{deviation:>8.3f}   {mean - half:.3f} .. {mean + half:.3f}"
+        )
+    return result
