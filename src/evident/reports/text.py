@@ -87,8 +87,8 @@ def _pairs(rows: tuple[tuple[str, str], ...]) -> Table:
 
 
 def _first_screen(shown: Screen) -> RenderableType:
-    style = _STYLE[shown.tone]
-    title = Text(f" {shown.verdict}{' (simulated)' if shown.simulated else ''} ", style=f"bold {style}")
+    style = "magenta" if shown.simulated and shown.tone == "good" else _STYLE[shown.tone]
+    title = Text(f" {shown.verdict}{', but only simulated' if shown.simulated else ''} ", style=f"bold {style}")
     table = _pairs(shown.first)
     table.padding = (0, 1, 1, 0)
     code = Text(f" {shown.code} ", style=style)
