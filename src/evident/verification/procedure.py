@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from evident.errors import Finding, Indeterminate, NotAuthentic, UsageError
 from evident.verification.context import UNSAFE_OPTIONS, Context
@@ -132,20 +132,25 @@ def issue(
     simulated: bool,
     endorsers: tuple[str, ...],
     unsafe: tuple[str, ...] = (),
+    parts: tuple[Verified[Any], ...] = (),
 ) -> Verified[E]:
-    """The `Verified` that a trail earned; `unsafe` adds options that were needed outside the steps."""
+    """The `Verified` that a trail earned.
+
+    `unsafe` adds options that were needed outside the steps. `parts` are what the steps verified by procedures of their own (the
+    SNP report in a cloud's evidence): their steps are required here too, and what they left open stays open.
+    """
     return Verified(
         evidence=evidence,
         facts=facts,
         procedure=trail.procedure,
-        required=trail.required,
-        steps=trail.records,
+        required=trail.required.union(*(part.required for part in parts)),
+        steps=(*(record for part in parts for record in part.steps), *trail.records),
         at=context.at,
         revocation=revocation,
-        simulated=simulated,
+        simulated=simulated or any(part.simulated for part in parts),
         endorsers=endorsers,
-        open_points=trail.open_points,
-        unsafe=(*trail.unsafe, *unsafe),
+        open_points=(*(point for part in parts for point in part.open_points), *trail.open_points),
+        unsafe=tuple(dict.fromkeys((*(option for part in parts for option in part.unsafe), *trail.unsafe, *unsafe))),
         _token=_TOKEN,
     )
 

@@ -100,15 +100,10 @@ class Case:
     chain: tuple[bytes, ...]
     crls: tuple[bytes, ...]
     context: Context
-    found_path: _Path | None = None
+    path: _Path = field(init=False)
+    """Set by step 3."""
     revocation: Revocation = "unknown"
     freshness: Freshness = field(default_factory=lambda: Freshness("unknown", "no challenge was compared", carried_by="none"))
-
-    @property
-    def path(self) -> _Path:
-        if self.found_path is None:
-            raise AssertionError("a step ran without snp.endorsement-key, which it needs")
-        return self.found_path
 
 
 def _refuse(code: str, expected: str, found: str, remedy: str) -> NotAuthentic:
@@ -141,9 +136,9 @@ def _endorsement_key(case: Case) -> None:
     """(3) Find the certificate and its path; whether they are worth anything is for the steps after this one."""
     if case.leaves:
         question = (NAME, case.context.anchors, case.report.signing_key, case.leaves, case.chain)
-        case.found_path = _remembered(case, question, partial(_find_path, case))
+        case.path = _remembered(case, question, partial(_find_path, case))
     else:
-        case.found_path = _find_path(case)
+        case.path = _find_path(case)
 
 
 def _find_path(case: Case) -> _Path:
