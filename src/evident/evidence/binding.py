@@ -1,0 +1,25 @@
+"""How a guest puts the verifier's challenge and a key of its own into the 64 bytes that its report signs.
+
+    REPORT_DATA = SHA-512( "evident report data v1" ‖ 00 ‖ u32 length of nonce ‖ nonce ‖ SHA-384(SPKI) )
+
+big endian; SPKI is the DER SubjectPublicKeyInfo of a key made in the guest. The label keeps the value apart from every other
+use of REPORT_DATA, and the length keeps nonce and digest apart, so one report never speaks for two challenges or two keys.
+Evident's own format; both sides call this one function.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+_LABEL: Final = b"evident report data v1\0"
+
+
+def key_digest(spki: bytes) -> bytes:
+    """SHA-384 of a SubjectPublicKeyInfo in DER, 48 bytes."""
+    return hashlib.sha384(spki).digest()
+
+
+def report_data(nonce: bytes, spki: bytes) -> bytes:
+    """The 64 bytes that bind `nonce` and the key `spki` (DER)."""
+    return hashlib.sha512(_LABEL + len(nonce).to_bytes(4, "big") + nonce + key_digest(spki)).digest()
