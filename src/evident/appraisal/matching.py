@@ -1,0 +1,79 @@
+"""Reference values against what was measured, register by register.
+
+The alternatives for one register are a set, any one of which may match; the strongest that matches counts. A stronger one that
+does not match beside a weaker one that does is an honest mismatch: the degree is what holds, and both digests are shown (AT-60).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from evident.reference_values.model import ReferenceValue
+from evident.verification.facts import BootChain, Facts
+
+_DIGEST_BYTES = {"sha1": 20, "sha256": 32, "sha384": 48, "sha512": 64}
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterMatch:
+    """What the reference values say of one register, or one stage of the boot."""
+
+    register: str
+    found: tuple[bytes, ...]
+    """What the evidence has: one value of a register, every value of a stage that occurs more than once."""
+    matched: ReferenceValue | None
+    """The strongest value that matches; None when none does."""
+    refuted: tuple[ReferenceValue, ...]
+    """Values that do not match: all of them when `matched` is None, else those stronger than `matched`."""
+
+    @property
+    def layers(self) -> frozenset[str]:
+        if self.matched is not None:
+            return frozenset(self.matched.layers)
+        return frozenset(layer for value in self.refuted for layer in value.layers)
+
+
+def measured(facts: Facts, register: str, algorithm: str) -> tuple[bytes, ...]:
+    """Authentic values of `register` in `algorithm`; empty when the evidence has none."""
+    if register.startswith("stage."):
+        return _stage_digests(facts.boot, register.removeprefix("stage."), algorithm)
+    if facts.tee is not None and register in facts.tee.registers:
+        return (facts.tee.registers[register],)
+    if register.startswith("pcr") and facts.vtpm is not None:
+        index = int(register.removeprefix("pcr")) if register.removeprefix("pcr").isdecimal() else -1
+        value = facts.vtpm.pcrs.get(algorithm, {}).get(index)
+        return () if value is None else (value,)
+    if facts.boot is not None and len(facts.boot.registers.get(register, b"")) == _DIGEST_BYTES.get(algorithm):
+        return (facts.boot.registers[register],)
+    return ()
+
+
+def _stage_digests(boot: BootChain | None, name: str, algorithm: str) -> tuple[bytes, ...]:
+    if boot is None:
+        return ()
+    return tuple(stage.digest for stage in boot.stages if stage.name == name and stage.algorithm == algorithm)
+
+
+def match(facts: Facts, references: Iterable[ReferenceValue]) -> tuple[RegisterMatch, ...]:
+    """One `RegisterMatch` per register that has reference values and that the evidence has."""
+    alternatives: dict[str, list[ReferenceValue]] = {}
+    for reference in references:
+        alternatives.setdefault(reference.register, []).append(reference)
+    results = []
+    for register, values in alternatives.items():
+        present = [value for value in values if measured(facts, register, value.algorithm)]
+        if present:
+            results.append(_match_register(facts, register, present))
+    return tuple(results)
+
+
+def _match_register(facts: Facts, register: str, values: list[ReferenceValue]) -> RegisterMatch:
+    found = measured(facts, register, values[0].algorithm)
+    accepted = {digest: [value for value in values if value.value == digest] for digest in found}
+    if not all(accepted.values()):  # a stage that occurs twice must match twice
+        return RegisterMatch(register, found, None, tuple(values))
+    best = [max(candidates, key=lambda value: value.strength) for candidates in accepted.values()]
+    matched = min(best, key=lambda value: value.strength)
+    stronger = tuple(value for value in values if value.strength > matched.strength and value.value not in found)
+    return RegisterMatch(register, found, matched, stronger)

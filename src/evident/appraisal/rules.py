@@ -1,0 +1,339 @@
+"""Policy rules over the facts of verified evidence: each looks at one thing and says what is wrong with it.
+
+Rules that concern a layer's reference values live in `layers`, those that concern the finished statement in `requirements`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+from evident.appraisal.policy import Policy, TechnologyRules
+from evident.appraisal.remarks import Remark, open_point, refusal
+from evident.codec import format_time
+from evident.verification.facts import Tee
+from evident.verification.verified import Verified
+
+ROOT = "root_of_trust"
+
+MIGRATION_AGENT_REGISTERS = ("report_id_ma",)
+"""Registers that name the migration agent (SEV-SNP ABI, REPORT_ID_MA)."""
+
+CHIP_IDENTITIES = frozenset({"chip_id", "hwid", "ppid"})
+"""Identity names that mean one chip, which a key held by a cloud never proves (AT-61)."""
+
+BEST_TCB_STATUS = "UpToDate"
+"""The one status that needs no excuse, where a vendor publishes statuses at all."""
+
+BREAKS_ROOT = frozenset(
+    {
+        "policy.simulated",
+        "revocation.revoked",
+        "policy.debug",
+        "policy.migration",
+        "policy.tcb-minimum",
+        "policy.tcb-status",
+        "policy.denied-identity",
+        "policy.denied-tcb",
+    }
+)
+"""Findings after which there is no genuine, up-to-date TEE that excludes the host: level 0."""
+
+
+def judge(verified: Verified[Any], policy: Policy) -> tuple[Remark, ...]:
+    """Everything that the policy holds against the evidence itself."""
+    remarks = [*_simulated(verified, policy), *_revocation(verified, policy), *_freshness(verified, policy)]
+    tee = verified.facts.tee
+    if tee is not None:
+        rules = policy.technologies.get(tee.technology, TechnologyRules())
+        for rule in (_debug, _migration, _denied, _identities):
+            remarks.extend(rule(tee, policy))
+        for technical in (_tcb, _tcb_status, _settings, _registers, _report_key, _privilege, _guest_svn):
+            remarks.extend(technical(tee, rules))
+        remarks.extend(_vtpm_privilege(verified, tee))
+    return tuple(remarks)
+
+
+def overruled(code: str, policy: Policy) -> bool:
+    """Has the policy taken the decision on an open point of the verification away from the default?"""
+    words = code.replace("-", ".").split(".")
+    if "revocation" in words or "crl" in words:
+        return policy.revocation.unknown == "accept-unsafe"
+    if "challenge" in words or "nonce" in words or "freshness" in words:
+        return not policy.freshness.require_challenge
+    return False
+
+
+def _simulated(verified: Verified[Any], policy: Policy) -> Iterator[Remark]:
+    if verified.simulated and not policy.allow_simulated:
+        yield refusal(
+            "policy.simulated",
+            ROOT,
+            expected="evidence signed by real hardware",
+            found="evidence of a simulator, under its own TEST root",
+            remedy="Attest a real machine; for tests only, set allow_simulated in the policy.",
+        )
+
+
+def _revocation(verified: Verified[Any], policy: Policy) -> Iterator[Remark]:
+    if verified.revocation == "revoked":
+        yield refusal(
+            "revocation.revoked",
+            ROOT,
+            expected="keys that nobody has revoked",
+            found="a certificate in the chain is revoked",
+            remedy="Do not use this machine; ask its operator for one with current keys.",
+        )
+    waived = policy.revocation.unknown == "accept-unsafe" or "revocation-unknown" in verified.unsafe
+    said = any("revocation" in point.code or "crl" in point.code for point in verified.open_points)
+    if verified.revocation == "unknown" and not waived and not said:
+        yield open_point(
+            "revocation.unknown",
+            ROOT,
+            expected="a current revocation list of the vendor",
+            found="none, or one that does not cover this time",
+            remedy="Run `evident trust fetch` where there is a network, or pass crl=PATH.",
+        )
+
+
+def _freshness(verified: Verified[Any], policy: Policy) -> Iterator[Remark]:
+    freshness, rule = verified.facts.freshness, policy.freshness
+    if freshness.scope == "boot" and rule.require_challenge and not rule.accept_per_boot:
+        yield refusal(
+            "freshness.per-boot",
+            ROOT,
+            expected="evidence bound to your own challenge",
+            found=f"evidence made once per boot ({freshness.how}), which anyone who saw it can replay",
+            remedy="Ask for a quote over your own nonce; or accept the risk with freshness.accept_per_boot.",
+        )
+    waived = not rule.require_challenge or "no-challenge" in verified.unsafe
+    said = any("nonce" in point.code or "challenge" in point.code or "freshness" in point.code for point in verified.open_points)
+    if freshness.scope == "unknown" and not waived and not said:
+        yield open_point(
+            "freshness.no-challenge",
+            ROOT,
+            expected="the challenge that you sent, to compare with",
+            found="none",
+            remedy="Pass nonce=PATH (or report-data=PATH) with what you sent.",
+        )
+    if rule.maximum_age_seconds is None:
+        return
+    limit = timedelta(seconds=rule.maximum_age_seconds)
+    if freshness.made_at is not None and verified.at - freshness.made_at > limit:
+        yield refusal(
+            "freshness.age",
+            ROOT,
+            expected=f"evidence at most {rule.maximum_age_seconds} s old",
+            found=f"evidence of {format_time(freshness.made_at)}, judged at {format_time(verified.at)}",
+            remedy="Collect new evidence.",
+        )
+    elif freshness.made_at is None and freshness.scope != "challenge":
+        yield open_point(
+            "freshness.age-unknown",
+            ROOT,
+            expected=f"evidence at most {rule.maximum_age_seconds} s old",
+            found="evidence that carries no time and no challenge of yours",
+            remedy="Send a challenge: what answers it is younger than the challenge.",
+        )
+
+
+def _debug(tee: Tee, policy: Policy) -> Iterator[Remark]:
+    if tee.debug and not policy.allow_debug:
+        yield refusal(
+            "policy.debug",
+            ROOT,
+            expected="a guest whose memory the host cannot read",
+            found="debugging by the host is allowed by the guest's launch policy",
+            remedy="Launch the guest again with debugging off.",
+        )
+
+
+def _migration(tee: Tee, policy: Policy) -> Iterator[Remark]:
+    if not tee.migratable:
+        return
+    agent = next((tee.registers[name].hex() for name in MIGRATION_AGENT_REGISTERS if name in tee.registers), "")
+    named = bool(agent) and agent in policy.migration_agents
+    if named or (policy.allow_migration and not policy.migration_agents):
+        return
+    yield refusal(
+        "policy.migration",
+        ROOT,
+        expected="a guest that no migration agent may export, or an agent that the policy names",
+        found=f"migration allowed, agent {agent or 'unknown'}",
+        remedy="Launch the guest without migration, or list the agent's report id in migration_agents.",
+    )
+
+
+def _identity_values(tee: Tee, name: str) -> str | None:
+    """The value of an identity, or None where the evidence has none or only zeroes (masked, or a key of the cloud)."""
+    value = tee.identities.get(name, "")
+    return value.lower() if value.strip("0") else None
+
+
+def _denied(tee: Tee, policy: Policy) -> Iterator[Remark]:
+    for name, values in policy.deny.identities.items():
+        value = _identity_values(tee, name)
+        if value is not None and value in {denied.lower() for denied in values}:
+            yield refusal(
+                "policy.denied-identity",
+                ROOT,
+                expected=f"a machine that is not on the deny list ({name})",
+                found=value,
+                remedy="Do not use this machine: the policy knows it as bad.",
+            )
+    for product in (tee.product, "any"):
+        for denied in policy.deny.tcb.get(product, ()):
+            wanted = _parse_tcb(denied)
+            for which, numbers in tee.tcb.items():
+                if wanted and all(numbers.get(component) == number for component, number in wanted.items()):
+                    yield refusal(
+                        "policy.denied-tcb",
+                        ROOT,
+                        expected=f"no TCB of {product} that the policy denies ({denied})",
+                        found=f"the {which} TCB is that one",
+                        remedy="Ask the operator to update the platform firmware; keys of this version are known to have leaked.",
+                    )
+
+
+def _parse_tcb(text: str) -> Mapping[str, int]:
+    pairs = (part.partition("=") for part in text.split(","))
+    return {name.strip(): int(number) for name, _, number in pairs if number.strip().isdecimal()}
+
+
+def _identities(tee: Tee, policy: Policy) -> Iterator[Remark]:
+    for name, values in policy.allowed_identities.items():
+        if tee.key_holder is not None and name in CHIP_IDENTITIES:
+            yield refusal(
+                "policy.identity-not-a-chip",
+                ROOT,
+                expected=f"a key of the chip itself, to hold {name} against your list",
+                found=f"a {tee.report_key.upper()}, which identifies {tee.key_holder} and not a chip",
+                remedy="Use a machine whose reports the chip's own key signs, or drop this list for this cloud.",
+            )
+            continue
+        value = _identity_values(tee, name)
+        if value is None or value not in {allowed.lower() for allowed in values}:
+            yield refusal(
+                "policy.identity",
+                ROOT,
+                expected=f"{name} on your own list of {len(values)}",
+                found=value or "no such identity in the evidence",
+                remedy="Check that this is your machine; if it is, add it to allowed_identities.",
+            )
+
+
+def _tcb(tee: Tee, rules: TechnologyRules) -> Iterator[Remark]:
+    minimum = rules.minimum_tcb.get(tee.product, rules.minimum_tcb.get("any", {}))
+    for which, numbers in tee.tcb.items():
+        for component, least in minimum.items():
+            found = numbers.get(component)
+            if found is None or found < least:
+                yield refusal(
+                    "policy.tcb-minimum",
+                    ROOT,
+                    expected=f"{component} of the {which} TCB at least {least} ({tee.product})",
+                    found="no such component" if found is None else str(found),
+                    remedy="Ask the operator to update the platform firmware, and to commit the update.",
+                )
+
+
+def _tcb_status(tee: Tee, rules: TechnologyRules) -> Iterator[Remark]:
+    if tee.tcb_status is None:
+        return
+    accepted = rules.tcb_status or (BEST_TCB_STATUS,)
+    if tee.tcb_status not in accepted:
+        advisories = f" (advisories: {', '.join(tee.advisories)})" if tee.advisories else ""
+        yield refusal(
+            "policy.tcb-status",
+            ROOT,
+            expected="TCB status " + " or ".join(accepted),
+            found=tee.tcb_status + advisories,
+            remedy="Ask the operator to update the platform; or accept this status and its advisories in the policy.",
+        )
+    elif tee.tcb_status != BEST_TCB_STATUS:
+        standing = [advisory for advisory in tee.advisories if advisory not in rules.accepted_advisories]
+        if standing:
+            yield refusal(
+                "policy.advisory",
+                ROOT,
+                expected="only advisories that the policy accepts",
+                found=", ".join(standing),
+                remedy="Read the advisories; list in accepted_advisories those that do not concern you.",
+            )
+
+
+def _settings(tee: Tee, rules: TechnologyRules) -> Iterator[Remark]:
+    for name, wanted in rules.settings.items():
+        found = tee.settings.get(name)
+        if found is not wanted:
+            yield refusal(
+                "policy.setting",
+                ROOT,
+                expected=f"{name} {'on' if wanted else 'off'}",
+                found="not stated by this evidence" if found is None else "on" if found else "off",
+                remedy="Guest policy is set at launch; platform settings are the operator's: ask for a machine that has them.",
+            )
+
+
+def _registers(tee: Tee, rules: TechnologyRules) -> Iterator[Remark]:
+    for name, accepted in rules.registers.items():
+        value = tee.registers.get(name)
+        if value is None or value.hex() not in {entry.lower() for entry in accepted}:
+            yield refusal(
+                "policy.register",
+                "firmware",
+                expected=f"{name} among the {len(accepted)} values of the policy",
+                found="no such register" if value is None else value.hex(),
+                remedy="Check what was launched; if it is meant, add the value to registers.",
+            )
+
+
+def _report_key(tee: Tee, rules: TechnologyRules) -> Iterator[Remark]:
+    if rules.report_keys and tee.report_key not in rules.report_keys:
+        yield refusal(
+            "policy.report-key",
+            ROOT,
+            expected="a report signed by " + " or ".join(rules.report_keys),
+            found=tee.report_key,
+            remedy="Use a machine that offers this kind of key.",
+        )
+
+
+def _privilege(tee: Tee, rules: TechnologyRules) -> Iterator[Remark]:
+    highest = rules.maximum_privilege_level
+    if highest is not None and (tee.privilege_level is None or tee.privilege_level > highest):
+        yield refusal(
+            "policy.privilege-level",
+            ROOT,
+            expected=f"a report asked for at privilege level {highest} or below",
+            found="no level stated" if tee.privilege_level is None else str(tee.privilege_level),
+            remedy="Ask for the report from the more privileged layer.",
+        )
+
+
+def _guest_svn(tee: Tee, rules: TechnologyRules) -> Iterator[Remark]:
+    least = rules.minimum_guest_svn
+    if least is not None and (tee.guest_svn is None or tee.guest_svn < least):
+        yield refusal(
+            "policy.guest-svn",
+            "firmware",
+            expected=f"guest security version at least {least}",
+            found="none stated" if tee.guest_svn is None else str(tee.guest_svn),
+            remedy="Launch the current image, with an ID block that states its version.",
+        )
+
+
+def _vtpm_privilege(verified: Verified[Any], tee: Tee) -> Iterator[Remark]:
+    """A report that binds a vTPM's key must come from where only the vTPM's code can ask (AT-20)."""
+    vtpm = verified.facts.vtpm
+    if vtpm is None or vtpm.anchor != "tee" or vtpm.location != "svsm":
+        return
+    if tee.privilege_level != 0:
+        yield refusal(
+            "vtpm.privilege-level",
+            "vtpm",
+            expected="the vTPM's key bound by a report of privilege level 0",
+            found=f"level {tee.privilege_level}: the guest's own kernel could have asked for it",
+            remedy="Do not believe this vTPM; launch with a service module that holds level 0.",
+        )

@@ -1,0 +1,286 @@
+"""Evidence that is accepted, and what each layer loses when something is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from evident.appraisal.appraise import appraise
+from evident.appraisal.policy import STRICT, Deny, Policy, RequiredLevels, TechnologyRules
+from evident.appraisal.statement import BESIDE_LAYERS, LEVEL_LAYERS, TrustStatement
+from evident.errors import Finding, NotAuthentic
+from evident.reference_values.model import ReferenceValue, Strength
+from evident.verification.facts import Freshness, Runtime
+from evident.verification.verified import Verified
+
+Make = Callable[..., Any]
+
+FOUR = Policy(version=1, name="four", levels=RequiredLevels(nominal=4, trustworthy=4))
+
+
+def layer(statement: TrustStatement, name: str) -> Any:
+    return next(candidate for candidate in statement.layers if candidate.name == name)
+
+
+def codes(statement: TrustStatement) -> list[str]:
+    return [finding.code for finding in statement.findings]
+
+
+def test_a_good_direct_boot_reaches_level_four_without_anybody_else(verified: Make, reference: Make) -> None:
+    statement = appraise(verified(), policy=FOUR, references=(reference(),))
+    assert statement.decision == "accepted", statement.findings
+    assert (statement.levels.nominal, statement.levels.trustworthy) == (4, 4)
+    assert [candidate.name for candidate in statement.layers] == [*LEVEL_LAYERS, *BESIDE_LAYERS]
+    assert statement.headline["use"].startswith("Yes")
+    assert all(candidate.endorsers and candidate.residual_trust for candidate in statement.layers[:4])
+
+
+@pytest.mark.parametrize("evidence", [object(), None, {"facts": 1}])
+def test_nothing_unverified_is_appraised(evidence: Any) -> None:
+    with pytest.raises(TypeError):
+        appraise(evidence, policy=STRICT)
+
+
+def test_a_verified_cannot_be_made_elsewhere(verified: Make) -> None:
+    with pytest.raises(TypeError):
+        replace(verified(), _token=object())
+
+
+@pytest.mark.parametrize("missing", ["snp.chain", "snp.signature"])
+def test_a_step_left_out_is_refused(verified: Make, reference: Make, missing: str) -> None:
+    """AT-68."""
+    good = verified()
+    crippled = replace(good, steps=tuple(step for step in good.steps if step.id != missing))
+    assert appraise(replace(crippled, required=frozenset()), policy=FOUR, references=(reference(),)).decision == "accepted"
+    with pytest.raises(NotAuthentic, match=missing):
+        appraise(crippled, policy=FOUR, references=(reference(),))
+
+
+BREAKS: dict[str, tuple[int, Callable[[Make, Make, Make, Make], tuple[Verified[object], tuple[ReferenceValue, ...]]]]] = {
+    "debug": (0, lambda v, f, t, r: (v(f(tee=t(debug=True))), (r(),))),
+    "old tcb": (0, lambda v, f, t, r: (v(f(tee=t(tcb={"reported": {"snp": 1}}))), (r(),))),
+    "revoked": (0, lambda v, f, t, r: (v(revocation="revoked"), (r(),))),
+    "simulated": (0, lambda v, f, t, r: (v(simulated=True), (r(),))),
+    "firmware": (1, lambda v, f, t, r: (v(), (r(value=b"\x99" * 48),))),
+    "kernel": (2, lambda v, f, t, r: (v(), (r(layers=("firmware",)), r(layers=("boot_chain", "root_filesystem"), value=b"\x98" * 48)))),
+    "root": (3, lambda v, f, t, r: (v(), (r(layers=("firmware", "boot_chain")), r(layers=("root_filesystem",), value=b"\x97" * 48)))),
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_breaking_one_layer_lowers_the_level_exactly_below_it(name: str, verified: Make, facts: Make, tee: Make, reference: Make) -> None:
+    level, make = BREAKS[name]
+    policy = replace(FOUR, technologies={"snp": TechnologyRules(minimum_tcb={"any": {"snp": 5}})})
+    evidence, references = make(verified, facts, tee, reference)
+    statement = appraise(evidence, policy=policy, references=references)
+    assert statement.decision == "refused"
+    assert (statement.levels.nominal, statement.levels.trustworthy) == (level, level)
+    assert LEVEL_LAYERS[level] in {finding.layer for finding in statement.findings}
+    assert all(layer(statement, above).verifiability == 0 for above in LEVEL_LAYERS[level:])
+
+
+def test_no_reference_value_is_not_a_pass(verified: Make) -> None:
+    statement = appraise(verified(), policy=STRICT)
+    assert statement.decision == "indeterminate"
+    assert codes(statement) == ["reference.missing"]
+    assert statement.levels.nominal == 2
+    assert statement.levels.trustworthy == 1
+    assert layer(statement, "firmware").verifiability == 1
+    assert layer(statement, "boot_chain").verifiability == 0
+
+
+def test_every_independent_failure_is_reported(verified: Make, facts: Make, tee: Make, reference: Make) -> None:
+    evidence = verified(facts(tee=tee(debug=True, migratable=True)), revocation="unknown", simulated=True)
+    found = codes(appraise(evidence, policy=STRICT, references=(reference(value=b"\x99" * 48),)))
+    assert {"policy.debug", "policy.migration", "policy.simulated", "revocation.unknown"} <= set(found)
+    assert "launch.firmware" in found
+    assert found.index("policy.debug") < found.index("revocation.unknown"), "refusals lead"
+
+
+def test_a_refusal_outweighs_an_open_point(verified: Make, facts: Make, tee: Make) -> None:
+    open_point = Finding("snp.revocation", "root_of_trust", "a CRL", "none", "Fetch it.")
+    evidence = verified(facts(tee=tee(debug=True)), revocation="unknown", open_points=(open_point,))
+    statement = appraise(evidence, policy=STRICT)
+    assert statement.decision == "refused"
+    assert "snp.revocation" in codes(statement)
+    assert "revocation.unknown" not in codes(statement), "said once, by whoever looked"
+
+
+def test_unknown_revocation_is_indeterminate_unless_unsafe_and_then_shows(verified: Make, reference: Make) -> None:
+    evidence = verified(revocation="unknown")
+    assert appraise(evidence, policy=FOUR, references=(reference(),)).decision == "indeterminate"
+    lenient = replace(FOUR, revocation=replace(FOUR.revocation, unknown="accept-unsafe"))
+    statement = appraise(evidence, policy=lenient, references=(reference(),))
+    assert statement.decision == "accepted"
+    assert "policy.revocation-unknown" in statement.unsafe
+
+
+@pytest.mark.parametrize(
+    ("freshness", "decision", "trustworthy"),
+    [
+        (Freshness("challenge", "report data"), "accepted", 4),
+        (Freshness("challenge", "quote", "vtpm"), "refused", 0),
+        (Freshness("boot", "made at boot"), "refused", 0),
+        (Freshness("unknown", "no challenge given"), "refused", 0),
+    ],
+)
+def test_only_a_challenge_in_the_vendors_report_stands_without_the_provider(
+    verified: Make, facts: Make, reference: Make, freshness: Freshness, decision: str, trustworthy: int
+) -> None:
+    statement = appraise(verified(facts(freshness=freshness)), policy=FOUR, references=(reference(),))
+    assert statement.decision == decision
+    assert (statement.levels.nominal, statement.levels.trustworthy) == (4, trustworthy)
+
+
+def test_a_weaker_match_holds_its_own_degree_and_shows_both_digests(verified: Make, reference: Make) -> None:
+    """AT-60: the published build is not the one that runs."""
+    endorsed = reference(layers=("firmware",), strength=Strength.ENDORSED, endorser="ExampleCloud")
+    rebuilt = reference(layers=("firmware",), value=b"\x99" * 48)
+    statement = appraise(verified(), policy=replace(STRICT, accepted_trust=("ExampleCloud",)), references=(endorsed, rebuilt))
+    assert statement.decision == "accepted"
+    found = layer(statement, "firmware")
+    assert found.verifiability == 2
+    assert found.needs_provider
+    caveat = next(caveat for caveat in found.caveats if caveat.code == "reference.stronger-value-differs")
+    assert "99" * 48 in caveat.text
+    assert "11" * 48 in caveat.text
+
+
+def test_an_unaccepted_endorser_is_refused_by_name(verified: Make, reference: Make) -> None:
+    endorsed = reference(strength=Strength.ENDORSED, endorser="ExampleCloud")
+    refused = appraise(verified(), policy=STRICT, references=(endorsed,))
+    assert codes(refused) == ["policy.party"]
+    assert "ExampleCloud" in refused.findings[0].found
+    assert appraise(verified(), policy=replace(STRICT, accepted_trust=("ExampleCloud",)), references=(endorsed,)).decision == "accepted"
+
+
+def test_a_launch_without_kernel_hashes_does_not_cover_the_kernel(verified: Make, reference: Make) -> None:
+    """AT-01, AT-10: an AL2 policy is fooled by any kernel under genuine firmware; an AL3 policy is not."""
+    firmware_only = reference(layers=("firmware",), components={}, command_line=None)
+    assert appraise(verified(), policy=STRICT, references=(firmware_only,)).decision == "accepted"
+    three = replace(STRICT, levels=RequiredLevels(nominal=3))
+    statement = appraise(verified(), policy=three, references=(firmware_only,))
+    assert statement.decision == "refused"
+    assert [(finding.code, finding.layer) for finding in statement.findings] == [("layer.not-covered", "boot_chain")]
+    assert statement.levels.nominal == 2
+
+
+def test_a_root_filesystem_is_only_credited_with_a_root_hash(verified: Make, reference: Make) -> None:
+    bare = reference(command_line="console=ttyS0", components={"kernel": b"\x01" * 32})
+    statement = appraise(verified(), policy=STRICT, references=(bare,))
+    assert statement.levels.nominal == 3
+    assert layer(statement, "root_filesystem").verifiability == 0
+
+
+def cloud(facts: Make, vtpm: Make, boot: Make, **changes: Any) -> Any:
+    return facts(kind="tpm", vtpm=vtpm(**changes), boot=boot())
+
+
+def pcrs(reference: Make) -> tuple[ReferenceValue, ...]:
+    return (
+        reference(layers=("firmware",), components={}, command_line=None),
+        reference(layers=("boot_chain",), register="pcr4", value=b"\x04" * 32, algorithm="sha256", components={}),
+        reference(layers=("boot_chain", "root_filesystem"), register="pcr11", value=b"\x0b" * 32, algorithm="sha256", components={}),
+    )
+
+
+def test_a_kernel_measured_by_the_hypervisors_vtpm_needs_the_provider(
+    verified: Make, facts: Make, vtpm: Make, boot: Make, reference: Make
+) -> None:
+    """AT-18: the quote is perfect, and the provider could have made it up."""
+    policy = replace(STRICT, levels=RequiredLevels(nominal=4), accepted_trust=("ExampleCloud",))
+    statement = appraise(verified(cloud(facts, vtpm, boot)), policy=policy, references=pcrs(reference))
+    assert statement.decision == "accepted", statement.findings
+    assert (statement.levels.nominal, statement.levels.trustworthy) == (4, 2)
+    assert layer(statement, "vtpm").needs_provider
+    assert "ExampleCloud" in layer(statement, "boot_chain").trusted_parties
+    strict = appraise(verified(cloud(facts, vtpm, boot)), policy=replace(policy, accepted_trust=()), references=pcrs(reference))
+    assert "policy.party" in codes(strict)
+
+
+def test_a_vtpm_inside_rests_on_the_hardware_alone(verified: Make, facts: Make, vtpm: Make, boot: Make, reference: Make) -> None:
+    """ST-03, EV-21: bound by a report of privilege level 0, with its code rebuilt from source."""
+    inside = cloud(facts, vtpm, boot, location="svsm", anchor="tee", operator="ServiceModule")
+    policy = replace(STRICT, levels=RequiredLevels(nominal=4, trustworthy=4), accepted_trust=("ServiceModule",))
+    statement = appraise(verified(inside), policy=policy, references=pcrs(reference))
+    assert statement.decision == "accepted", statement.findings
+    assert statement.levels.trustworthy == 4
+
+
+def test_a_vtpm_bound_from_the_kernels_own_level_is_refused(
+    verified: Make, facts: Make, tee: Make, vtpm: Make, boot: Make, reference: Make
+) -> None:
+    """AT-20."""
+    inside = replace(cloud(facts, vtpm, boot, location="svsm", anchor="tee", operator="you"), tee=tee(privilege_level=1))
+    statement = appraise(verified(inside), policy=STRICT, references=pcrs(reference))
+    assert "vtpm.privilege-level" in codes(statement)
+    assert statement.levels.trustworthy == 2
+
+
+def test_a_stage_that_no_reference_covers_keeps_the_chain_at_one(
+    verified: Make, facts: Make, vtpm: Make, boot: Make, reference: Make
+) -> None:
+    statement = appraise(verified(cloud(facts, vtpm, boot)), policy=STRICT, references=pcrs(reference)[:2])
+    found = layer(statement, "boot_chain")
+    assert found.verifiability == 1
+    assert any(caveat.code == "boot.stage-unreferenced" and "kernel" in caveat.text for caveat in found.caveats)
+
+
+def test_a_stage_by_its_own_digest(verified: Make, facts: Make, vtpm: Make, boot: Make, reference: Make) -> None:
+    kernel = reference(layers=("boot_chain",), register="stage.kernel", value=b"\x66" * 32, algorithm="sha256", components={})
+    evidence = verified(cloud(facts, vtpm, boot))
+    assert appraise(evidence, policy=STRICT, references=(*pcrs(reference), kernel)).levels.nominal == 4
+    other = replace(kernel, value=b"\x67" * 32)
+    statement = appraise(evidence, policy=STRICT, references=(*pcrs(reference), other))
+    assert statement.decision == "refused"
+    assert statement.levels.nominal == 2
+
+
+def test_no_tee_is_level_zero(verified: Make, facts: Make, vtpm: Make, boot: Make) -> None:
+    """AL-01: a shielded VM without a TEE."""
+    evidence = verified(facts(technology=None, tee=None, vtpm=vtpm(), boot=boot(), freshness=Freshness("challenge", "quote", "vtpm")))
+    statement = appraise(evidence, policy=STRICT)
+    assert statement.decision == "refused"
+    assert (statement.levels.nominal, statement.levels.trustworthy) == (0, 0)
+
+
+def test_a_key_of_the_cloud_is_named_and_never_stands_for_a_chip(verified: Make, facts: Make, tee: Make, reference: Make) -> None:
+    """AT-61."""
+    evidence = verified(facts(tee=tee(report_key="vlek", key_holder="ExampleCloud", identities={"chip_id": "00" * 64})))
+    statement = appraise(evidence, policy=FOUR, references=(reference(),))
+    assert statement.decision == "accepted"
+    assert any(caveat.code == "vlek.cloud-not-chip" for caveat in layer(statement, "root_of_trust").caveats)
+    pinned = replace(FOUR, allowed_identities={"chip_id": ("00" * 64,)})
+    assert codes(appraise(evidence, policy=pinned, references=(reference(),))) == ["policy.identity-not-a-chip"]
+
+
+def test_denied_chips_are_refused(verified: Make, reference: Make) -> None:
+    """AT-58: accepted without the deny list, refused with it."""
+    assert appraise(verified(), policy=FOUR, references=(reference(),)).decision == "accepted"
+    denied = replace(FOUR, deny=Deny(identities={"hwid": ("C3" * 64,)}, tcb={"Milan": ("snp=20,microcode=210",)}))
+    found = codes(appraise(verified(), policy=denied, references=(reference(),)))
+    assert found.count("policy.denied-identity") == 1
+    assert found.count("policy.denied-tcb") == 4
+
+
+def test_violations_of_user_space_count_for_whoever_demands_it(verified: Make, facts: Make, vtpm: Make, reference: Make) -> None:
+    """AT-33, AT-34."""
+    runtime = Runtime(entries=10, violations=1, gaps=("Interpreted scripts are not measured.",))
+    evidence = verified(facts(runtime=runtime, vtpm=vtpm()))
+    relaxed = appraise(evidence, policy=FOUR, references=(reference(),))
+    assert relaxed.decision == "accepted"
+    assert layer(relaxed, "userspace").verifiability == 0
+    assert any(caveat.code == "userspace.gap" for caveat in layer(relaxed, "userspace").caveats)
+    strict = replace(FOUR, levels=RequiredLevels(nominal=4, verifiability={"userspace": 1}))
+    assert "userspace.violations" in codes(appraise(evidence, policy=strict, references=(reference(),)))
+
+
+def test_residual_trust_and_threat_model_are_always_there(verified: Make, reference: Make) -> None:
+    """AL-05, AL-19, AT-56, AT-59."""
+    statement = appraise(verified(), policy=FOUR, references=(reference(),))
+    found = {caveat.code for caveat in layer(statement, "root_of_trust").caveats}
+    assert {"threat.side-channels", "threat.physical", "threat.memory-integrity", "threat.software-inside"} <= found
+    assert statement.extra["threat_model"]["version"] == 1
