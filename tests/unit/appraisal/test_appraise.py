@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -59,14 +60,26 @@ def test_a_step_left_out_is_refused(verified: Make, reference: Make, missing: st
         appraise(crippled, policy=FOUR, references=(reference(),))
 
 
-BREAKS: dict[str, tuple[int, Callable[[Make, Make, Make, Make], tuple[Verified[object], tuple[ReferenceValue, ...]]]]] = {
-    "debug": (0, lambda v, f, t, r: (v(f(tee=t(debug=True))), (r(),))),
-    "old tcb": (0, lambda v, f, t, r: (v(f(tee=t(tcb={"reported": {"snp": 1}}))), (r(),))),
-    "revoked": (0, lambda v, f, t, r: (v(revocation="revoked"), (r(),))),
-    "simulated": (0, lambda v, f, t, r: (v(simulated=True), (r(),))),
-    "firmware": (1, lambda v, f, t, r: (v(), (r(value=b"\x99" * 48),))),
-    "kernel": (2, lambda v, f, t, r: (v(), (r(layers=("firmware",)), r(layers=("boot_chain", "root_filesystem"), value=b"\x98" * 48)))),
-    "root": (3, lambda v, f, t, r: (v(), (r(layers=("firmware", "boot_chain")), r(layers=("root_filesystem",), value=b"\x97" * 48)))),
+BREAKS: dict[str, tuple[int, Callable[[SimpleNamespace], tuple[Verified[object], tuple[ReferenceValue, ...]]]]] = {
+    "debug": (0, lambda m: (m.verified(m.facts(tee=m.tee(debug=True))), (m.reference(),))),
+    "old tcb": (0, lambda m: (m.verified(m.facts(tee=m.tee(tcb={"reported": {"snp": 1}}))), (m.reference(),))),
+    "revoked": (0, lambda m: (m.verified(revocation="revoked"), (m.reference(),))),
+    "simulated": (0, lambda m: (m.verified(simulated=True), (m.reference(),))),
+    "firmware": (1, lambda m: (m.verified(), (m.reference(value=b"\x99" * 48),))),
+    "kernel": (
+        2,
+        lambda m: (
+            m.verified(),
+            (m.reference(layers=("firmware",)), m.reference(layers=("boot_chain", "root_filesystem"), value=b"\x98" * 48)),
+        ),
+    ),
+    "root": (
+        3,
+        lambda m: (
+            m.verified(),
+            (m.reference(layers=("firmware", "boot_chain")), m.reference(layers=("root_filesystem",), value=b"\x97" * 48)),
+        ),
+    ),
 }
 
 
@@ -74,7 +87,7 @@ BREAKS: dict[str, tuple[int, Callable[[Make, Make, Make, Make], tuple[Verified[o
 def test_breaking_one_layer_lowers_the_level_exactly_below_it(name: str, verified: Make, facts: Make, tee: Make, reference: Make) -> None:
     level, make = BREAKS[name]
     policy = replace(FOUR, technologies={"snp": TechnologyRules(minimum_tcb={"any": {"snp": 5}})})
-    evidence, references = make(verified, facts, tee, reference)
+    evidence, references = make(SimpleNamespace(verified=verified, facts=facts, tee=tee, reference=reference))
     statement = appraise(evidence, policy=policy, references=references)
     assert statement.decision == "refused"
     assert (statement.levels.nominal, statement.levels.trustworthy) == (level, level)
