@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from evident.endorsements.cache import Cache, Entry
-from evident.errors import CollateralUnavailable, EvidentError
+from evident.errors import CollateralUnavailable, EvidentError, Finding
 
 ABSENT = "endorsement.absent"
 """Code of the error that says: the server answered, and has nothing there."""
@@ -152,12 +152,15 @@ class OfflineFetcher:
 
 
 class StaticFetcher:
-    """Only the given bodies: for replaying a bundle, where the world is what was recorded."""
+    """Only the given bodies, and the given failures: for replaying a bundle, where the world is what was recorded."""
 
-    def __init__(self, bodies: Mapping[str, Fetched]) -> None:
+    def __init__(self, bodies: Mapping[str, Fetched], failures: Mapping[str, tuple[Finding, ...]] | None = None) -> None:
         self._bodies = dict(bodies)
+        self._failures = dict(failures or {})
 
     def fetch(self, url: str, *, limit: int) -> Fetched:
+        if url in self._failures:
+            raise CollateralUnavailable(*self._failures[url])
         fetched = self._bodies.get(url)
         if fetched is None:
             raise CollateralUnavailable.of(
@@ -171,14 +174,19 @@ class StaticFetcher:
 
 
 class RecordingFetcher:
-    """Passes everything on and keeps what came back, by the URL that was asked for."""
+    """Passes everything on and keeps what came back, a body or a failure, by the URL that was asked for."""
 
     def __init__(self, inner: Fetcher) -> None:
         self._inner = inner
         self.recorded: dict[str, Fetched] = {}
+        self.failed: dict[str, tuple[Finding, ...]] = {}
 
     def fetch(self, url: str, *, limit: int) -> Fetched:
-        fetched = self._inner.fetch(url, limit=limit)
+        try:
+            fetched = self._inner.fetch(url, limit=limit)
+        except CollateralUnavailable as error:
+            self.failed[url] = error.findings
+            raise
         self.recorded[url] = fetched
         return fetched
 
