@@ -34,6 +34,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa, utils
 
+from evident import codec
 from evident.endorsements import amd, anchors, crl, x509
 from evident.endorsements.amd import EndorsementKey
 from evident.endorsements.anchors import Anchor
@@ -41,11 +42,11 @@ from evident.endorsements.crl import Crl
 from evident.endorsements.signatures import SignatureAlgorithm
 from evident.endorsements.x509 import Certificate
 from evident.errors import CollateralUnavailable, Finding, Indeterminate, Malformed, NotAuthentic, Unsupported, UsageError
-from evident.evidence import cert_table, content, snp_report
+from evident.evidence import binding, cert_table, content, snp_report
 from evident.evidence.snp_report import GENOA, MILAN, PRODUCTS, SigningKey, SnpReport
 from evident.verification import pieces as piece
 from evident.verification.context import Context
-from evident.verification.facts import Freshness
+from evident.verification.facts import Freshness, StatedLaunch
 from evident.verification.pieces import Pieces, Role
 from evident.verification.procedure import Open, Procedure, Step, issue, run
 from evident.verification.snp_facts import facts
@@ -58,6 +59,8 @@ LAYER = "root_of_trust"
 REPORT_LIMIT = 4 * 1024 * 1024
 CERTIFICATE_LIMIT = 256 * 1024
 CRL_LIMIT = 1024 * 1024
+KEY_LIMIT = 4096
+STATED_LAUNCH_LIMIT = 64 * 1024
 
 ROLES: Mapping[str, Role] = MappingProxyType(
     {
@@ -67,6 +70,8 @@ ROLES: Mapping[str, Role] = MappingProxyType(
         "vlek": Role("optional", CERTIFICATE_LIMIT, "VLEK certificate, its chain may follow"),
         "chain": Role("any", CERTIFICATE_LIMIT, "ASK or ASVK and ARK"),
         "crl": Role("any", CRL_LIMIT, "AMD's revocation list"),
+        "key": Role("optional", KEY_LIMIT, "public key that the guest binds to the challenge, SubjectPublicKeyInfo in DER"),
+        "launch": Role("optional", STATED_LAUNCH_LIMIT, "what guest or host say was launched, JSON; helps to name what differs"),
     }
 )
 
@@ -104,6 +109,10 @@ class Case:
     """Set by step 3."""
     revocation: Revocation = "unknown"
     freshness: Freshness = field(default_factory=lambda: Freshness("unknown", "no challenge was compared", carried_by="none"))
+    key: bytes | None = None
+    """SubjectPublicKeyInfo that the guest says it has bound to the challenge."""
+    bound_key: bytes | None = None
+    """SHA-384 of `key`, once step 14 has shown that it is bound."""
 
 
 def _refuse(code: str, expected: str, found: str, remedy: str) -> NotAuthentic:
@@ -433,7 +442,8 @@ def _signature(case: Case) -> None:
 
 
 def _challenge(case: Case) -> Open | None:
-    """(14) AT-05. The nonce as it is, padded with zeros, or its SHA-512; or exactly the value that the caller computed."""
+    """(14) AT-05. The nonce as it is, padded with zeros, or its SHA-512; with a key, the two bound as in `evidence.binding`; or
+    exactly the value that the caller computed."""
     context, found = case.context, case.report.report_data
     if context.report_data is None and context.nonce is None:
         return Open(
@@ -450,7 +460,15 @@ def _challenge(case: Case) -> Open | None:
         if not hmac.compare_digest(context.report_data, found):
             raise _refuse("snp.challenge.report-data", f"REPORT_DATA {context.report_data.hex()}", found.hex(), _STALE)
         case.freshness = Freshness("challenge", "REPORT_DATA is the value that the verifier expects")
-    if context.nonce is not None:
+    if context.nonce is not None and case.key is not None:
+        expected = binding.report_data(context.nonce, case.key)
+        if not hmac.compare_digest(expected, found):
+            raise _refuse(
+                "snp.challenge.key", f"REPORT_DATA {expected.hex()}, which binds this nonce and the guest's key", found.hex(), _STALE
+            )
+        case.freshness = Freshness("challenge", "REPORT_DATA binds the verifier's nonce and the guest's key")
+        case.bound_key = binding.key_digest(case.key)
+    elif context.nonce is not None:
         if hmac.compare_digest(hashlib.sha512(context.nonce).digest(), found):
             case.freshness = Freshness("challenge", "REPORT_DATA is the SHA-512 of the verifier's nonce")
         elif len(context.nonce) <= len(found) and hmac.compare_digest(context.nonce.ljust(len(found), b"\0"), found):
@@ -496,7 +514,11 @@ def verify(pieces: Pieces, context: Context, procedure: Procedure[Case] = PROCED
     trail = run(procedure, case, context)
     path = case.path
     simulated = path.anchor is not None and path.anchor.simulated
-    established = facts(case.report, path.key, path.signer, path.anchor, case.freshness)
+    established = replace(
+        facts(case.report, path.key, path.signer, path.anchor, case.freshness),
+        bound_key=case.bound_key,
+        stated_launch=_stated_launch(piece.optional(pieces, "launch")),
+    )
     if trail.waived:
         established = replace(established, caveats=(*established.caveats, *(finding.code for finding in trail.waived)))
     return issue(
@@ -530,4 +552,10 @@ def _open(pieces: Pieces, context: Context) -> Case:
         entries = cert_table.parse(blob)
         leaves += [found for role in ("vcek", "vlek") if (found := entries.get(role))]
         chain += [found for role in ("ask", "ark") if (found := entries.get(role))]
-    return Case(report, tuple(leaves), tuple(chain), piece.several(pieces, "crl"), context)
+    key = piece.optional(pieces, "key")
+    return Case(report, tuple(leaves), tuple(chain), piece.several(pieces, "crl"), context, key=key)
+
+
+def _stated_launch(document: bytes | None) -> StatedLaunch | None:
+    """Nobody has signed it; it counts only where it reproduces the signed measurement."""
+    return None if document is None else codec.decode(StatedLaunch, codec.loads(document, "stated-launch"), "stated-launch")
