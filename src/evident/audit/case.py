@@ -1,0 +1,65 @@
+"""One decision and everything it depends on, so that anybody can make it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from evident.appraisal.appraise import appraise
+from evident.appraisal.policy import STRICT, Policy
+from evident.appraisal.profile import Profile
+from evident.audit import canonical
+from evident.endorsements.anchors import AnchorSet
+from evident.endorsements.fetcher import Fetcher
+from evident.errors import EvidentError
+from evident.reference_values.model import ReferenceSet, ReferenceValue
+from evident.reports.json_report import Outcome
+from evident.verification import kinds
+from evident.verification.context import ChainCache, Context
+from evident.verification.pieces import Pieces
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is to be decided. Trust anchors are not part of it: they are the reader's own, and so are endorsements as they are fetched."""
+
+    kind: str
+    pieces: Pieces
+    at: datetime
+    """The clock of the decision."""
+    nonce: bytes | None = None
+    report_data: bytes | None = None
+    crl_floor: Mapping[str, int] = field(default_factory=dict)
+    unsafe: frozenset[str] = frozenset()
+    policy: Policy = STRICT
+    references: tuple[ReferenceValue, ...] = ()
+    profile: Profile | None = None
+
+
+def decide(case: Case, *, anchors: AnchorSet, fetcher: Fetcher, chain_cache: ChainCache | None = None) -> Outcome:
+    """Verify and appraise: the statement, or the error that ended the work before there was one (returned, not raised).
+
+    The statement names policy and reference values by the digests of their canonical forms (`canonical.digest`).
+    """
+    context = Context(
+        at=case.at,
+        anchors=anchors,
+        fetcher=fetcher,
+        nonce=case.nonce,
+        report_data=case.report_data,
+        crl_floor=case.crl_floor,
+        unsafe=case.unsafe,
+        chain_cache=chain_cache,
+    )
+    try:
+        return appraise(
+            kinds.verify(case.kind, case.pieces, context),
+            policy=case.policy,
+            references=case.references,
+            profile=case.profile,
+            policy_sha256=canonical.digest(case.policy),
+            reference_sha256=canonical.digest(ReferenceSet(1, case.references)) if case.references else "",
+        )
+    except EvidentError as error:
+        return error
