@@ -190,7 +190,9 @@ ATTACKS: Mapping[str, Attack] = MappingProxyType(
             "The host launches an initrd of its own.", _host(initrd=_test_image("host's initrd", 4096)), "launch.initrd", "AT-08"
         ),
         "swap-command-line": Attack("The host changes the root hash and adds init=/bin/sh.", _swap_command_line, "launch.cmdline", "AT-09"),
-        "no-kernel-hashes": Attack("The host hands the firmware no kernel hashes.", _host(kernel_hashes=False), "launch.", "AT-10"),
+        "no-kernel-hashes": Attack(
+            "The host hands the firmware no kernel hashes.", _host(kernel_hashes=False), "launch.kernel-hashes-absent", "AT-10"
+        ),
         "extra-vcpu": Attack("The host starts one more vCPU.", _host(vcpus=2), "launch.vcpus"),
         "debug": Attack("The host may read the guest's memory.", _host(policy=DEFAULT_POLICY | 1 << 19), "policy.debug", "AT-29"),
         "migration-agent": Attack(
@@ -200,7 +202,7 @@ ATTACKS: Mapping[str, Attack] = MappingProxyType(
             "AT-30",
         ),
         **{
-            f"old-{name}-tcb": Attack(f"The {name} TCB is rolled back.", _tcb(f"{name}_tcb"), "policy.", "AT-32")
+            f"old-{name}-tcb": Attack(f"The {name} TCB is rolled back.", _tcb(f"{name}_tcb"), "policy.tcb-minimum", "AT-32")
             for name in ("current", "reported", "committed", "launch")
         },
         "altered-report": Attack(
@@ -209,18 +211,18 @@ ATTACKS: Mapping[str, Attack] = MappingProxyType(
         "other-chips-certificate": Attack(
             "The host hands out another chip's certificate.",
             lambda scenario: replace(scenario, certificates_of=_other_chip(scenario.chip)),
-            "snp.",
+            "snp.chip-id",
         ),
         "wrong-product": Attack(
             "The host hands out certificates of another product.",
             lambda scenario: replace(scenario, certificates_of=replace(scenario.chip, product=GENOA)),
-            "snp.",
+            "snp.product",
             "AT-40",
         ),
         "wrong-key-kind": Attack(
             "The host hands out a VLEK for a VCEK's report.",
             lambda scenario: replace(scenario, certificates_of=replace(scenario.chip, vlek_csp="CN=cc-test.invalid")),
-            "snp.",
+            "snp.certificate-kind",
             "AT-40",
         ),
         "unsigned": Attack("The host masks the chip's key: nobody signs.", _chip(mask_chip_key=True, mask_chip_id=True), "snp.signing-key"),
@@ -230,17 +232,27 @@ ATTACKS: Mapping[str, Attack] = MappingProxyType(
             "snp.challenge",
             "AT-05",
         ),
-        "low-privilege": Attack("The report is asked for at VMPL 2.", lambda scenario: replace(scenario, vmpl=2), "policy.", "AT-20"),
+        "low-privilege": Attack(
+            "The report is asked for at VMPL 2.", lambda scenario: replace(scenario, vmpl=2), "policy.privilege-level", "AT-20"
+        ),
         "revoked": Attack(
-            "The TEST-ASK has been revoked.", lambda scenario: replace(scenario, kds=Mode(revoked=("ask",))), "snp.revocation", "AT-27"
+            "The TEST-ASK has been revoked.", lambda scenario: replace(scenario, kds=Mode(revoked=("ask",))), "crl.revoked", "AT-27"
         ),
         "forged-crl": Attack(
-            "The CRL is signed by somebody else.", lambda scenario: replace(scenario, kds=Mode(crl_signer="asvk")), "", "AT-28"
+            "The CRL is signed by somebody else.", lambda scenario: replace(scenario, kds=Mode(crl_signer="asvk")), "crl.signature", "AT-28"
         ),
         "stale-crl": Attack(
-            "The CRL is out of date.", lambda scenario: replace(scenario, kds=Mode(crl_age=timedelta(days=60))), "", "AT-28"
+            "The CRL is out of date.",
+            lambda scenario: replace(scenario, kds=Mode(crl_age=timedelta(days=60))),
+            "snp.revocation.unknown",
+            "AT-28",
         ),
-        "no-crl": Attack("The key distribution service is down.", lambda scenario: replace(scenario, kds=Mode(outage=True)), "", "AT-28"),
+        "no-crl": Attack(
+            "The key distribution service is down.",
+            lambda scenario: replace(scenario, kds=Mode(outage=True)),
+            "snp.revocation.unknown",
+            "AT-28",
+        ),
     }
 )
 """Name to attack; each must be refused, or where no decision is possible, indeterminate."""
