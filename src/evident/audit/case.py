@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
+from evident import codec
 from evident.appraisal.appraise import appraise
 from evident.appraisal.policy import STRICT, Policy
 from evident.appraisal.profile import Profile
@@ -18,6 +20,8 @@ from evident.reports.json_report import Outcome
 from evident.verification import kinds
 from evident.verification.context import ChainCache, Context
 from evident.verification.pieces import Pieces
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +56,20 @@ def decide(case: Case, *, anchors: AnchorSet, fetcher: Fetcher, chain_cache: Cha
         unsafe=case.unsafe,
         chain_cache=chain_cache,
     )
+    policy, references = _settled(Policy, case.policy), _settled(ReferenceSet, ReferenceSet(1, case.references))
     try:
         return appraise(
             kinds.verify(case.kind, case.pieces, context),
-            policy=case.policy,
-            references=case.references,
-            profile=case.profile,
-            policy_sha256=canonical.digest(case.policy),
-            reference_sha256=canonical.digest(ReferenceSet(1, case.references)) if case.references else "",
+            policy=policy,
+            references=references.values,
+            profile=case.profile and _settled(Profile, case.profile),
+            policy_sha256=canonical.digest(policy),
+            reference_sha256=canonical.digest(references) if references.values else "",
         )
     except EvidentError as error:
         return error
+
+
+def _settled(kind: type[T], value: T) -> T:
+    """`value` as it comes back from its canonical form: what was decided on is what can be recorded, down to the order of members."""
+    return codec.decode(kind, codec.loads(canonical.dumps(codec.encode(value)), "case"), "case")

@@ -47,8 +47,8 @@ def render(outcome: Outcome, *, width: int = WIDTH, color: bool = False) -> str:
 def _parts(shown: Screen) -> Iterator[RenderableType]:
     if shown.simulated:
         yield _banner(SIMULATED)
-    for option in shown.unsafe:
-        yield _banner(f"UNSAFE OPTION IN FORCE: {option}")
+    if shown.unsafe:
+        yield _banner("UNSAFE, in force here: " + ", ".join(shown.unsafe))
     yield _first_screen(shown)
     yield _levels(shown)
     if shown.findings:
@@ -125,8 +125,8 @@ def _layer_table(layers: tuple[LayerView, ...], tone: Tone) -> Table:
         if layer.findings:
             name.append("\nsee finding " + ", ".join(map(str, layer.findings)), style=f"bold {_STYLE[tone]}")
         style = _STYLE[tone if layer.findings else "good" if layer.degree > 1 or (layer.level == 1 and layer.degree) else "unsure"]
-        residual = "; ".join(layer.residual) + f".\n{layer.provider}" if layer.level else "; ".join(layer.residual)
-        table.add_row(name, Text(layer.degree_words, style=style), Text(layer.endorsers), Text(residual.replace("..", ".")))
+        residual = f"{layer.residual}\n{layer.provider}" if layer.level else layer.residual
+        table.add_row(name, Text(layer.degree_words, style=style), Text(layer.endorsers), Text(residual))
     return table
 
 
@@ -136,7 +136,7 @@ def _questions(shown: Screen) -> Iterator[RenderableType]:
         yield Text.assemble((f"{number}. {answer.question} ", "bold"), (f"{answer.answer}.", f"bold {_STYLE[answer.tone]}"))
         yield Padding(Text(answer.because), (0, 0, 0, 3))
         if answer.residual:
-            yield Padding(Text("Still to be trusted: " + "; ".join(answer.residual)), (0, 0, 0, 3))
+            yield Padding(Text(f"Still to be trusted: {answer.residual}"), (0, 0, 0, 3))
 
 
 def _caveats(shown: Screen) -> Iterator[RenderableType]:

@@ -70,7 +70,7 @@ class LayerView:
     degree_words: str
     summary: str
     endorsers: str
-    residual: tuple[str, ...]
+    residual: str
     provider: str
     needs_provider: bool
     freshness: str
@@ -87,7 +87,7 @@ class AnswerView:
     answer: str
     tone: Tone
     because: str
-    residual: tuple[str, ...]
+    residual: str
     evidence: tuple[str, ...]
 
 
@@ -162,8 +162,8 @@ def _of_statement(statement: TrustStatement) -> Screen:
                 clean(answer.question),
                 {"yes": "Yes", "no": "No", "unknown": "Not known"}[answer.answer],
                 {"yes": "good", "no": "bad", "unknown": "unsure"}[answer.answer],  # type: ignore[arg-type]  # the three tones
-                clean(answer.because),
-                _all_clean(answer.residual_trust),
+                _sentences((answer.because,)),
+                _sentences(answer.residual_trust),
                 _all_clean(answer.evidence),
             )
             for answer in statement.questions
@@ -227,7 +227,7 @@ def _layer(name: str, layer: Layer | None, against: Against) -> LayerView:
     if layer is None:
         level = LEVEL_LAYERS.index(name) + 1 if name in LEVEL_LAYERS else None
         layer = Layer(
-            name, level, Verifiability.NONE, "No evidence speaks of this layer.", (), ("anybody who can change it",), (), True, "", ()
+            name, level, Verifiability.NONE, "No evidence speaks of this layer.", (), ("Anybody who can change it",), (), True, "", ()
         )
     provider = (
         "The provider alone could fake this layer unnoticed." if layer.needs_provider else "The provider alone cannot fake this layer."
@@ -244,7 +244,7 @@ def _layer(name: str, layer: Layer | None, against: Against) -> LayerView:
         degree_words=degree,
         summary=clean(layer.summary),
         endorsers=", then ".join(_all_clean(layer.endorsers)) or "nobody",
-        residual=_all_clean(layer.residual_trust) or ("nobody beyond those who vouch for it",),
+        residual=_sentences(layer.residual_trust) or _nobody(layer),
         provider=provider,
         needs_provider=layer.needs_provider,
         freshness=clean(layer.freshness) or "not known",
@@ -279,6 +279,18 @@ def _clean_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 def _all_clean(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(clean(text) for text in texts)
+
+
+def _sentences(texts: Iterable[str]) -> str:
+    """The texts as sentences, one after the other."""
+    trimmed = [text.strip().rstrip(".") for text in _all_clean(texts)]
+    return " ".join(f"{text[0].upper()}{text[1:]}." for text in trimmed if text)
+
+
+def _nobody(layer: Layer) -> str:
+    if layer.endorsers:
+        return "Nobody beyond those who vouch for it."
+    return "Nothing is claimed of this layer, so nobody is trusted for it."
 
 
 def _flatten(value: Any, name: str = "") -> Iterable[tuple[str, str]]:
