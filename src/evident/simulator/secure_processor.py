@@ -315,7 +315,7 @@ class Guest:
         struct.pack_into("32s32s8s", body, 0x140, context.report_id, context.migration_agent, chip.tcb("reported").serialize())
         if version >= 3:
             struct.pack_into("BBB", body, 0x188, *_CPUIDS[chip.product.name])
-        struct.pack_into("64s", body, 0x1A0, b"" if chip.mask_chip_id else chip.hwid)
+        struct.pack_into("64s", body, 0x1A0, b"" if chip.mask_chip_id or signing_key == 1 else chip.hwid)
         struct.pack_into(
             "8s4s4s8s", body, 0x1E0, chip.tcb("committed").serialize(), _VERSION_BYTES, _VERSION_BYTES, chip.tcb("launch").serialize()
         )
