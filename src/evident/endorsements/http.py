@@ -164,6 +164,7 @@ class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         scheme, host = _scheme_and_host(newurl)
         if scheme != "https" or not host or host in LOOPBACK:
+            fp.close()
             raise _unavailable(req.full_url, f"a redirect to {newurl[:200]}", 1)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
