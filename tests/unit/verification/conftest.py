@@ -23,6 +23,7 @@ from evident.simulator.id_block import signature_field
 from evident.simulator.pki import SimulatorPki
 from evident.simulator.secure_processor import Chip, SecureProcessor
 from evident.verification.context import Context
+from evident.verification.snp import ROLES
 
 AT = datetime(2026, 6, 10, tzinfo=UTC)
 NONCE = bytes(range(100, 132))
@@ -53,7 +54,7 @@ class Evidence:
     context: Context
 
     def but(self, **changes: Any) -> Evidence:
-        pieces = {role: content for role, content in changes.items() if role in ("report", "vcek", "vlek", "chain", "crl", "auxblob")}
+        pieces = {role: content for role, content in changes.items() if role in ROLES}
         fields = {name: value for name, value in changes.items() if name not in pieces}
         merged = {**self.pieces, **pieces}
         return Evidence({role: content for role, content in merged.items() if content}, dataclasses.replace(self.context, **fields))
