@@ -43,6 +43,7 @@ ATTRIBUTE_BITS: Mapping[int, str] = MappingProxyType(
         5: "perf_prof",
         6: "pmt_prof",
         16: "icssd",
+        17: "servtd_ext",
         27: "lass",
         28: "sept_ve_disable",
         29: "migratable",
