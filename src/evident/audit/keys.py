@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from evident.errors import Malformed, UsageError
 
 FILE_NAME = "verifier-key.pem"
+PUBLIC_NAME = "verifier-key.pub.pem"
+"""What the operator hands to readers of bundles."""
 
 _ORDER = int("ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973", 16)
 """Order of the group of P-384 (FIPS 186-5, SP 800-186 section 3.2.1.4)."""
@@ -53,7 +55,7 @@ class VerifyingKey:
                 "signer.key",
                 expected="a PEM file with the P-384 public key of a verifier",
                 found="something else",
-                remedy="Ask the signer for the file that `evident audit key` prints.",
+                remedy=f"Ask the signer for {PUBLIC_NAME} of its state directory; `evident doctor` prints where that is.",
             )
         return cls(key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo))
 
@@ -102,12 +104,16 @@ def load_or_create(directory: Path, random: Callable[[int], bytes]) -> SigningKe
     if mode & 0o077:
         raise _unusable(path, f"mode {mode & 0o777:o}", f"Others could have copied it. If nobody did: chmod 600 {path}; else delete it.")
     try:
-        key = serialization.load_pem_private_key(pem, password=None)
+        private = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP384R1):
+        private = None
+    if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP384R1):
         raise _unusable(path, "something else", "Restore it from your backup, or delete it: a new one is made, with another name.")
-    return SigningKey(key)
+    key = SigningKey(private)
+    public = directory / PUBLIC_NAME
+    if not public.exists():
+        public.write_bytes(key.public.pem)
+    return key
 
 
 def _keep_first(path: Path, pem: bytes) -> None:

@@ -89,7 +89,7 @@ def _differs(recorded: Any, again: Any, outcome: Outcome) -> NotAuthentic:
 
 def _first_difference(one: Any, other: Any, path: str) -> tuple[str, Any, Any]:
     if isinstance(one, Mapping) and isinstance(other, Mapping):
-        for key in sorted(one.keys() | other.keys()):
+        for key in sorted(one.keys() | other.keys(), key=lambda key: (key != "decision", key != "code", key)):
             if key not in one or key not in other or canonical.dumps(one[key]) != canonical.dumps(other[key]):
                 return _first_difference(one.get(key), other.get(key), f"{path}.{key}" if path else str(key))
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):

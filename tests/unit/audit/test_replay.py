@@ -1,0 +1,216 @@
+"""A bundle holds, or names what is wrong with it: every byte, every input, the result and the signer."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from evident.appraisal.policy import STRICT, RequiredLevels
+from evident.appraisal.statement import TrustStatement
+from evident.audit import bundle, canonical, dsse
+from evident.audit.replay import reappraise, replay
+from evident.endorsements import amd
+from evident.endorsements.anchors import production
+from evident.errors import EvidentError, Malformed, NotAuthentic, Unsupported
+from evident.evidence.snp_report import SigningKey
+from evident.reports.json_report import document
+
+
+def refusal(packed: Any, data: bytes) -> EvidentError:
+    with pytest.raises(EvidentError) as caught:
+        replay(data, trusted=[packed.key.public], anchors=packed.anchors)
+    return caught.value
+
+
+def test_the_decision_is_made_again(packed: Any) -> None:
+    held = replay(packed.data, trusted=[packed.key.public], anchors=packed.anchors)
+    assert held.same_version
+    assert isinstance(held.outcome, TrustStatement)
+    assert held.outcome.decision == "accepted"
+    assert held.outcome.simulated
+    assert document(held.outcome) == document(packed.outcome)
+
+
+def test_equal_decisions_are_equal_files(packed: Any) -> None:
+    assert bundle.build(packed.case, packed.recorded, packed.outcome, packed.key) == packed.data
+
+
+@pytest.mark.parametrize("attack", ["swap-kernel", "no-crl", "altered-report", "revoked"])
+def test_refusals_and_undecided_cases_replay_as_well(pack: Callable[..., Any], attack: str) -> None:
+    packed = pack(attack)
+    held = replay(packed.data, trusted=[packed.key.public], anchors=packed.anchors)
+    assert document(held.outcome)["decision"] != "accepted"
+    assert document(held.outcome) == document(packed.outcome)
+
+
+def test_every_byte_counts(packed: Any) -> None:
+    """All structural bytes of the envelope, and a spread of payload and signature bytes, each flipped in two ways."""
+    data = packed.data
+    payload = data.index(b'"payload":"') + len(b'"payload":"')
+    end = data.index(b'"', payload)
+    positions = [*range(payload), *range(end, len(data)), *range(payload, end, 397), *range(payload, payload + 40), *range(end - 40, end)]
+    for position in positions:
+        for flip in (0x01, 0x20):
+            changed = data[:position] + bytes([data[position] ^ flip]) + data[position + 1 :]
+            assert refusal(packed, changed).exit_code in (10, 30), f"byte {position}"
+
+
+@pytest.mark.parametrize("cut", [0, 1, 100, 1000, -1, -2, -200])
+def test_a_half_written_bundle_is_malformed(packed: Any, cut: int) -> None:
+    assert isinstance(refusal(packed, packed.data[:cut]), Malformed)
+
+
+@pytest.mark.parametrize("extra", [b" ", b"\n", b"{}", b"\0"])
+def test_trailing_bytes_are_malformed(packed: Any, extra: bytes) -> None:
+    assert isinstance(refusal(packed, packed.data + extra), Malformed)
+
+
+def test_another_signer_is_not_trusted(packed: Any) -> None:
+    with pytest.raises(NotAuthentic) as caught:
+        replay(packed.data, trusted=[], anchors=packed.anchors)
+    assert caught.value.code == "bundle.signer-untrusted"
+    other = dsse.seal(bundle.PAYLOAD_TYPE, dsse.read(packed.data)[1], _other_key())
+    assert refusal(packed, other).code == "bundle.signer-untrusted"
+    assert replay(other, trusted=[_other_key().public], anchors=packed.anchors).outcome  # the attack, with just this check off
+
+
+def test_another_signer_under_the_trusted_name_is_refused(packed: Any) -> None:
+    envelope = json.loads(dsse.seal(bundle.PAYLOAD_TYPE, dsse.read(packed.data)[1], _other_key()))
+    envelope["signatures"][0]["keyid"] = packed.key.public.keyid
+    assert refusal(packed, canonical.dumps(envelope)).code == "bundle.signature"
+
+
+def test_production_trust_refuses_a_simulated_bundle(packed: Any) -> None:
+    with pytest.raises(NotAuthentic) as caught:
+        replay(packed.data, trusted=[packed.key.public], anchors=production())
+    assert [finding.code for finding in caught.value.findings][:2] == ["bundle.replay-differs", "snp.root.unknown"]
+
+
+def test_a_result_that_is_not_the_outcome_is_refused_though_signed(pack: Callable[..., Any], packed: Any) -> None:
+    """A verifier that lies, or was made to: the record of a swapped kernel says accepted."""
+    lie = pack("swap-kernel").with_outcome(packed.outcome)
+    error = refusal(lie, lie.data)
+    assert error.code == "bundle.replay-differs"
+    assert 'decision = "refused"' in error.findings[0].found
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"nonce": bytes(32)},
+        {"nonce": None},
+        {"unsafe": frozenset()},
+        {"references": ()},
+        {"policy": STRICT},
+        {"kind": "nothing"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_inputs_that_do_not_give_the_recorded_result_are_refused(packed: Any, change: dict[str, Any]) -> None:
+    lie = packed.with_case(replace(packed.case, **change))
+    assert refusal(lie, lie.data).code == "bundle.replay-differs"
+
+
+def test_the_floor_of_revocation_lists_is_part_of_the_record(packed: Any) -> None:
+    ark = next(anchor.certificate for anchor in packed.anchors if anchor.name == "TEST-ARK-Milan")
+    lie = packed.with_case(replace(packed.case, crl_floor={amd.crl_scope(ark, SigningKey.VCEK): 10**9}))
+    assert refusal(lie, lie.data).code == "bundle.replay-differs"
+
+
+def test_wording_may_differ_under_another_version_but_nothing_that_decides(packed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle, "__version__", "0.0.1")
+    reworded = packed.with_outcome(dataclasses.replace(packed.outcome, headline={**packed.outcome.headline, "use": "Go ahead."}))
+    held = replay(reworded.data, trusted=[packed.key.public], anchors=packed.anchors)
+    assert not held.same_version
+    raised = packed.with_outcome(dataclasses.replace(packed.outcome, claims={}))
+    assert refusal(raised, raised.data).code == "bundle.replay-differs"
+    monkeypatch.undo()
+    same = packed.with_outcome(reworded.outcome)
+    assert refusal(same, same.data).code == "bundle.replay-differs"
+
+
+def test_old_evidence_under_another_policy(packed: Any) -> None:
+    held = replay(packed.data, trusted=[packed.key.public], anchors=packed.anchors)
+    refused = reappraise(held, STRICT, anchors=packed.anchors)
+    assert isinstance(refused, TrustStatement)
+    assert refused.decision == "refused"
+    assert refused.policy_name == "strict"
+    lenient = replace(packed.case.policy, levels=RequiredLevels(nominal=1))
+    accepted = reappraise(held, lenient, anchors=packed.anchors)
+    assert isinstance(accepted, TrustStatement)
+    assert accepted.decision == "accepted"
+
+
+def resealed(packed: Any, change: Callable[[dict[str, Any]], object]) -> bytes:
+    """The bundle with its content changed and signed again by the trusted key."""
+    statement = json.loads(dsse.read(packed.data)[1])
+    change(statement)
+    return dsse.seal(bundle.PAYLOAD_TYPE, canonical.dumps(statement), packed.key)
+
+
+def _swap_body(statement: dict[str, Any]) -> None:
+    bodies = statement["predicate"]["cmw"]["endorsements"]
+    bodies[next(iter(bodies))][1] = base64.urlsafe_b64encode(b"another body").rstrip(b"=").decode()
+
+
+def _drop(*path: str) -> Callable[[dict[str, Any]], object]:
+    def change(statement: dict[str, Any]) -> None:
+        item: Any = statement
+        for name in path[:-1]:
+            item = item[name]
+        del item[path[-1]]
+
+    return change
+
+
+def _put(value: Any, *path: str) -> Callable[[dict[str, Any]], object]:
+    def change(statement: dict[str, Any]) -> None:
+        item: Any = statement
+        for name in path[:-1]:
+            item = item[name]
+        item[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (_swap_body, "bundle.endorsement"),
+        (_put([], "predicate", "fetched"), "bundle.endorsement"),
+        (_put([], "subject"), "bundle.subjects"),
+        (_put([{"name": "report.0", "digest": {"sha256": "00" * 32}}], "subject"), "bundle.subjects"),
+        (_drop("predicate", "cmw", "evidence"), "bundle.members"),
+        (_drop("predicate", "cmw", "policy"), "bundle.member"),
+        (_drop("predicate", "cmw", "result"), "bundle.member"),
+        (_put(["application/json", "e30", 8], "predicate", "cmw", "result"), "bundle.member"),
+        (_put(["a/b", "e30", 8], "predicate", "cmw", "else"), "bundle.members"),
+        (_put("x", "predicate", "cmw", "__cmwc_t"), "bundle.collection"),
+        (_put("x", "predicate", "surprise"), "bundle.unknown-key"),
+        (_drop("predicate", "conditions", "at"), "bundle.missing-key"),
+        (_put("https://in-toto.io/Statement/v2", "_type"), "bundle._type"),
+        (_put("https://evident.example/audit-bundle/v2", "predicateType"), "bundle.predicateType"),
+    ],
+)
+def test_content_is_read_strictly_even_under_a_good_signature(packed: Any, change: Callable[[dict[str, Any]], object], code: str) -> None:
+    error = refusal(packed, resealed(packed, change))
+    assert isinstance(error, Malformed | Unsupported)
+    assert error.code == code
+
+
+def test_another_payload_is_unsupported(packed: Any) -> None:
+    assert isinstance(refusal(packed, dsse.seal("application/json", b"{}", packed.key)), Unsupported)
+    assert refusal(packed, dsse.seal(bundle.PAYLOAD_TYPE, b"[]", packed.key)).code == "bundle._type"
+    assert refusal(packed, dsse.seal(bundle.PAYLOAD_TYPE, b"{ }", packed.key)).code == "bundle.not-canonical"
+
+
+def _other_key() -> Any:
+    from evident.audit import keys
+
+    return keys.generate(lambda size: b"somebody else".ljust(size, b"\x02"))
