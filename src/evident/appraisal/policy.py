@@ -10,9 +10,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from evident.appraisal.statement import BESIDE_LAYERS, LEVEL_LAYERS
+from evident.errors import Malformed
+
 
 def _doc(text: str) -> dict[str, str]:
     return {"doc": text}
+
+
+def _wrong(problem: str, expected: str, found: str) -> Malformed:
+    return Malformed.of(f"policy.{problem}", expected=expected, found=found, remedy="Correct the policy; `evident policy lint` checks it.")
+
+
+def parse_tcb(text: str) -> Mapping[str, int]:
+    """``snp=20,microcode=210`` as component to number; `Malformed` for anything else, lest a denial be lost in silence."""
+    numbers: dict[str, int] = {}
+    for part in text.split(","):
+        name, _, number = (piece.strip() for piece in part.partition("="))
+        if not name or not number.isascii() or not number.isdecimal() or name in numbers:
+            raise _wrong("deny-tcb", "component=number,component=number", repr(text))
+        numbers[name] = int(number)
+    return numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +41,14 @@ class RequiredLevels:
         default_factory=lambda: {"root_of_trust": 1, "firmware": 2},
         metadata=_doc("Layer to lowest degree of verifiability (0-4). Strict default: nothing is accepted on first sight."),
     )
+
+    def __post_init__(self) -> None:
+        for name, value in (("nominal", self.nominal), ("trustworthy", self.trustworthy), *self.verifiability.items()):
+            if not 0 <= value <= 4:
+                raise _wrong("levels", f"{name} from 0 to 4", str(value))
+        for layer in self.verifiability:
+            if layer not in LEVEL_LAYERS + BESIDE_LAYERS:
+                raise _wrong("levels.layer", "one of " + ", ".join(LEVEL_LAYERS + BESIDE_LAYERS), layer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +101,13 @@ class Deny:
     )
     tcb: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict,
-        metadata=_doc("Product to denied TCBs, each as `component=number,component=number`."),
+        metadata=_doc("Product (or `any`) to denied TCBs, each as `component=number,component=number`."),
     )
+
+    def __post_init__(self) -> None:
+        for denied in self.tcb.values():
+            for text in denied:
+                parse_tcb(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +117,7 @@ class Policy:
     levels: RequiredLevels = field(default_factory=RequiredLevels, metadata=_doc("What must be proven."))
     accepted_trust: tuple[str, ...] = field(
         default=(),
-        metadata=_doc("Parties whose word you take beside the silicon vendor and yourself, e.g. [`AWS`]."),
+        metadata=_doc("Parties whose word you take beside the silicon vendor and yourself, by the names that statements show."),
     )
     freshness: Freshness = field(default_factory=Freshness, metadata=_doc("How evidence must be tied to the challenge."))
     revocation: RevocationRule = field(default_factory=RevocationRule, metadata=_doc("Strictness of revocation."))
@@ -106,6 +137,7 @@ class Policy:
     forbidden_command_line: tuple[str, ...] = field(
         default=(
             "init=",
+            "rdinit=",
             "rd.break",
             "systemd.debug-shell",
             "systemd.debug_shell",
@@ -114,6 +146,13 @@ class Policy:
             "ima_appraise=off",
             "single",
             "emergency",
+            "systemd.unit=rescue.target",
+            "systemd.unit=emergency.target",
+            "systemd.run=",
+            "systemd.verity=no",
+            "systemd.verity=0",
+            "rd.systemd.verity=no",
+            "rd.systemd.verity=0",
         ),
         metadata=_doc("Kernel parameters that are refused wherever the command line is known."),
     )

@@ -79,3 +79,27 @@ class Profile:
     residual: Mapping[str, str] = field(default_factory=dict)
     """Layer to the residual-trust sentence for people."""
     notes: tuple[Fact[str], ...] = ()
+    published: Mapping[str, Fact[str]] = field(default_factory=dict)
+    """What others printed of this platform, by table and row (``scopelliti.nominal``), to hold against what is computed."""
+    column: str = ""
+    """Its heading in the tables that it occurs in."""
+    simulated: bool = False
+    """True for a simulator: whatever is computed from it is said of no hardware."""
+
+
+def own_image_layers(
+    firmware: LayerProfile, *, measured_by: Literal["tee", "vtpm"], runtime: bool, source: str
+) -> Mapping[str, LayerProfile]:
+    """The layers of a platform that boots the customer's own reproducible image over `firmware`.
+
+    `runtime`: something outlives the boot and measures what is loaded (a vTPM's PCRs).
+    """
+    image: LayerProfile = LayerProfile(Fact(4, source), Fact("you", source), Fact(measured_by, source))
+    nothing: LayerProfile = LayerProfile(Fact(0, source), Fact("nobody", source), Fact("none", source))
+    return {
+        "root_of_trust": LayerProfile(Fact(1, source), Fact("the vendor", source), Fact("tee", source)),
+        "firmware": firmware,
+        "boot_chain": image,
+        "root_filesystem": image,
+        "userspace": LayerProfile(Fact(4, source), Fact("you", source), Fact("vtpm", source)) if runtime else nothing,
+    }

@@ -5,11 +5,11 @@ Rules that concern a layer's reference values live in `layers`, those that conce
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-from evident.appraisal.policy import Policy, TechnologyRules
+from evident.appraisal.policy import Policy, TechnologyRules, parse_tcb
 from evident.appraisal.remarks import Remark, open_point, refusal
 from evident.codec import format_time
 from evident.verification.facts import Tee
@@ -184,9 +184,9 @@ def _denied(tee: Tee, policy: Policy) -> Iterator[Remark]:
             )
     for product in (tee.product, "any"):
         for denied in policy.deny.tcb.get(product, ()):
-            wanted = _parse_tcb(denied)
+            wanted = parse_tcb(denied)
             for which, numbers in tee.tcb.items():
-                if wanted and all(numbers.get(component) == number for component, number in wanted.items()):
+                if all(numbers.get(component) == number for component, number in wanted.items()):
                     yield refusal(
                         "policy.denied-tcb",
                         ROOT,
@@ -194,11 +194,6 @@ def _denied(tee: Tee, policy: Policy) -> Iterator[Remark]:
                         found=f"the {which} TCB is that one",
                         remedy="Ask the operator to update the platform firmware; keys of this version are known to have leaked.",
                     )
-
-
-def _parse_tcb(text: str) -> Mapping[str, int]:
-    pairs = (part.partition("=") for part in text.split(","))
-    return {name.strip(): int(number) for name, _, number in pairs if number.strip().isdecimal()}
 
 
 def _identities(tee: Tee, policy: Policy) -> Iterator[Remark]:

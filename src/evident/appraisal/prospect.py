@@ -1,0 +1,221 @@
+"""What a platform would let anyone prove, before anything is deployed: a profile through the folds of real statements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from types import MappingProxyType
+from typing import Any
+
+from evident import codec
+from evident.appraisal.folds import Basis, levels, needs_provider, settle
+from evident.appraisal.profile import Profile
+from evident.appraisal.statement import LEVEL_LAYERS, Levels, Verifiability
+
+VENDORS: Mapping[str, str] = MappingProxyType({"snp": "AMD", "tdx": "Intel"})
+_HARDWARE: Mapping[str, str] = MappingProxyType({"snp": "AMD-SP", "tdx": "TDX module"})
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """One layer as a good machine there would show it, at best."""
+
+    layer: str
+    level: int | None
+    verifiability: Verifiability
+    needs_provider: bool
+    endorser: str
+    """Chain of words: ``AMD-SP``; ``vTPM, endorsed by X``; then who vouches for the value."""
+    because: str
+    residual_trust: str
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """A platform before deployment."""
+
+    platform: str
+    title: str
+    as_of: date
+    simulated: bool
+    levels: Levels
+    layers: tuple[Outlook, ...]
+    conclusions: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A fact, or a computed level, that differs between two dates."""
+
+    platform: str
+    what: str
+    before: str
+    after: str
+    source: str
+    note: str
+
+
+def basis(profile: Profile) -> Basis:
+    """The profile as the folds read it."""
+    return Basis(
+        fresh=profile.report_fresh.value,
+        degrees={name: profile.layers[name].best.value for name in LEVEL_LAYERS},
+        carriers={name: profile.layers[name].measured_by.value for name in LEVEL_LAYERS},
+        vtpm_location=profile.vtpm.location.value,
+        vtpm_anchored=profile.vtpm.measured.value,
+    )
+
+
+def current(profiles: Iterable[Profile], at: date) -> tuple[Profile, ...]:
+    """Of every platform its newest profile that is not younger than `at`."""
+    newest: dict[str, Profile] = {}
+    for profile in profiles:
+        if profile.as_of <= at and (profile.id not in newest or newest[profile.id].as_of < profile.as_of):
+            newest[profile.id] = profile
+    return tuple(newest.values())
+
+
+def prospect(profile: Profile) -> Prospect:
+    """What a good machine there would prove, and whom one would still trust."""
+    reached = profile_levels(profile)
+    names = (*LEVEL_LAYERS, "userspace")
+    return Prospect(
+        platform=profile.id,
+        title=profile.title,
+        as_of=profile.as_of,
+        simulated=profile.simulated,
+        levels=reached,
+        layers=tuple(outlook(profile, name) for name in names),
+        conclusions=tuple(_conclusions(profile, reached)),
+        notes=tuple(note.value for note in profile.notes),
+    )
+
+
+def profile_levels(profile: Profile) -> Levels:
+    read = basis(profile)
+    return levels(settle(read.degrees), needs_provider(read))
+
+
+def measured_by(profile: Profile, layer: str) -> str:
+    """Whose word a measurement of `layer` is, in the poster's words."""
+    carrier = profile.layers[layer].measured_by.value
+    if carrier == "tee":
+        return hardware(profile)
+    if carrier == "none":
+        return "nobody"
+    return f"vTPM by {vtpm_endorser(profile)}"
+
+
+def vtpm_endorser(profile: Profile) -> str:
+    """Whose word the vTPM is: the secure processor's, or the party that must be believed."""
+    return profile.vtpm.endorser.value if needs_provider(basis(profile))["vtpm"] else hardware(profile)
+
+
+def hardware(profile: Profile) -> str:
+    """The part of the chip that signs, as the poster names it."""
+    return _HARDWARE.get(profile.technology, "nobody")
+
+
+def outlook(profile: Profile, layer: str) -> Outlook:
+    """One layer of the profile with the reason for what is said of it."""
+    facts = profile.layers[layer]
+    needs = needs_provider(basis(profile))
+    if layer == "userspace":
+        carried = facts.measured_by.value == "vtpm" and needs["vtpm"]
+        needed = facts.best.value < Verifiability.BINARY or carried
+    else:
+        needed = needs[layer]
+    degree = Verifiability(facts.best.value)
+    sources = (facts.best.source, profile.report_fresh.source if layer == "root_of_trust" else facts.measured_by.source)
+    return Outlook(
+        layer=layer,
+        level=LEVEL_LAYERS.index(layer) + 1 if layer in LEVEL_LAYERS else None,
+        verifiability=degree,
+        needs_provider=needed,
+        endorser=_root_endorser(profile) if layer == "root_of_trust" else f"{measured_by(profile, layer)}; {facts.endorser.value}",
+        because=_because(profile, layer, degree, needed),
+        residual_trust=profile.residual.get(layer, "Nobody beside the chip's maker and yourself." if not needed else "The provider."),
+        sources=tuple(dict.fromkeys(sources)),
+    )
+
+
+def _root_endorser(profile: Profile) -> str:
+    vendor, holder = VENDORS.get(profile.technology, "nobody"), profile.report_key_holder.value
+    return vendor if holder == vendor else f"{vendor}, by a key issued to {holder}"
+
+
+def _because(profile: Profile, layer: str, degree: Verifiability, needed: bool) -> str:
+    facts = profile.layers[layer]
+    if layer == "root_of_trust":
+        return profile.report_fresh.note or (
+            "your own challenge goes into a vendor-signed report" if not needed else "no vendor-signed report answers your own challenge"
+        )
+    parts = [degree.words]
+    if facts.best.note:
+        parts.append(facts.best.note.rstrip("."))
+    if facts.measured_by.value == "vtpm":
+        where = profile.vtpm.location.value
+        bound = ", bound by the hardware's report" if profile.vtpm.measured.value else ", which the hardware's report does not bind"
+        parts.append(f"measured by the vTPM in the {where}{bound}")
+    elif facts.measured_by.value == "tee":
+        parts.append("measured by the hardware")
+    if needed and degree >= Verifiability.BINARY:
+        parts.append("so the value is known, but the provider could report it of anything")
+    return "; ".join(parts)
+
+
+def _conclusions(profile: Profile, reached: Levels) -> Iterator[str]:
+    """Derived, not typed: the release rule is that a disk key leaves at trustworthy level 3 or more (AL-10, PT-15, PT-16)."""
+    if reached.trustworthy >= len(LEVEL_LAYERS):
+        yield "Fully verifiable by remote parties, without the provider."
+    if reached.trustworthy >= 3:
+        yield "A disk key of your own can be released to it without trusting the provider."
+    elif reached.trustworthy >= 2:
+        yield "Usable securely if user-controlled disk encryption is not mandatory: a disk key released to it rests on the provider's word."
+    else:
+        yield "No disk key of your own can be released to it without trusting the provider."
+    unreadable = profile.layers["firmware"].best.value < Verifiability.SOURCE
+    in_path = profile.layers["boot_chain"].measured_by.value == "vtpm" and profile.vtpm.location.value in ("hypervisor", "host")
+    if unreadable:
+        yield "Firmware that nobody outside has matched to its source runs inside the VM."
+    if in_path:
+        yield "A component of the provider, outside the VM, is in the path of the attestation."
+
+
+def difference(profiles: Iterable[Profile], before: date, after: date) -> tuple[Change, ...]:
+    """Facts and computed levels that changed between two dates, platform by platform."""
+    everything = tuple(profiles)
+    old = {profile.id: profile for profile in current(everything, before)}
+    changes: list[Change] = []
+    for profile in current(everything, after):
+        earlier = old.get(profile.id)
+        if earlier is None:
+            changes.append(Change(profile.id, "platform", "no facts", profile.title, "", ""))
+            continue
+        for what in ("nominal", "trustworthy"):
+            was, now = (str(getattr(profile_levels(side), what)) for side in (earlier, profile))
+            if was != now:
+                changes.append(Change(profile.id, f"{what} level", was, now, "computed from the facts below", ""))
+        changes.extend(_changed_facts(profile.id, codec.encode(earlier), codec.encode(profile)))
+    return tuple(changes)
+
+
+def _changed_facts(platform: str, before: Any, after: Any, path: str = "") -> Iterator[Change]:
+    if not isinstance(after, dict) or not isinstance(before, dict):
+        return
+    if "value" in after and "source" in after:
+        if before.get("value") != after["value"]:
+            yield Change(platform, path, _text(before.get("value")), _text(after["value"]), after["source"], after.get("note", ""))
+        return
+    for key, value in after.items():
+        if key != "published" and key in before:
+            yield from _changed_facts(platform, before[key], value, f"{path}.{key}" if path else key)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)

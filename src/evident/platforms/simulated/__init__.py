@@ -1,0 +1,1 @@
+"""One platform: see `profile` for what it lets anyone verify."""
