@@ -1,4 +1,4 @@
-"""Small JSON files that only their owner may read, replaced as a whole or not at all."""
+"""Files that only their owner may read, replaced as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,18 +12,25 @@ from evident.errors import UsageError
 
 
 def write_private(path: Path, value: Any) -> None:
-    """Write `value` as JSON with mode 0600 (its directory 0700): a reader sees the old file or the new one, never half of it."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mkstemp makes it 0600
-    temporary = Path(name)
+    """Write `value` as JSON; see `write_private_bytes`."""
+    write_private_bytes(path, json.dumps(value, indent=1, sort_keys=True).encode())
+
+
+def write_private_bytes(path: Path, data: bytes) -> None:
+    """Write a file of mode 0600 (its directory 0700): a reader sees the old file or the new one, never half of it."""
+    temporary: Path | None = None
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(value, stream, indent=1, sort_keys=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp makes it 0600
+        temporary = Path(name)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
         raise UsageError.of(
             "state.write",
             expected=f"room and permission to write {path}",

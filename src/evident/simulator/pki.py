@@ -32,11 +32,13 @@ from evident.endorsements import amd, pem
 from evident.endorsements.anchors import Anchor
 from evident.errors import Malformed
 from evident.evidence.snp_report import PRODUCTS, Product, Tcb
-from evident.simulator.files import read_private, write_private
+from evident.simulator.files import read_private, write_private, write_private_bytes
 
 Role = Literal["ark", "ask", "asvk"]
 ROLES: Final[tuple[Role, ...]] = ("ark", "ask", "asvk")
 PKI_FILE: Final = "test-pki.json"
+ROOTS_FILE: Final = "test-roots.pem"
+"""The TEST-ARKs in PEM, for whoever is to believe them."""
 
 _CA_LIFE = timedelta(days=25 * 365)
 _VCEK_LIFE = timedelta(days=7 * 365)
@@ -89,7 +91,9 @@ class SimulatorPki:
         stored = codec.decode(_Stored, codec.loads(read_private(directory / PKI_FILE), "simulator.pki"), "simulator.pki")
         keys: dict[Role, rsa.RSAPrivateKey] = {}
         for role in ROLES:
-            key = load_der_private_key(stored.keys[role], None) if role in stored.keys else None
+            # Validation takes half a second per key, and a TEST key that was altered harms nobody: its signatures merely fail.
+            der = stored.keys.get(role)
+            key = load_der_private_key(der, None, unsafe_skip_rsa_key_validation=True) if der else None
             if not isinstance(key, rsa.RSAPrivateKey):
                 raise Malformed.of(
                     "simulator.pki.key",
@@ -106,6 +110,7 @@ class SimulatorPki:
             role: key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()) for role, key in self._keys.items()
         }
         stored = _Stored(1, self.made_at, self._seed, keys, self._certificates)
+        write_private_bytes(directory / ROOTS_FILE, b"".join(pem.encode(anchor.der, "CERTIFICATE") for anchor in self.anchors()))
         write_private(directory / PKI_FILE, codec.encode(stored))
 
     @classmethod

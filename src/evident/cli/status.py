@@ -1,0 +1,85 @@
+"""Show deployments: where each is in its life, and what its last answer proved.
+
+A state is what was last seen, with its time: only `evident attest` finds out what holds now.
+
+examples:
+  evident status
+  evident status shop -o json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evident.lifecycle.deployment import Deployment
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", nargs="?", help="only this one, with its whole journal")
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
+
+
+def run(args: argparse.Namespace) -> int:
+    from evident.cli.deployments import surroundings
+    from evident.lifecycle.deployment import deployment, deployments
+
+    around = surroundings()
+    chosen = (deployment(args.name, around),) if args.name else deployments(around)
+    rows = [_row(each) for each in chosen]
+    if args.output == "json":
+        print(json.dumps({"deployments": rows}, indent=2))
+    elif args.name:
+        _print_journal(rows[0])
+    else:
+        _print(rows)
+    return 0
+
+
+def _row(each: Deployment) -> dict[str, Any]:
+    from evident import codec
+
+    platform = each.platform  # raises where there is no such deployment
+    events = each.journal.events()
+    return {
+        "name": each.name,
+        "platform": platform,
+        "state": str(events[-1].state),
+        "since": codec.format_time(events[-1].at),
+        "last": dict(events[-1].detail),
+        "directory": str(each.directory),
+        "journal": [codec.encode(event) for event in events],
+    }
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if not rows:
+        print("No deployments. `evident up NAME --platform simulated` creates one.")
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("name", "platform", "state", "since", "last answer"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(row["name"], row["platform"], row["state"], row["since"][:19] + "Z", _said(row["last"]))
+    Console().print(table)
+
+
+def _said(detail: dict[str, str]) -> str:
+    if "decision" not in detail:
+        return "none yet"
+    simulated = "SIMULATED: " if detail.get("simulated") == "yes" else ""
+    levels = f", nominal AL{detail['nominal']}, trustworthy AL{detail['trustworthy']}" if "nominal" in detail else ""
+    code = "" if detail["code"] == detail["decision"] else f" ({detail['code']})"
+    return f"{simulated}{detail['decision']}{code}{levels}"
+
+
+def _print_journal(row: dict[str, Any]) -> None:
+    print(f"{row['name']} on {row['platform']}, kept in {row['directory']}")
+    for event in row["journal"]:
+        detail = " ".join(f"{name}={value}" for name, value in event["detail"].items())
+        print(f"  {event['at']}  {event['state']:<10}  {detail}".rstrip())

@@ -1,0 +1,98 @@
+"""Ask a machine who it is: challenge, evidence, verification, appraisal, and a bundle that a stranger can replay.
+
+1. A fresh challenge is written down (`challenges`), for this deployment and one answer.
+2. The platform's collector brings the machine's answer.
+3. The challenge is used up, whatever the answer.
+4. Verification and appraisal decide under the deployment's policy and reference values.
+5. Evidence, endorsements and outcome go into a signed bundle; the journal says how it went.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from evident.appraisal.policy import Policy
+from evident.appraisal.profile import Profile
+from evident.audit import bundle
+from evident.audit.case import Case, decide
+from evident.audit.keys import SigningKey
+from evident.endorsements.anchors import AnchorSet
+from evident.endorsements.fetcher import Fetcher, RecordingFetcher
+from evident.errors import EvidentError, UsageError
+from evident.lifecycle.challenges import Challenges
+from evident.lifecycle.deployment import Deployment
+from evident.lifecycle.journal import State
+from evident.reports.json_report import Outcome
+
+_STATES = {"accepted": State.ATTESTED, "refused": State.REFUSED, "not_authentic": State.REFUSED, "malformed": State.REFUSED}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How one question went."""
+
+    outcome: Outcome
+    """The statement, or the error that left none."""
+    case: Case
+    bundle: bytes
+    bundle_path: Path
+
+
+def attest(
+    target: Deployment,
+    *,
+    anchors: AnchorSet,
+    fetcher: Fetcher,
+    key: SigningKey,
+    profile: Profile | None = None,
+    policy: Policy | None = None,
+) -> Answer:
+    """Challenge `target` once. `fetcher` is used where the platform brings none of its own.
+
+    The decision is in the answer; raised are only usage errors (no such machine) and what the collector cannot do.
+    """
+    surroundings = target.surroundings
+    if target.journal.state not in (State.LAUNCHED, State.ATTESTED, State.UNDECIDED, State.REFUSED):
+        raise UsageError.of(
+            "deployment.not-running",
+            expected=f"a launched deployment {target.name!r}",
+            found=str(target.journal.state or "none of this name"),
+            remedy="Create it with `evident up`; `evident status` lists those that exist.",
+        )
+    challenges = Challenges(surroundings.state / "challenges", clock=surroundings.clock, randomness=surroundings.randomness)
+    driver = target.driver()
+    nonce = challenges.issue(target.name)
+    collected = driver.collect(target.machine, nonce)
+    challenges.redeem(target.name, nonce)
+    believed = driver.believed(target.machine)
+    case = Case(
+        kind=collected.kind,
+        pieces=collected.pieces,
+        at=surroundings.clock(),
+        nonce=nonce,
+        unsafe=believed.unsafe,
+        policy=policy or target.policy,
+        references=target.references.values,
+        profile=profile,
+    )
+    recorded = RecordingFetcher(believed.fetcher or fetcher)
+    outcome = decide(case, anchors=anchors.plus(*believed.anchors), fetcher=recorded)
+    packed = bundle.build(case, recorded, outcome, key)
+    path = target.bundles / f"{case.at:%Y%m%dT%H%M%S}-{nonce[:4].hex()}.json"
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    bundle.write(path, packed)
+    decision = outcome.decision
+    code = outcome.code
+    target.record(_STATES.get(decision, State.UNDECIDED), decision=decision, code=code, bundle=path.name, **_levels(outcome))
+    return Answer(outcome, case, packed, path)
+
+
+def _levels(outcome: Outcome) -> dict[str, str]:
+    if isinstance(outcome, EvidentError):
+        return {}
+    return {
+        "nominal": str(outcome.levels.nominal),
+        "trustworthy": str(outcome.levels.trustworthy),
+        "simulated": "yes" if outcome.simulated else "no",
+    }

@@ -1,0 +1,139 @@
+"""A deployment: its directory, its journal, and what its owner knows of it.
+
+deployments/<name>/journal.jsonl      what happened
+                   references.json    what should have been measured
+                   policy.json        the policy it is held to
+                   bundles/           one signed audit bundle per answer
+                   machine/           the platform's own
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from evident import codec, platforms
+from evident.appraisal.policy import Policy
+from evident.errors import Unsupported, UsageError
+from evident.lifecycle.journal import Event, Journal, State
+from evident.platforms.driver import Driver, Order, Surroundings
+from evident.reference_values import documents
+from evident.reference_values.model import ReferenceSet
+from evident.simulator.files import read_private, write_private, write_private_bytes
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """The deployment `name` below the state directory; it need not exist yet."""
+
+    name: str
+    directory: Path
+    surroundings: Surroundings
+
+    @property
+    def journal(self) -> Journal:
+        return Journal(self.directory / "journal.jsonl")
+
+    @property
+    def machine(self) -> Path:
+        return self.directory / "machine"
+
+    @property
+    def bundles(self) -> Path:
+        return self.directory / "bundles"
+
+    @property
+    def references(self) -> ReferenceSet:
+        return documents.load(read_private(self.directory / "references.json"))
+
+    @property
+    def policy(self) -> Policy:
+        return codec.decode(Policy, codec.loads(read_private(self.directory / "policy.json"), "policy"), "policy")
+
+    @property
+    def platform(self) -> str:
+        """Name of the platform that it was last planned on."""
+        for event in reversed(self.journal.events()):
+            if "platform" in event.detail:
+                return event.detail["platform"]
+        raise UsageError.of(
+            "deployment.unknown",
+            expected=f"a deployment called {self.name!r}",
+            found="none",
+            remedy="`evident status` lists those that exist; `evident up` creates one.",
+        )
+
+    def driver(self) -> Driver:
+        return driver(self.platform, self.surroundings)
+
+    def record(self, state: State, **detail: str) -> None:
+        """Write down, before or after the fact as the state says, what happens."""
+        self.journal.append(Event(self.surroundings.clock(), state, detail))
+
+
+def deployment(name: str, surroundings: Surroundings) -> Deployment:
+    """The handle of `name`; `UsageError` when no deployment could be called so."""
+    if not _NAME.fullmatch(name):
+        raise UsageError.of(
+            "deployment.name",
+            expected="1 to 63 lower-case letters, digits and inner hyphens",
+            found=repr(name),
+            remedy="Choose another name.",
+        )
+    return Deployment(name, surroundings.state / "deployments" / name, surroundings)
+
+
+def deployments(surroundings: Surroundings) -> tuple[Deployment, ...]:
+    """Every deployment with a journal, by name."""
+    root = surroundings.state / "deployments"
+    names = sorted(path.parent.name for path in root.glob("*/journal.jsonl"))
+    return tuple(deployment(name, surroundings) for name in names)
+
+
+def driver(platform: str, surroundings: Surroundings) -> Driver:
+    """The driver of `platform`; `Unsupported` for a platform that Evident appraises but does not launch on."""
+    known = sorted(module.name for module in pkgutil.iter_modules(platforms.__path__) if module.ispkg)
+    if platform not in known:
+        raise UsageError.of("platform.unknown", expected="a platform among " + ", ".join(known), found=repr(platform), remedy="Choose one.")
+    module = f"evident.platforms.{platform}.launch"
+    if importlib.util.find_spec(module) is None:
+        able = [name for name in known if importlib.util.find_spec(f"evident.platforms.{name}.launch")]
+        raise Unsupported.of(
+            "platform.launch",
+            expected="a platform that this version of Evident launches machines on: " + ", ".join(able),
+            found=platform,
+            remedy="Launch the machine by the platform's own means and give its evidence to `evident verify`.",
+        )
+    make: Callable[[Surroundings], Driver] = importlib.import_module(module).driver
+    return make(surroundings)
+
+
+def up(target: Deployment, platform: str, order: Order, *, policy: Policy | None = None) -> None:
+    """Create the deployment. After a crash in between, the same call carries on.
+
+    Raises what the platform refuses, and `UsageError` ``deployment.state`` when there is one of this name already.
+    """
+    chosen = driver(platform, target.surroundings)
+    target.record(State.PLANNED, platform=platform)
+    expectation = chosen.launch(target.machine, order)
+    write_private_bytes(target.directory / "references.json", documents.dump(expectation.references))
+    write_private(target.directory / "policy.json", codec.encode(policy or expectation.policy))
+    target.record(State.LAUNCHED)
+
+
+def down(target: Deployment) -> bool:
+    """Destroy the deployment's machine; False when that was done before. Its journal and bundles stay."""
+    chosen = target.driver()
+    if target.journal.state is State.DESTROYED:
+        return False
+    target.record(State.DESTROYING)
+    chosen.destroy(target.machine)
+    target.record(State.DESTROYED)
+    return True

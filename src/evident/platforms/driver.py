@@ -1,0 +1,93 @@
+"""What lifecycle asks of a platform that can launch machines; ``platforms/<name>/launch.py`` answers with a `Driver`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from evident.appraisal.policy import Policy
+from evident.endorsements.anchors import Anchor
+from evident.endorsements.fetcher import Fetcher
+from evident.reference_values.model import ReferenceSet
+from evident.verification.pieces import Pieces
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a driver depends on besides its order."""
+
+    state: Path
+    """The user's state directory."""
+    clock: Callable[[], datetime]
+    randomness: Callable[[int], bytes]
+    progress: Callable[[str], None]
+    """Told, in a sentence, of anything that takes more than a moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the owner wants launched. Images left out are the platform's own, where it has any."""
+
+    firmware: bytes | None = None
+    kernel: bytes | None = None
+    initrd: bytes | None = None
+    command_line: str | None = None
+    vcpus: int = 1
+    attack: str | None = None
+    """Name of an attack that a simulated host is to play; every other platform refuses it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What the owner knows of the machine without asking it."""
+
+    references: ReferenceSet
+    policy: Policy
+    """For whoever gave none of their own: strict, and demanding what the reference values can prove."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """A machine's answer to one challenge."""
+
+    kind: str
+    """Verification procedure for `pieces`."""
+    pieces: Pieces
+
+
+@dataclass(frozen=True, slots=True)
+class Believed:
+    """Whom verification has to believe on this platform beyond the production roots; empty on all but the simulator."""
+
+    anchors: tuple[Anchor, ...] = ()
+    unsafe: frozenset[str] = frozenset()
+    fetcher: Fetcher | None = None
+    """Where endorsements come from; None: the vendors."""
+
+
+class Driver(Protocol):
+    """`machine` is a directory of the platform's own, kept until `destroy`; every call may be repeated after a crash."""
+
+    profile: str
+    """Id of the platform's profile."""
+
+    def launch(self, machine: Path, order: Order) -> Expectation:
+        """Make and start the machine."""
+        ...
+
+    def collect(self, machine: Path, nonce: bytes) -> Collected:
+        """Ask the machine for evidence that answers `nonce`."""
+        ...
+
+    def believed(self, machine: Path) -> Believed: ...
+
+    def destroy(self, machine: Path) -> None:
+        """Stop the machine and remove everything that `launch` made."""
+        ...
+
+
+DriverFactory = Callable[[Surroundings], Driver]
+"""Each ``platforms/<name>/launch.py`` has one, called ``driver``."""
