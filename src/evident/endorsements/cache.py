@@ -91,6 +91,10 @@ class Cache:
         self._write_row(_Row(url, at))
         self._prune()
 
+    def forget(self, url: str) -> None:
+        """Drop what is known of `url`: a body that turned out not to be what the vendor signed."""
+        self._remove(self._index(url))
+
     @contextmanager
     def lock(self, url: str) -> Iterator[None]:
         """Hold the one lock of `url` among all threads and processes; waits for it."""

@@ -364,7 +364,7 @@ def _revocation(case: Case) -> Open | None:
     for crl_list in lists:
         _once(case, ("crl.issued-by", crl_list.der, root.der), partial(crl.verify_issued_by, crl_list, root))
         try:
-            crl.check_floor(crl_list, case.context.crl_floor.get(crl_list.issuer_cn or ""))
+            crl.check_floor(crl_list, case.context.crl_floor.get(amd.crl_scope(root, case.path.key.kind)))
         except Indeterminate as replay:
             raise NotAuthentic(*replay.findings) from None
         for certificate in (case.path.signer, root):

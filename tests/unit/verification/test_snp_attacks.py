@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from evident.endorsements import amd, crl, x509
 from evident.errors import EvidentError
 from evident.evidence import binding
-from evident.evidence.snp_report import GENOA, MILAN, Tcb
+from evident.evidence.snp_report import GENOA, MILAN, SigningKey, Tcb
 from evident.simulator.pki import SimulatorPki
 from evident.simulator.secure_processor import Chip, certificate_table
 from evident.verification import kinds, pieces, procedure, snp
@@ -58,6 +58,10 @@ def _signed(world: Any, chip: Chip, edits: dict[int, bytes], **changes: Any) -> 
 
 def _forged_crl_signer(world: Any) -> Any:
     return world.honest().but(crl=(world.pki.crl(MILAN, at=world.context().at, number=7, revoked=("ask",), signer="asvk"),))
+
+
+def _scope(world: Any) -> str:
+    return amd.crl_scope(x509.load(world.pki.certificate(MILAN, "ark")), SigningKey.VCEK)
 
 
 def _crl(world: Any, *, age: timedelta = timedelta(), **changes: Any) -> bytes:
@@ -274,7 +278,7 @@ ROWS = (
         "snp.revocation",
     ),
     Row("a forged CRL", "AT-28", _forged_crl_signer, ("crl.signature",), "snp.revocation"),
-    Row("a replayed CRL", "AT-28", lambda w: w.honest().but(crl_floor={"TEST-ARK-Milan": 8}), ("crl.replayed",), "snp.revocation"),
+    Row("a replayed CRL", "AT-28", lambda w: w.honest().but(crl_floor={_scope(w): 8}), ("crl.replayed",), "snp.revocation"),
     Row("a CRL by a root that may sign none", "AT-28", _ark_that_may_not_sign_crls, ("crl.issuer-key-usage",), "snp.revocation"),
     Row(
         "a CRL of somebody else",

@@ -1,0 +1,119 @@
+"""Filling the cache for a machine that will be offline: fetch, check against the pinned roots, keep.
+
+Nothing is kept that a later verification would refuse for its signature, and only a CRL whose signature holds raises the
+remembered CRL number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from evident.endorsements import amd, anchors, crl, x509
+from evident.endorsements.anchors import AnchorSet
+from evident.endorsements.cache import Cache
+from evident.endorsements.crl import Crl
+from evident.endorsements.fetcher import Ages, Fetched, Fetcher, default_ages
+from evident.endorsements.x509 import Certificate
+from evident.errors import EvidentError, Indeterminate
+from evident.evidence.snp_report import PRODUCTS, Product, SigningKey, Tcb
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One endorsement that is now in the cache."""
+
+    what: str
+    url: str
+    sha256: str
+    size: int
+    retrieved_at: datetime
+    from_cache: bool
+    """True when it was there already."""
+
+
+def asking_ages(url: str) -> Ages:
+    """Certificates from the cache will do; a list that is re-issued is asked for anew, and an outage is an error."""
+    unchanging = default_ages(url).usable is None
+    return Ages(fresh=default_ages(url).fresh if unchanging else timedelta(0), usable=timedelta(0))
+
+
+class Prefetch:
+    """Keeps endorsements of AMD in `cache`; `fetcher` is one that stores there, `at` the time of the checks."""
+
+    def __init__(self, cache: Cache, fetcher: Fetcher, trusted: AnchorSet, at: datetime) -> None:
+        self._cache = cache
+        self._fetcher = fetcher
+        self._trusted = trusted
+        self._at = at
+
+    def crl(self, product: Product, kind: SigningKey) -> Kept:
+        """The CRL for keys of this kind; `NotAuthentic` when forged, `Indeterminate` when stale or replayed."""
+        url = amd.crl_url(product, kind)
+        fetched = self._fetcher.fetch(url, limit=amd.CRL_LIMIT)
+        root = self._root(product)
+        parsed = self._keep_if(url, lambda: self._check_crl(fetched.body, root, kind))
+        if parsed.number is not None:
+            self._cache.raise_crl_floor(amd.crl_scope(root, kind), parsed.number)
+        number = "without number" if parsed.number is None else f"number {parsed.number}"
+        until = "" if parsed.next_update is None else f", good until {parsed.next_update:%Y-%m-%d}"
+        return _kept(f"CRL of {root.name} for {kind.name}s, {number}, {len(parsed.revoked)} revoked{until}", fetched, url)
+
+    def vcek(self, product: Product, chip_id: bytes, reported_tcb: Tcb) -> Kept:
+        """The VCEK of a chip at a TCB; `NotAuthentic` when it does not chain to AMD's root."""
+        url = amd.vcek_url(product, chip_id, reported_tcb)
+        fetched = self._fetcher.fetch(url, limit=amd.CERTIFICATE_LIMIT)
+        certificate = self._keep_if(url, lambda: self._check_vcek(fetched.body, product))
+        return _kept(f"VCEK of a {product.name} chip, good until {certificate.not_after:%Y-%m-%d}", fetched, url)
+
+    def _root(self, product: Product) -> Certificate:
+        return anchors.amd_roots(self._trusted, product)[0].certificate
+
+    def _check_crl(self, body: bytes, root: Certificate, kind: SigningKey) -> Crl:
+        parsed = crl.load(body)
+        crl.verify_issued_by(parsed, root)
+        crl.check_floor(parsed, self._cache.crl_floors().get(amd.crl_scope(root, kind)))
+        crl.check_window(parsed, self._at)
+        return parsed
+
+    def _check_vcek(self, body: bytes, product: Product) -> Certificate:
+        key = amd.load_endorsement_key(body)
+        signer = anchors.amd_intermediates(self._trusted, product, SigningKey.VCEK)[0].certificate
+        x509.verify_chain((key.certificate, signer, self._root(product)), self._at)
+        return key.certificate
+
+    def _keep_if(self, url: str, check: Callable[[], T]) -> T:
+        try:
+            return check()
+        except EvidentError as error:
+            if not isinstance(error, Indeterminate):
+                self._cache.forget(url)
+            raise
+
+
+def remember_crls(cache: Cache, recorded: Mapping[str, Fetched], trusted: AnchorSet) -> None:
+    """Raise the remembered CRL numbers to those of AMD's CRLs among the `recorded` bodies, as far as AMD signed them.
+
+    Simulators' roots are left out: they come and go, and so would their numbers.
+    """
+    for product in PRODUCTS:
+        for kind in (SigningKey.VCEK, SigningKey.VLEK):
+            fetched = recorded.get(amd.crl_url(product, kind))
+            if fetched is None:
+                continue
+            for anchor in anchors.amd_roots(trusted, product):
+                with suppress(EvidentError):  # whoever verified with this body has refused it, or will
+                    parsed = crl.load(fetched.body)
+                    crl.verify_issued_by(parsed, anchor.certificate)
+                    if parsed.number is not None and not anchor.simulated:
+                        cache.raise_crl_floor(amd.crl_scope(anchor.certificate, kind), parsed.number)
+
+
+def _kept(what: str, fetched: Fetched, url: str) -> Kept:
+    return Kept(what, url, hashlib.sha256(fetched.body).hexdigest(), len(fetched.body), fetched.retrieved_at, fetched.from_cache)
