@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from struct import Struct
 from types import MappingProxyType
 
 from evident.errors import Malformed, Unsupported
-from evident.evidence.reader import Reader, exact_length
+from evident.evidence.reader import exact_length
 
 WHAT = "snp.report"
 REPORT_BYTES = 0x4A0
@@ -40,6 +41,14 @@ POLICY_MUST_BE_ONE = 1 << 17
 PLATFORM_BITS: Mapping[int, str] = MappingProxyType(
     {0: "smt", 1: "tsme", 2: "ecc", 3: "rapl_dis", 4: "ciphertext_hiding", 5: "alias_check_complete", 7: "tio"}
 )
+
+# One table, in the order of the wire: ATTESTATION_REPORT, then R, S and the rest of the signature.
+_LAYOUT = Struct("<IIQ16s16sII8sQI4s64s48s32s48s48s32s32s8s3s21s64s8s4s4s8sQQ152s72s72s368s")
+_RESERVED = bytes(4 + 21 + 152 + 368)
+_SIGNATURE_PADDING = bytes(COMPONENT_BYTES - 48)
+_KNOWN_POLICY = 0xFFFF | POLICY_MUST_BE_ONE | sum(1 << bit for bit in POLICY_BITS)
+_KNOWN_PLATFORM = sum(1 << bit for bit in PLATFORM_BITS)
+_KNOWN_KEY_INFORMATION = 0b11111
 
 
 class SigningKey(IntEnum):
@@ -200,45 +209,7 @@ def parse(raw: bytes) -> SnpReport:
     version of Evident does not know).
     """
     exact_length(raw, REPORT_BYTES, WHAT)
-    reader = Reader(raw, WHAT)
-    version = reader.u32("version")
-    if version not in VERSIONS:
-        raise Unsupported.of(
-            WHAT + ".version",
-            expected="report version 2, 3, 4 or 5",
-            found=str(version),
-            remedy="Check that this is an SEV-SNP report (SEV and SEV-ES have none); newer versions need a newer Evident.",
-        )
-    product = _product(raw, version)
-    turin = product is TURIN
-    guest_svn = reader.u32("guest_svn")
-    policy = _policy(reader.u64("policy"))
-    family_id, image_id = reader.take(16, "family_id"), reader.take(16, "image_id")
-    vmpl = reader.u32("vmpl")
-    if vmpl > 3 and vmpl != HOST_REQUESTED:
-        raise Malformed.of(WHAT + ".vmpl", expected="0 to 3, or ffffffff", found=f"{vmpl:#x}", remedy="The report was altered.")
-    signature_algo = reader.u32("signature_algo")
-    current_tcb = Tcb.parse(reader.take(8, "current_tcb"), turin_layout=turin)
-    platform_info = _known_bits(reader.u64("platform_info"), sum(1 << bit for bit in PLATFORM_BITS), "platform_info")
-    author_key_en, mask_chip_key, signing_key = _key_information(reader.u32("key information"))
-    reader.zeros(4, "0x4c")
-    report_data, measurement = reader.take(64, "report_data"), reader.take(48, "measurement")
-    host_data, id_key_digest = reader.take(32, "host_data"), reader.take(48, "id_key_digest")
-    author_key_digest = reader.take(48, "author_key_digest")
-    report_id, report_id_ma = reader.take(32, "report_id"), reader.take(32, "report_id_ma")
-    reported_tcb = Tcb.parse(reader.take(8, "reported_tcb"), turin_layout=turin)
-    cpuid = _cpuid(reader, version)
-    reader.zeros(21, "0x18b")
-    chip_id = reader.take(64, "chip_id")
-    committed_tcb = Tcb.parse(reader.take(8, "committed_tcb"), turin_layout=turin)
-    current_version, committed_version = _firmware_version(reader), _firmware_version(reader)
-    launch_tcb = Tcb.parse(reader.take(8, "launch_tcb"), turin_layout=turin)
-    launch_mit_vector, current_mit_vector = _mitigations(reader, version)
-    reader.zeros(152, "0x208")
-    signature_r, signature_s = _signature_component(reader, "R"), _signature_component(reader, "S")
-    reader.zeros(368, "the rest of the signature")
-    reader.end()
-    return SnpReport(
+    (
         version,
         guest_svn,
         policy,
@@ -248,9 +219,8 @@ def parse(raw: bytes) -> SnpReport:
         signature_algo,
         current_tcb,
         platform_info,
-        author_key_en,
-        mask_chip_key,
-        signing_key,
+        key_information,
+        zeros_4c,
         report_data,
         measurement,
         host_data,
@@ -260,6 +230,7 @@ def parse(raw: bytes) -> SnpReport:
         report_id_ma,
         reported_tcb,
         cpuid,
+        zeros_18b,
         chip_id,
         committed_tcb,
         current_version,
@@ -267,8 +238,66 @@ def parse(raw: bytes) -> SnpReport:
         launch_tcb,
         launch_mit_vector,
         current_mit_vector,
+        zeros_208,
         signature_r,
         signature_s,
+        zeros_330,
+    ) = _LAYOUT.unpack(raw)
+    if version not in VERSIONS:
+        raise Unsupported.of(
+            WHAT + ".version",
+            expected="report version 2, 3, 4 or 5",
+            found=str(version),
+            remedy="Check that this is an SEV-SNP report (SEV and SEV-ES have none); newer versions need a newer Evident.",
+        )
+    product = _product(version, cpuid, chip_id)
+    if vmpl > 3 and vmpl != HOST_REQUESTED:
+        raise Malformed.of(WHAT + ".vmpl", expected="0 to 3, or ffffffff", found=f"{vmpl:#x}", remedy="The report was altered.")
+    _check_policy(policy)
+    _known_bits(platform_info, _KNOWN_PLATFORM, "platform_info")
+    _known_bits(key_information, _KNOWN_KEY_INFORMATION, "key information")
+    if zeros_4c + zeros_18b + zeros_208 + zeros_330 != _RESERVED:
+        _refuse_reserved({0x4C: zeros_4c, 0x18B: zeros_18b, 0x208: zeros_208, 0x330: zeros_330})
+    if version < 3 and cpuid != b"\0\0\0":
+        _refuse_reserved({0x188: cpuid})
+    if version < 5 and (launch_mit_vector or current_mit_vector):
+        _refuse_reserved({0x1F8: raw[0x1F8:0x208]})
+    tcbs: dict[bytes, Tcb] = {}  # the four are often one and the same
+    for tcb in (current_tcb, reported_tcb, committed_tcb, launch_tcb):
+        if tcb not in tcbs:
+            tcbs[tcb] = Tcb.parse(tcb, turin_layout=product is TURIN)
+    current, committed = _firmware_version(current_version, 0x1E8), _firmware_version(committed_version, 0x1EC)
+    return SnpReport(
+        version,
+        guest_svn,
+        policy,
+        family_id,
+        image_id,
+        vmpl,
+        signature_algo,
+        tcbs[current_tcb],
+        platform_info,
+        bool(key_information & 1),
+        bool(key_information & 2),
+        _signing_key(key_information >> 2),
+        report_data,
+        measurement,
+        host_data,
+        id_key_digest,
+        author_key_digest,
+        report_id,
+        report_id_ma,
+        tcbs[reported_tcb],
+        Cpuid(*cpuid) if version >= 3 else None,
+        chip_id,
+        tcbs[committed_tcb],
+        current,
+        committed,
+        tcbs[launch_tcb],
+        launch_mit_vector if version >= 5 else None,
+        current_mit_vector if version >= 5 else None,
+        _signature_component(signature_r, "R"),
+        _signature_component(signature_s, "S"),
         product,
         raw,
     )
@@ -317,9 +346,9 @@ def serialize(report: SnpReport) -> bytes:
     return wire
 
 
-def _product(raw: bytes, version: int) -> Product | None:
+def _product(version: int, cpuid: bytes, chip_id: bytes) -> Product | None:
     if version >= 3:
-        family, model = raw[0x188], raw[0x189]
+        family, model = cpuid[0], cpuid[1]
         product = product_from_cpuid(family, model)
         if product is None:
             raise Unsupported.of(
@@ -330,17 +359,16 @@ def _product(raw: bytes, version: int) -> Product | None:
             )
         return product
     # A version 2 report does not name its product; only Turin's short chip id gives it away (56860, CHIP_ID).
-    chip_id = raw[0x1A0:0x1E0]
     return TURIN if chip_id[:8].strip(b"\0") and not chip_id[8:].strip(b"\0") else None
 
 
-def _policy(policy: int) -> int:
+def _check_policy(policy: int) -> None:
     if not policy & POLICY_MUST_BE_ONE:
         raise Malformed.of(WHAT + ".reserved", expected="guest policy bit 17 set", found=f"{policy:#x}", remedy="The report was altered.")
-    return _known_bits(policy, 0xFFFF | POLICY_MUST_BE_ONE | sum(1 << bit for bit in POLICY_BITS), "guest policy")
+    _known_bits(policy, _KNOWN_POLICY, "guest policy")
 
 
-def _known_bits(value: int, known: int, field: str) -> int:
+def _known_bits(value: int, known: int, field: str) -> None:
     if value & ~known:
         raise Malformed.of(
             WHAT + ".reserved",
@@ -348,14 +376,22 @@ def _known_bits(value: int, known: int, field: str) -> int:
             found=f"{value:#x}",
             remedy="The format is newer than this version of Evident, or the evidence was altered.",
         )
-    return value
 
 
-def _key_information(value: int) -> tuple[bool, bool, SigningKey]:
-    _known_bits(value, 0b11111, "key information")
-    kind = value >> 2 & 0b111
+def _refuse_reserved(ranges: Mapping[int, bytes]) -> None:
+    """Refuse ranges (by offset) of which at least one byte is not zero."""
+    offset, content = next((offset, content) for offset, content in ranges.items() if content.strip(b"\0"))
+    raise Malformed.of(
+        WHAT + ".reserved",
+        expected=f"zero bytes at {offset:#x}-{offset + len(content) - 1:#x}",
+        found=content[:32].hex(),
+        remedy="The format is newer than this version of Evident, or the evidence was altered.",
+    )
+
+
+def _signing_key(kind: int) -> SigningKey:
     try:
-        signing_key = SigningKey(kind)
+        return SigningKey(kind)
     except ValueError:
         raise Malformed.of(
             WHAT + ".signing-key",
@@ -363,19 +399,12 @@ def _key_information(value: int) -> tuple[bool, bool, SigningKey]:
             found=str(kind),
             remedy="The report was altered.",
         ) from None
-    return bool(value & 1), bool(value & 2), signing_key
 
 
-def _cpuid(reader: Reader, version: int) -> Cpuid | None:
-    if version < 3:
-        reader.zeros(3, "0x188")
-        return None
-    return Cpuid(reader.u8("cpuid family"), reader.u8("cpuid model"), reader.u8("cpuid stepping"))
-
-
-def _firmware_version(reader: Reader) -> FirmwareVersion:
-    build, minor, major = reader.u8("build"), reader.u8("minor"), reader.u8("major")
-    reader.zeros(1, "the byte after a firmware version")
+def _firmware_version(raw: bytes, offset: int) -> FirmwareVersion:
+    build, minor, major, reserved = raw
+    if reserved:
+        _refuse_reserved({offset + 3: raw[3:]})
     return FirmwareVersion(major, minor, build)
 
 
@@ -383,16 +412,8 @@ def _version_bytes(version: FirmwareVersion) -> bytes:
     return bytes((version.build, version.minor, version.major, 0))
 
 
-def _mitigations(reader: Reader, version: int) -> tuple[int | None, int | None]:
-    if version < 5:
-        reader.zeros(16, "0x1f8")
-        return None, None
-    return reader.u64("launch_mit_vector"), reader.u64("current_mit_vector")
-
-
-def _signature_component(reader: Reader, name: str) -> int:
-    component = reader.take(COMPONENT_BYTES, f"signature {name}")
-    if component[48:].strip(b"\0"):
+def _signature_component(component: bytes, name: str) -> int:
+    if component[48:] != _SIGNATURE_PADDING:
         raise Malformed.of(
             WHAT + ".signature",
             expected=f"zero in the upper 24 bytes of {name}",
