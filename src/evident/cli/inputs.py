@@ -14,10 +14,7 @@ MAX_INPUT_BYTES = 64 * 1024 * 1024
 
 def read_bytes(path: str | Path, *, limit: int = MAX_INPUT_BYTES) -> bytes:
     """Contents of the regular file `path` (``-`` is standard input); at most `limit` bytes, at least one."""
-    if str(path) == "-":
-        data = sys.stdin.buffer.read(limit + 1)
-    else:
-        data = _read_regular(Path(path), limit)
+    data = sys.stdin.buffer.read(limit + 1) if str(path) == "-" else _read_regular(Path(path), limit)
     if len(data) > limit:
         raise Malformed.of(
             "input.oversized",
