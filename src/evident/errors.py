@@ -15,9 +15,9 @@ what to do next. Exit codes follow ``docs/command-line.md``; an exception of any
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,13 @@ class EvidentError(Exception):
             raise ValueError("an EvidentError carries at least one Finding")
         super().__init__("\n".join(str(finding) for finding in findings))
         self.findings = findings
+        self.claims: Mapping[str, Any] = {}
+        """What the evidence says for itself where nothing vouches for it (a bare log); JSON-ready."""
+
+    def with_claims(self, claims: Mapping[str, Any]) -> Self:
+        """This error, with what the evidence says all the same."""
+        self.claims = claims
+        return self
 
     @property
     def code(self) -> str:

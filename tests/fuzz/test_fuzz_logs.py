@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evident.errors import Indeterminate, Malformed, Unsupported
-from evident.evidence import efi, tcg_events, tcg_log
+from evident.evidence import efi, ima_log, tcg_events, tcg_log
 from evident.evidence.tcg_log import LogEvent
 from evident.verification.boot_chain import boot_chain
 from evident.verification.log import replay
@@ -26,6 +26,8 @@ def _event(register: int, kind: int, data: bytes) -> bytes:
 
 _LOG = _HEADER + _event(4, tcg_events.EV_EFI_ACTION, b"Calling EFI Application from Boot Option") + _event(4, 4, bytes(4))
 _PATH = bytes.fromhex("02010c00d041030a00000000" + "0101060000010404" + "0800410042000000" + "7fff0400")
+_NG = b"\x28\0\0\0sha256:\0" + bytes(32) + b"\3\0\0\0/a\0"
+_IMA = b"\x0a\0\0\0" + bytes(20) + b"\6\0\0\0ima-ng" + len(_NG).to_bytes(4, "little") + _NG
 SEEDS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "log": (tcg_log.parse, _LOG),
     "legacy": (tcg_log.parse, bytes(4) + b"\x08\0\0\0" + bytes(20) + b"\2\0\0\0\0\0"),
@@ -33,6 +35,9 @@ SEEDS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "variable": (efi.parse_variable, bytes(16) + b"\2" + bytes(7) + b"\1" + bytes(7) + b"d\0b\0" + b"\1"),
     "signatures": (efi.parse_signature_lists, bytes(16) + b"\x4c\0\0\0\0\0\0\0\x30\0\0\0" + bytes(48)),
     "gpt": (efi.parse_gpt, b"EFI PART" + bytes(76) + b"\x80\0\0\0" + bytes(4) + b"\1" + bytes(7) + bytes(128)),
+    "ima binary": (ima_log.parse, _IMA * 2),
+    "ima text": (ima_log.parse, b"10 " + b"0" * 40 + b" ima-sig sha1:" + b"a" * 40 + b" /bin/sh 0302\n"),
+    "ima signature": (ima_log.parse_signature, b"\x03\x02\x04abcd\0\x02xy"),
     "load option": (efi.parse_load_option, b"\1\0\0\0" + len(_PATH).to_bytes(2, "little") + b"A\0\0\0" + _PATH),
 }
 
@@ -57,6 +62,8 @@ def test_mutated_bytes_raise_known_errors_only(name: str, edits: list[tuple[int,
         return
     if isinstance(parsed, tcg_log.TcgLog):
         assert tcg_log.serialize(parsed) == parsed.raw
+    if isinstance(parsed, ima_log.ImaLog):
+        assert ima_log.parse(ima_log.serialize_binary(parsed)).entries == parsed.entries
 
 
 @given(edits=_EDITS, cut=st.none() | st.integers(0, 1 << 16), tail=st.binary(max_size=40))

@@ -49,6 +49,7 @@ def _failure(error: EvidentError) -> Failure:
         authentic=_AUTHENTIC.get(error.decision),
         findings=error.findings,
         revocation="revoked" if revoked else "unknown",
+        claims=error.claims,
     )
 
 
