@@ -10,9 +10,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
-from evident.appraisal import beside, layers, rules, sentences, threat
+from evident.appraisal import beside, layers, remembered, rules, sentences, threat
 from evident.appraisal.folds import Basis, levels, needs_provider, settle
 from evident.appraisal.headline import headline
 from evident.appraisal.layers import Ground
@@ -21,7 +22,7 @@ from evident.appraisal.profile import Profile
 from evident.appraisal.questions import answers
 from evident.appraisal.remarks import Remark
 from evident.appraisal.requirements import demand
-from evident.appraisal.statement import TrustStatement
+from evident.appraisal.statement import Layer, TrustStatement
 from evident.errors import Finding, NotAuthentic
 from evident.reference_values.model import ReferenceValue
 from evident.verification.verified import Verified
@@ -57,7 +58,8 @@ def appraise(
     reached = levels(degrees, needs)
     parties = sentences.cast(verified, profile)
     level_layers = sentences.level_layers(verified, profile, grounds, degrees, needs)
-    all_layers = (*level_layers, *beside.beside(verified, policy, parties.provider, needs["vtpm"], grounds["root_filesystem"]))
+    beside_them = beside.beside(verified, policy, parties.provider, needs["vtpm"], grounds["root_filesystem"])
+    all_layers = tuple(_remembering(layer, facts.caveats) for layer in (*level_layers, *beside_them))
     remarks = (
         *judged,
         *_open_points(verified, policy),
@@ -122,6 +124,13 @@ def _grounds(verified: Verified[Any], policy: Policy, references: Sequence[Refer
     return {ground.layer: ground for ground in grounds}
 
 
+def _remembering(layer: Layer, codes: Sequence[str]) -> Layer:
+    """The layer with the remarks of verification that concern it and that it does not carry yet."""
+    own = {caveat.code for caveat in layer.caveats}
+    added = tuple(remembered.caveat(code) for code in codes if remembered.layer_of(code) == layer.name and code not in own)
+    return replace(layer, caveats=(*layer.caveats, *added)) if added else layer
+
+
 def _codes(remarks: Sequence[Remark]) -> set[str]:
     return {remark.finding.code for remark in remarks}
 
@@ -159,6 +168,5 @@ def _extra(verified: Verified[Any], policy: Policy) -> Mapping[str, Any]:
         "threat_model": threat.model(),
         "procedure": verified.procedure,
         "root": root,
-        "remarks": list(verified.facts.caveats),
         "accepted_trust": list(policy.accepted_trust),
     }

@@ -13,8 +13,9 @@ from evident.appraisal.differences import Difference, nearest
 from evident.appraisal.folds import Carrier
 from evident.appraisal.matching import RegisterMatch, match
 from evident.appraisal.remarks import Remark, refusal
+from evident.appraisal.remembered import caveat
 from evident.appraisal.statement import Caveat, Component, Verifiability
-from evident.appraisal.threat import CAVEATS, NO_REMEDY
+from evident.appraisal.threat import CAVEATS
 from evident.reference_values.model import ReferenceValue
 from evident.reference_values.snp_reference import verity_root_hash
 from evident.verification.facts import Facts, Stage
@@ -22,8 +23,11 @@ from evident.verification.verified import Verified
 
 State = Literal["holds", "broken", "mismatch", "no-reference", "not-covered"]
 
-NOT_BOOT_STAGES = frozenset({"firmware", "verity_root_hash", "separator", "secure_boot", "configuration"})
-"""Names of stages that do not run as part of the boot chain, or belong to another layer."""
+NOT_BOOT_STAGES = frozenset({"firmware", "firmware-application", "verity_root_hash"})
+"""Names of stages that belong to another layer."""
+
+UNPROVEN_LINE = "log.command-line-unproven"
+SHA1_ONLY = "log.sha1-only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +132,13 @@ def boot_chain(facts: Facts, references: Sequence[ReferenceValue], below: Ground
         degree = int(Verifiability.LINK) if stages else 0
         state = "no-reference" if stages or (state == "no-reference" and _launch_unexplained(facts, references)) else "not-covered"
     if boot is not None:
-        caveats.extend(Caveat(code, "The boot log has a point that nobody can check.", NO_REMEDY) for code in boot.caveats)
+        caveats.extend(caveat(code) for code in boot.caveats)
+        if not by_launch and SHA1_ONLY in boot.caveats:
+            degree = min(degree, int(Verifiability.LINK))
     if state == "not-covered":
         caveats.append(_kernel_not_measured())
     lines = [value.command_line for value in by_launch if value.command_line is not None and value in comparison.matched]
-    if boot is not None and boot.command_line is not None:
+    if boot is not None and boot.command_line is not None and UNPROVEN_LINE not in boot.caveats:
         lines.append(boot.command_line)
     return Ground(
         "boot_chain",

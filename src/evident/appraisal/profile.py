@@ -28,7 +28,7 @@ class Fact(Generic[T]):
 @dataclass(frozen=True, slots=True)
 class VtpmProfile:
     kind: Fact[str]
-    """In the words of Pontes et al. table 1: ``Nitro``, ``SVSM-vTPM``, ``IBM SWTPM fork``, ``custom``; ``none``."""
+    """In the words of Pontes et al. table 1: ``SVSM-vTPM``, ``IBM SWTPM fork``, ``custom``...; ``none``."""
     location: Fact[Literal["hypervisor", "paravisor", "svsm", "host", "none"]]
     measured: Fact[bool]
     """Is the vTPM's code part of the launch measurement?"""
@@ -54,7 +54,7 @@ class Profile:
     """Facts of one platform at one date."""
 
     id: str
-    """``aws-snp``, ``azure-snp``, ``gcp-snp``, ``qemu-snp``, ``qemu-svsm``, ``snpguard``, ``microcvm``, ``simulated``..."""
+    """``qemu-snp``, ``qemu-svsm``, ``snpguard``, ``microcvm``, ``simulated``, or a cloud and its technology."""
     title: str
     as_of: date
     provider: str

@@ -30,7 +30,7 @@ def demand(
 def least_degrees(policy: Policy) -> dict[str, int]:
     """Layer to the lowest degree that the policy accepts, of those of which it demands anything."""
     least = {name: degree for name, degree in policy.levels.verifiability.items() if degree > 0}
-    for layer in LEVEL_LAYERS[: policy.levels.nominal]:
+    for layer in LEVEL_LAYERS[: max(policy.levels.nominal, policy.levels.trustworthy)]:
         least[layer] = max(least.get(layer, 0), 1)
     return least
 
@@ -72,8 +72,9 @@ def _degrees(policy: Policy, grounds: Mapping[str, Ground], layers: Sequence[Lay
 
 
 def _trustworthy(policy: Policy, levels: Levels) -> Iterator[Remark]:
-    if levels.trustworthy < policy.levels.trustworthy:
-        layer = LEVEL_LAYERS[min(levels.trustworthy, len(LEVEL_LAYERS) - 1)]
+    # Where both levels stop at the same layer, that layer does not hold at all, and has been reported.
+    if levels.trustworthy < min(levels.nominal, policy.levels.trustworthy):
+        layer = LEVEL_LAYERS[levels.trustworthy]
         yield refusal(
             "policy.trustworthy-level",
             layer,
@@ -105,8 +106,9 @@ def _parties(policy: Policy, layers: Sequence[Layer], always: Sequence[str]) -> 
 
 def _command_lines(policy: Policy, facts: Facts, grounds: Mapping[str, Ground]) -> Iterator[Remark]:
     known = [*grounds["boot_chain"].command_lines]
-    if facts.stated_launch is not None and facts.stated_launch.command_line is not None:
-        known.append(facts.stated_launch.command_line)
+    for told in (facts.boot, facts.stated_launch):  # also where it is only somebody's word: a bad one is refused all the same
+        if told is not None and told.command_line is not None:
+            known.append(told.command_line)
     bad = dict.fromkeys(parameter for line in known for parameter in forbidden(line, policy.forbidden_command_line))
     for parameter in bad:
         yield refusal(

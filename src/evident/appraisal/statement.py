@@ -132,7 +132,7 @@ class TrustStatement:
     policy_sha256: str
     reference_sha256: str
     profile: str
-    """``aws-snp as of 2026-11-22``; empty when none."""
+    """``qemu-snp as of 2026-11-22``; empty when none."""
     endorsers: tuple[str, ...] = ()
     kind: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
