@@ -172,7 +172,7 @@ def _of_statement(statement: TrustStatement) -> Screen:
         unsafe=_all_clean(statement.unsafe),
         steps=_all_clean(statement.steps),
         facts=_facts(statement),
-        claims=tuple(_flatten(statement.claims)),
+        claims=tuple(flatten(statement.claims)),
     )
 
 
@@ -293,13 +293,13 @@ def _nobody(layer: Layer) -> str:
     return "Nothing is claimed of this layer, so nobody is trusted for it."
 
 
-def _flatten(value: Any, name: str = "") -> Iterable[tuple[str, str]]:
+def flatten(value: Any, name: str = "") -> Iterable[tuple[str, str]]:
     if isinstance(value, Mapping) and value:
         for key, member in value.items():
-            yield from _flatten(member, f"{name}.{key}" if name else str(key))
+            yield from flatten(member, f"{name}.{key}" if name else str(key))
     elif isinstance(value, list | tuple) and value:
         for index, member in enumerate(value):
-            yield from _flatten(member, f"{name}[{index}]")
+            yield from flatten(member, f"{name}[{index}]")
     else:
         words = {True: "true", False: "false", None: "null"}
         yield clean(name), words[value] if value is None or isinstance(value, bool) else clean(str(value))

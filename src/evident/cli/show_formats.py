@@ -1,0 +1,172 @@
+"""The formats that `evident show` decodes, one row each: how its bytes look, and what they say."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from evident import codec
+from evident.audit import bundle, cmw
+from evident.endorsements import amd, pem, x509
+from evident.errors import EvidentError, Malformed, Unsupported
+from evident.evidence import cert_table, content, snp_report, tsm_report
+from evident.evidence.snp_report import REPORT_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    name: str
+    looks_like: Callable[[bytes], bool]
+    """Tells the format by content; a guess, which `decode` then proves or refuses."""
+    decode: Callable[[bytes], Any]
+    """JSON-ready content; raises `Malformed` or `Unsupported`."""
+
+
+def describe(data: bytes) -> tuple[str, Any]:
+    """Name and content of the first format that `data` looks like."""
+    for form in FORMATS:
+        if form.looks_like(data):
+            return form.name, form.decode(data)
+    raise Unsupported.of(
+        "show.unknown-format",
+        expected="one of: " + ", ".join(form.name for form in FORMATS),
+        found=f"{len(data)} bytes beginning with {data[:8].hex()}",
+        remedy="Check that this is the right file.",
+    )
+
+
+def _snp(data: bytes) -> Any:
+    raw, table = content.snp_report(data)
+    report = snp_report.parse(raw)
+    shown = {
+        "sha256": hashlib.sha256(raw).hexdigest(),
+        **_plain(report),
+        "policy_flags": dict(report.policy_flags),
+        "platform_flags": dict(report.platform_flags),
+    }
+    return {**shown, "certificates": _table(table)} if table else shown
+
+
+def _table(data: bytes) -> Any:
+    return [
+        {
+            "guid": str(entry.guid),
+            "role": cert_table.ROLES.get(entry.guid, "unknown"),
+            "size": len(entry.content),
+            **_maybe_certificate(entry.content),
+        }
+        for entry in cert_table.parse(data).entries
+    ]
+
+
+def _maybe_certificate(data: bytes) -> dict[str, Any]:
+    try:
+        return {"certificates": _certificates(data)}
+    except EvidentError:
+        return {"sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _certificates(data: bytes) -> Any:
+    return [_certificate(certificate) for certificate in x509.load_all(data)]
+
+
+def _certificate(certificate: x509.Certificate) -> dict[str, Any]:
+    shown = {
+        "subject": certificate.name,
+        "issuer": certificate.issuer_cn or "",
+        "serial": str(certificate.serial),
+        "not_before": codec.format_time(certificate.not_before),
+        "not_after": codec.format_time(certificate.not_after),
+        "sha256": certificate.fingerprint,
+    }
+    try:
+        key = amd.parse_endorsement_key(certificate)
+    except EvidentError:
+        return shown
+    names = ("kind", "product_name", "tcb", "hwid", "csp_id")
+    return {**shown, "endorsement_key": {name: _plain(getattr(key, name)) for name in names if getattr(key, name) is not None}}
+
+
+def _plain(value: Any) -> Any:
+    """A parsed form as JSON: dataclasses by their fields (without the raw copy), enums by name, bytes in hex."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value) if field.name != "raw"}
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, enum.Enum):
+        return value.name
+    return value
+
+
+def _bundle(data: bytes) -> Any:
+    shown = bundle.decode(data)
+    case = shown.case
+    return {
+        "claimed_signer": shown.keyid,
+        "sha256": shown.sha256,
+        "tool": f"{shown.tool.name} {shown.tool.version}",
+        "kind": case.kind,
+        "at": codec.format_time(case.at),
+        "nonce": case.nonce.hex() if case.nonce else None,
+        "unsafe": sorted(case.unsafe),
+        "evidence": {f"{role}.{index}": _piece(item) for role, items in case.pieces.items() for index, item in enumerate(items)},
+        "endorsements": {url: _piece(item.body) for url, item in shown.fetched.items()},
+        "fetches_that_failed": sorted(shown.failed),
+        "policy": codec.encode(case.policy),
+        "reference_values": codec.encode(case.references),
+        "profile": f"{case.profile.id} as of {case.profile.as_of}" if case.profile else None,
+        "claimed_result": shown.result,
+    }
+
+
+def _collection(data: bytes) -> Any:
+    return _message(cmw.parse(data))
+
+
+def _message(message: cmw.Record | cmw.Collection) -> Any:
+    if isinstance(message, cmw.Collection):
+        return {"type": message.type, "members": {label: _message(member) for label, member in message.members.items()}}
+    says = [flag.name.lower() for flag in message.indicator if flag.name] if message.indicator else []
+    return {"media_type": message.media_type, "says": says, **_piece(message.value)}
+
+
+def _piece(data: bytes) -> dict[str, Any]:
+    return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _is_certificate(data: bytes) -> bool:
+    if not pem.is_pem(data) and not data.startswith(b"\x30\x82"):
+        return False
+    try:
+        x509.load_all(data)
+    except (Malformed, Unsupported):
+        return pem.is_pem(data)
+    return True
+
+
+def _is_snp_report(data: bytes) -> bool:
+    if tsm_report.looks_like(data) or (data.lstrip()[:1] == b"{" and b"measurement" in data):
+        return True
+    # With the 32-byte head of the firmware's response before it, a report is refused with the advice to cut that off.
+    return len(content.unhex(data)) in (REPORT_BYTES, REPORT_BYTES + 32)
+
+
+def _is_table(data: bytes) -> bool:
+    try:
+        return bool(cert_table.parse(data).entries)
+    except (Malformed, Unsupported):
+        return False
+
+
+FORMATS = (
+    Format("audit bundle", bundle.looks_like_bundle, _bundle),
+    Format("wrapped collection (CMW)", lambda data: data[:1] in b"{[" and cmw.TYPE_KEY.encode() in data, _collection),
+    Format("SEV-SNP attestation report", _is_snp_report, _snp),
+    Format("SNP certificate table", _is_table, _table),
+    Format("X.509 certificates", _is_certificate, _certificates),
+)
+"""Told apart in this order."""
