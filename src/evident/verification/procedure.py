@@ -16,8 +16,8 @@ out of a procedure therefore leaves exactly its check undone, and shows: `Verifi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from evident.errors import Finding, Indeterminate, NotAuthentic, UsageError
 from evident.verification.context import UNSAFE_OPTIONS, Context
@@ -47,6 +47,11 @@ class Step(Generic[S]):
     run: Callable[[S], Open | None]
     needs: tuple[str, ...] = ()
     """Steps without which this one means nothing; when one of them fails, this one is not run."""
+    held: StepRecord = field(init=False, repr=False, compare=False)
+    """The record of its passing, made once for all verifications."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "held", StepRecord(self.id, self.statement))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +98,7 @@ def run(procedure: Procedure[S], state: S, context: Context) -> Trail:
     unsafe: list[str] = []
     unmet: dict[str, tuple[str, ...]] = {}
     for step in procedure.steps:
-        missing = tuple(need for need in step.needs if need in unmet)
-        if missing:
+        if unmet and (missing := tuple(need for need in step.needs if need in unmet)):
             unmet[step.id] = missing
             continue
         try:
@@ -108,7 +112,7 @@ def run(procedure: Procedure[S], state: S, context: Context) -> Trail:
             unmet[step.id] = ()
             continue
         if left is None:
-            records.append(StepRecord(step.id, step.statement))
+            records.append(step.held)
             continue
         records.append(StepRecord(step.id, f"Left open: {left.finding.expected}.", open=True))
         if left.waived_by in context.unsafe:
@@ -132,25 +136,23 @@ def issue(
     simulated: bool,
     endorsers: tuple[str, ...],
     unsafe: tuple[str, ...] = (),
-    parts: tuple[Verified[Any], ...] = (),
 ) -> Verified[E]:
-    """The `Verified` that a trail earned.
+    """The `Verified` that a trail earned; `unsafe` adds options that were needed outside the steps.
 
-    `unsafe` adds options that were needed outside the steps. `parts` are what the steps verified by procedures of their own (the
-    SNP report in a cloud's evidence): their steps are required here too, and what they left open stays open.
+    Evidence in several pieces joins the trails of its parts first (`composite.join`).
     """
     return Verified(
         evidence=evidence,
         facts=facts,
         procedure=trail.procedure,
-        required=trail.required.union(*(part.required for part in parts)),
-        steps=(*(record for part in parts for record in part.steps), *trail.records),
+        required=trail.required,
+        steps=trail.records,
         at=context.at,
         revocation=revocation,
-        simulated=simulated or any(part.simulated for part in parts),
+        simulated=simulated,
         endorsers=endorsers,
-        open_points=(*(point for part in parts for point in part.open_points), *trail.open_points),
-        unsafe=tuple(dict.fromkeys((*(option for part in parts for option in part.unsafe), *trail.unsafe, *unsafe))),
+        open_points=trail.open_points,
+        unsafe=tuple(dict.fromkeys((*trail.unsafe, *unsafe))),
         _token=_TOKEN,
     )
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
 from typing import TypeVar
@@ -244,6 +244,10 @@ def _chain(case: Case) -> None:
 def _chain_algorithms(case: Case) -> None:
     """(6) 57230: certificates are signed with RSA-4096, RSASSA-PSS and SHA-384; VCEK and VLEK are on P-384."""
     leaf, signer, root = case.path.certificates
+    _once(case, ("snp.chain-algorithms", leaf.der, signer.der, root.der), partial(_check_algorithms, leaf, signer, root))
+
+
+def _check_algorithms(leaf: Certificate, signer: Certificate, root: Certificate) -> None:
     for certificate, issuer in ((leaf, signer), (signer, root)):
         key = issuer.public_key
         if certificate.signature_algorithm != _CHAIN_ALGORITHM or not isinstance(key, rsa.RSAPublicKey) or key.key_size != _RSA_BITS:
@@ -514,13 +518,16 @@ def verify(pieces: Pieces, context: Context, procedure: Procedure[Case] = PROCED
     trail = run(procedure, case, context)
     path = case.path
     simulated = path.anchor is not None and path.anchor.simulated
-    established = replace(
-        facts(case.report, path.key, path.signer, path.anchor, case.freshness),
+    established = facts(
+        case.report,
+        path.key,
+        path.signer,
+        path.anchor,
+        case.freshness,
+        waived=tuple(finding.code for finding in trail.waived),
         bound_key=case.bound_key,
         stated_launch=_stated_launch(piece.optional(pieces, "launch")),
     )
-    if trail.waived:
-        established = replace(established, caveats=(*established.caveats, *(finding.code for finding in trail.waived)))
     return issue(
         trail,
         evidence=case.report,

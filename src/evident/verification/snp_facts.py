@@ -2,21 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property, partial
 from typing import Any
 
 from evident.codec import format_time
 from evident.endorsements.amd import EndorsementKey
 from evident.endorsements.anchors import Anchor
 from evident.endorsements.x509 import Certificate
-from evident.evidence.snp_report import SigningKey, SnpReport
-from evident.verification.facts import Facts, Freshness, Tee
+from evident.evidence.snp_report import PLATFORM_BITS, POLICY_BITS, SigningKey, SnpReport
+from evident.verification.facts import Facts, Freshness, StatedLaunch, Tee
 
 CAVEAT_VLEK = "vlek.cloud-not-chip"
 CAVEAT_MASKED = "snp.chip-id.masked"
 
 
-def facts(report: SnpReport, key: EndorsementKey, signer: Certificate, anchor: Anchor | None, freshness: Freshness) -> Facts:
-    """The facts of `report`, signed by `key`; `anchor` is the root that vouches for it (its vendor, AMD in production)."""
+class LazyClaims(Mapping[str, Any]):
+    """Claims that are spelled out when somebody first looks: most verifications only want the decision."""
+
+    def __init__(self, spell: Callable[[], dict[str, Any]]) -> None:
+        self._spell = spell
+
+    @cached_property
+    def _claims(self) -> dict[str, Any]:
+        return self._spell()
+
+    def __getitem__(self, name: str) -> Any:
+        return self._claims[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._claims)
+
+    def __len__(self) -> int:
+        return len(self._claims)
+
+    def __repr__(self) -> str:
+        return repr(self._claims)
+
+
+def facts(
+    report: SnpReport,
+    key: EndorsementKey,
+    signer: Certificate,
+    anchor: Anchor | None,
+    freshness: Freshness,
+    *,
+    waived: tuple[str, ...] = (),
+    bound_key: bytes | None = None,
+    stated_launch: StatedLaunch | None = None,
+) -> Facts:
+    """The facts of `report`, signed by `key`; `anchor` is the root that vouches for it (its vendor, AMD in production).
+
+    `waived` are the codes of open points that an unsafe option let pass: they go on as caveats.
+    """
     caveats = (CAVEAT_VLEK,) if key.kind is SigningKey.VLEK else () if report.chip_id.strip(b"\0") else (CAVEAT_MASKED,)
     tee = Tee(
         technology="snp",
@@ -39,10 +77,7 @@ def facts(report: SnpReport, key: EndorsementKey, signer: Certificate, anchor: A
         privilege_level=report.vmpl,
         debug=bool(report.policy >> 19 & 1),
         migratable=bool(report.policy >> 18 & 1),
-        settings={
-            **{f"policy.{name}": value for name, value in report.policy_flags.items()},
-            **{f"platform.{name}": value for name, value in report.platform_flags.items()},
-        },
+        settings=_settings(report),
         tcb={
             "reported": report.reported_tcb.components(),
             "current": report.current_tcb.components(),
@@ -51,7 +86,27 @@ def facts(report: SnpReport, key: EndorsementKey, signer: Certificate, anchor: A
         },
         guest_svn=report.guest_svn,
     )
-    return Facts("snp", "snp", freshness, tee=tee, caveats=caveats, claims=claims(report, key, signer))
+    return Facts(
+        "snp",
+        "snp",
+        freshness,
+        tee=tee,
+        stated_launch=stated_launch,
+        bound_key=bound_key,
+        caveats=(*caveats, *waived),
+        claims=LazyClaims(partial(claims, report, key, signer)),
+    )
+
+
+_POLICY_SETTINGS = tuple((f"policy.{name}", 1 << bit) for bit, name in POLICY_BITS.items())
+_PLATFORM_SETTINGS = tuple((f"platform.{name}", 1 << bit) for bit, name in PLATFORM_BITS.items())
+
+
+def _settings(report: SnpReport) -> dict[str, bool]:
+    policy, platform = report.policy, report.platform_info
+    settings = {name: policy & bit != 0 for name, bit in _POLICY_SETTINGS}
+    settings.update({name: platform & bit != 0 for name, bit in _PLATFORM_SETTINGS})
+    return settings
 
 
 def _identities(report: SnpReport, key: EndorsementKey) -> dict[str, str]:

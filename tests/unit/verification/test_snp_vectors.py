@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -70,7 +71,7 @@ def test_no_case_of_the_manifest_is_left_out(vectors: Any) -> None:
 
 def compare(stated: Any, found: Any, path: str) -> int:
     """Every key that both have is equal, down to the leaves; how many leaves were compared."""
-    if isinstance(stated, dict) and isinstance(found, dict):
+    if isinstance(stated, Mapping) and isinstance(found, Mapping):
         return sum(compare(stated[key], found[key], f"{path}.{key}") for key in stated.keys() & found.keys())
     assert found == stated, path
     return 1
