@@ -174,7 +174,7 @@ def _replay_elsewhere(files: dict[str, Path]) -> bool:
     document: dict[str, Any] = json.loads(result.stdout)
     where = "in a network namespace without any network" if can_isolate else "offline by construction (no network namespace to be had here)"
     print(f"The decision was made again {where}: {document['decision']}, levels {document['levels']}, simulated: {document['simulated']}.")
-    return document["decision"] == "accepted"
+    return bool(document["decision"] == "accepted")
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
@@ -218,4 +218,4 @@ def _real(directory: str | None) -> bool:
     print(f"  authentic  {result['authentic']}\n  decision   {result['decision']}\n  simulated  {result['simulated']}")
     for finding in outcome.findings:
         print(f"  open       {finding.code}: expected {finding.expected}")
-    return result["authentic"] is True and result["claims"].get("measurement") == facts["measurement"]
+    return bool(result["authentic"] is True and result["claims"].get("measurement") == facts["measurement"])

@@ -1,0 +1,100 @@
+"""The options that make up one decision, shared by `verify` and `audit export`, and the decision itself."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from evident.audit.case import Case, decide
+from evident.cli import documents, inputs, paths
+from evident.cli.audit_verify import trusted_anchors
+from evident.endorsements.anchors import AnchorSet
+from evident.endorsements.cache import Cache
+from evident.endorsements.fetcher import Fetcher, RecordingFetcher
+from evident.endorsements.http import real_world, standard_fetcher
+from evident.errors import UsageError
+from evident.platforms import registry
+from evident.reference_values import documents as reference_documents
+from evident.reports.json_report import Outcome
+from evident.verification.pieces import Pieces
+
+UNSAFE = ("revocation-unknown", "no-challenge")
+"""Options of the verification that the command line offers as ``--unsafe-...``; the TEST root is named by its file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A case, how it was decided, and what was fetched for it."""
+
+    case: Case
+    outcome: Outcome
+    recorded: RecordingFetcher
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add every option of a decision; the verb adds what it does with it."""
+    parser.add_argument("--kind", metavar="KIND", help="kind of evidence: " + ", ".join(_kinds()))
+    parser.add_argument("--at", metavar="TIME", help="clock of the decision, e.g. 2026-11-22T00:00:00Z (default: now)")
+    parser.add_argument("--policy", metavar="FILE", help="appraisal policy, JSON or YAML (default: strict)")
+    parser.add_argument("--reference", metavar="FILE", action="append", default=[], help="reference values (repeatable)")
+    parser.add_argument("--platform", metavar="ID", help="platform whose facts name the parties, e.g. aws-snp (see `evident explain`)")
+    parser.add_argument("--offline", action="store_true", help="never touch the network: cache and built-in roots only")
+    parser.add_argument("--kds", metavar="URL", help="another server for AMD's key distribution service (a mirror, or the simulator's)")
+    for option in UNSAFE:
+        parser.add_argument(
+            f"--unsafe-{option}", action="store_true", help=f"go on in spite of: {option.replace('-', ' ')}; shown in the result"
+        )
+    parser.add_argument("--unsafe-simulated-root", metavar="FILE", help="believe this simulator's TEST root: proves nothing about hardware")
+
+
+def _kinds() -> Iterable[str]:
+    from evident.verification.kinds import KINDS
+
+    return KINDS
+
+
+def read_pieces(assignments: Iterable[str]) -> Pieces:
+    """``ROLE=PATH`` words into pieces; the same role may be given several times."""
+    pieces: dict[str, tuple[bytes, ...]] = {}
+    for word in assignments:
+        role, separator, path = word.partition("=")
+        if not (role and separator and path):
+            raise UsageError.of(
+                "usage.role", expected="ROLE=PATH, e.g. report=report.bin", found=repr(word), remedy="Say what the file is."
+            )
+        pieces[role] = (*pieces.get(role, ()), inputs.read_bytes(path))
+    return pieces
+
+
+def decide_from(args: argparse.Namespace, kind: str, pieces: Pieces) -> Decision:
+    """Decide on `pieces` under the options in `args`."""
+    at = inputs.parse_time(args.at) if args.at else datetime.now(UTC)
+    cache = Cache(paths.cache_dir())
+    unsafe = {option for option in UNSAFE if getattr(args, "unsafe_" + option.replace("-", "_"))}
+    if args.unsafe_simulated_root:
+        unsafe.add("simulated-root")
+    case = Case(
+        kind=kind,
+        pieces=pieces,
+        at=at,
+        crl_floor=cache.crl_floors(),
+        unsafe=frozenset(unsafe),
+        policy=documents.read_policy(args.policy),
+        references=tuple(value for path in args.reference for value in reference_documents.load(inputs.read_bytes(path)).values),
+        profile=registry.profile(args.platform, at.date()) if args.platform else None,
+    )
+    recorded = RecordingFetcher(_fetcher(args, cache))
+    return Decision(case, decide(case, anchors=_anchors(args), fetcher=recorded), recorded)
+
+
+def _anchors(args: argparse.Namespace) -> AnchorSet:
+    return trusted_anchors(args.unsafe_simulated_root)
+
+
+def _fetcher(args: argparse.Namespace, cache: Cache) -> Fetcher:
+    from evident.endorsements import amd
+
+    bases = {amd.KDS_BASE: args.kds.rstrip("/")} if args.kds else None
+    return standard_fetcher(cache, real_world(), offline=args.offline, bases=bases)
