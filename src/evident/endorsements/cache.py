@@ -114,6 +114,8 @@ class Cache:
 
     def raise_crl_floor(self, scope: str, number: int) -> None:
         """Remember the number of a CRL *whose signature was verified*; a lower one changes nothing."""
+        if self.crl_floors().get(scope, -1) >= number:
+            return  # so that a cache that may only be read serves as well
         with self._locked(self.root / "locks" / "floors"):
             floors = dict(self.crl_floors())
             if floors.get(scope, -1) < number:
