@@ -59,7 +59,7 @@ def altered(report: bytes, offset: int, value: int) -> bytes:
             "response header in front",
             lambda report: bytes(4) + REPORT_BYTES.to_bytes(4, "little") + bytes(24) + report,
             30,
-            "snp.report.length",
+            "snp.report.header",
         ),
         ("unknown version", lambda report: altered(report, 0, 9), 20, "snp.report.version"),
         ("reserved bit", lambda report: altered(report, 0x4C, 1), 30, "snp.report.reserved"),
