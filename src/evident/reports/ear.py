@@ -31,6 +31,7 @@ from evident import __version__
 from evident.appraisal.statement import Layer, TrustStatement, Verifiability
 from evident.errors import EvidentError
 from evident.reports.json_report import Outcome
+from evident.reports.view import differs
 
 PROFILE = "tag:ietf.org,2026:rats/ear#04"
 DEVELOPER = "https://evident.example"
@@ -52,7 +53,6 @@ _UNACCEPTABLE = frozenset(
     }
 )
 _DENIED = frozenset({"policy.denied-identity", "policy.denied-tcb", "policy.identity"})
-_MISMATCHES = ("launch.", "reference.mismatch")
 _DECISION_TIER: Mapping[str, Tier] = MappingProxyType(
     {"accepted": "affirming", "refused": "contraindicated", "indeterminate": "warning", "unsupported": "none"}
 )
@@ -142,7 +142,7 @@ def _configuration(statement: TrustStatement, codes: set[str]) -> int:
 
 
 def _executables(statement: TrustStatement, layers: Mapping[str, Layer]) -> int:
-    if _mismatch(statement, "firmware", layers) or _mismatch(statement, "boot_chain", layers):
+    if any(differs(layers.get(name), name, statement.findings) for name in ("firmware", "boot_chain")):
         return 96
     approved = [name for name, layer in layers.items() if layer.verifiability >= Verifiability.REFERENCE]
     if "firmware" not in approved or "boot_chain" not in approved:
@@ -153,20 +153,11 @@ def _executables(statement: TrustStatement, layers: Mapping[str, Layer]) -> int:
 def _file_system(statement: TrustStatement, layer: Layer | None) -> int | None:
     if layer is None:
         return None
-    if _mismatch(statement, "root_filesystem", {layer.name: layer}):
+    if differs(layer, layer.name, statement.findings):
         return 96
     if layer.verifiability >= Verifiability.REFERENCE:
         return 2
     return 32 if layer.verifiability == Verifiability.LINK else None
-
-
-def _mismatch(statement: TrustStatement, name: str, layers: Mapping[str, Layer]) -> bool:
-    """Something in this layer was compared and differs."""
-    layer = layers.get(name)
-    differs = layer is not None and any(part.status == "differs" for part in layer.components)
-    return differs or (
-        statement.decision == "refused" and any(one.layer == name and one.code.startswith("launch.") for one in statement.findings)
-    )
 
 
 def _verifier_claims(outcome: Outcome) -> dict[str, Any]:

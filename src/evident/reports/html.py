@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from evident import __version__
 from evident.appraisal.statement import TrustStatement
@@ -49,6 +49,17 @@ def artifacts(pieces: Mapping[str, Iterable[bytes]]) -> tuple[Artifact, ...]:
     )
 
 
+def _commands(text: str) -> Markup:
+    """`text` escaped, with what stands between backticks set as code."""
+    plain, *rest = text.split("`")
+    if len(rest) % 2:
+        return escape(text)
+    marked = escape(plain)
+    for index, part in enumerate(rest):
+        marked += escape(part) if index % 2 else Markup("<code>{}</code>").format(part)
+    return marked
+
+
 def render(outcome: Outcome, *, pieces: tuple[Artifact, ...] = (), bundle_sha256: str = "") -> str:
     """The page of a statement, or of the error that prevented one.
 
@@ -57,6 +68,7 @@ def render(outcome: Outcome, *, pieces: tuple[Artifact, ...] = (), bundle_sha256
     environment = Environment(
         loader=PackageLoader("evident.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["commands"] = _commands
     style = environment.loader.get_source(environment, "statement.css")[0] if environment.loader else ""
     shown = screen(outcome)
     heading = ""

@@ -88,7 +88,7 @@ def _pairs(rows: tuple[tuple[str, str], ...]) -> Table:
 
 def _first_screen(shown: Screen) -> RenderableType:
     style = "magenta" if shown.simulated and shown.tone == "good" else _STYLE[shown.tone]
-    title = Text(f" {shown.verdict}{', but only simulated' if shown.simulated else ''} ", style=f"bold {style}")
+    title = Text(f" {shown.verdict}{shown.simulated_suffix} ", style=f"bold {style}")
     table = _pairs(shown.first)
     table.padding = (0, 1, 1, 0)
     code = Text(f" {shown.code} ", style=style)

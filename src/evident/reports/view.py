@@ -6,8 +6,9 @@ made visible here, so that no evidence can move a terminal's cursor or reverse a
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +17,9 @@ from evident.errors import EvidentError, Finding
 from evident.reports.json_report import Outcome
 
 Tone = Literal["good", "bad", "unsure"]
-Against = Mapping[str, tuple[int, ...]]
+
+MISMATCHES = ("launch.", "reference.mismatch")
+"""Beginnings of the codes that say: this layer was compared with a reference value, and differs."""
 
 LAYER_TITLES = {
     "root_of_trust": ("Root of trust", "a genuine, up-to-date secure processor, fresh for this challenge"),
@@ -50,6 +53,7 @@ _USE_WITHOUT_STATEMENT = {
     "unsupported": "No. Evident does not appraise this kind of evidence, so it can say nothing for it.",
     "refused": "No. The policy refuses it.",
 }
+_DIGEST = re.compile(r"\b[0-9a-f]{40,}\b")
 _AUTHENTIC = {True: "authentic", False: "not authentic", None: "undecided"}
 _REVOCATION = {
     "good": "nothing in the chain is revoked",
@@ -114,6 +118,13 @@ class Screen:
     claims: tuple[tuple[str, str], ...]
     """Flattened: dotted name, value."""
 
+    @property
+    def simulated_suffix(self) -> str:
+        """What the verdict itself must add, so that it is never read alone."""
+        if not self.simulated:
+            return ""
+        return ", but only simulated" if self.tone == "good" else " (simulated)"
+
 
 def screen(outcome: Outcome) -> Screen:
     """Everything that the renderings show of `outcome`, a statement or the error that prevented one."""
@@ -141,17 +152,16 @@ def level_words(level: int) -> str:
 
 def _of_statement(statement: TrustStatement) -> Screen:
     verdict, tone = _VERDICTS[statement.decision]
-    against = _against(statement.findings)
     known = {layer.name: layer for layer in statement.layers}
-    layers = tuple(_layer(name, known.get(name), against) for name in LEVEL_LAYERS)
-    beside = tuple(_layer(name, known.get(name), against) for name in BESIDE_LAYERS if name in known)
-    beside += tuple(_layer(name, known[name], against) for name in known if name not in LEVEL_LAYERS + BESIDE_LAYERS)
+    layers = tuple(_layer(name, known.get(name), statement.findings) for name in LEVEL_LAYERS)
+    beside = tuple(_layer(name, known.get(name), statement.findings) for name in BESIDE_LAYERS if name in known)
+    beside += tuple(_layer(name, known[name], statement.findings) for name in known if name not in LEVEL_LAYERS + BESIDE_LAYERS)
     return Screen(
         verdict=verdict,
         tone=tone,
         code=clean(statement.code),
         simulated=statement.simulated,
-        first=tuple((question, clean(statement.headline.get(key, "Not said."))) for key, question in QUESTIONS),
+        first=tuple((question, _short_digests(clean(statement.headline.get(key, "Not said.")))) for key, question in QUESTIONS),
         nominal=statement.levels.nominal,
         trustworthy=statement.levels.trustworthy,
         proof_ends=_proof_ends(layers),
@@ -193,8 +203,7 @@ def _facts(statement: TrustStatement) -> tuple[tuple[str, str], ...]:
 
 def _of_error(error: EvidentError) -> Screen:
     verdict, tone = _VERDICTS.get(error.decision, ("ERROR", "unsure"))
-    against = _against(error.findings)
-    layers = tuple(_layer(name, None, against) for name in LEVEL_LAYERS)
+    layers = tuple(_layer(name, None, error.findings) for name in LEVEL_LAYERS)
     findings = _clean_findings(error.findings)
     answers = (
         _USE_WITHOUT_STATEMENT.get(error.decision, "Nothing can be said."),
@@ -222,7 +231,7 @@ def _of_error(error: EvidentError) -> Screen:
     )
 
 
-def _layer(name: str, layer: Layer | None, against: Against) -> LayerView:
+def _layer(name: str, layer: Layer | None, findings: Sequence[Finding]) -> LayerView:
     title, covers = LAYER_TITLES.get(name, (name.replace("_", " ").capitalize(), ""))
     if layer is None:
         level = LEVEL_LAYERS.index(name) + 1 if name in LEVEL_LAYERS else None
@@ -233,8 +242,8 @@ def _layer(name: str, layer: Layer | None, against: Against) -> LayerView:
         "The provider alone could fake this layer unnoticed." if layer.needs_provider else "The provider alone cannot fake this layer."
     )
     degree = degree_words(layer.verifiability)
-    if layer.verifiability <= Verifiability.LINK and any(part.status == "differs" for part in layer.components):
-        degree = f"{int(layer.verifiability)} of 4, authentic, and not what was expected"
+    if layer.verifiability <= Verifiability.LINK and differs(layer, name, findings):
+        degree = f"{int(layer.verifiability)} of 4, not what was expected"
     return LayerView(
         name=name,
         title=title,
@@ -254,15 +263,15 @@ def _layer(name: str, layer: Layer | None, against: Against) -> LayerView:
             for part in layer.components
         ),
         caveats=tuple(Caveat(clean(caveat.code), clean(caveat.text), clean(caveat.remedy)) for caveat in layer.caveats),
-        findings=against.get(name, ()),
+        findings=tuple(number for number, finding in enumerate(findings, 1) if finding.layer == name),
     )
 
 
-def _against(findings: Iterable[Finding]) -> Against:
-    numbers: dict[str, tuple[int, ...]] = {}
-    for number, finding in enumerate(findings, 1):
-        numbers[finding.layer] = (*numbers.get(finding.layer, ()), number)
-    return numbers
+def differs(layer: Layer | None, name: str, findings: Iterable[Finding]) -> bool:
+    """Something in this layer was compared with what it should be, and is not."""
+    if layer is not None and any(part.status == "differs" for part in layer.components):
+        return True
+    return any(finding.layer == name and finding.code.startswith(MISMATCHES) for finding in findings)
 
 
 def _proof_ends(layers: tuple[LayerView, ...]) -> str:
@@ -285,6 +294,11 @@ def _sentences(texts: Iterable[str]) -> str:
     """The texts as sentences, one after the other."""
     trimmed = [text.strip().rstrip(".") for text in _all_clean(texts)]
     return " ".join(f"{text[0].upper()}{text[1:]}." for text in trimmed if text)
+
+
+def _short_digests(text: str) -> str:
+    """Digests cut to a recognisable length, for the first screen; the findings show them whole."""
+    return _DIGEST.sub(lambda match: f"{match[0][:16]}…", text)
 
 
 def _nobody(layer: Layer) -> str:
