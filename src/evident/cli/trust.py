@@ -69,6 +69,7 @@ def _list(args: argparse.Namespace) -> int:
         print(f"  SHA-256        {anchor.fingerprint}")
         print(f"  valid          {certificate.not_before:%Y-%m-%d} to {certificate.not_after:%Y-%m-%d}")
         print(f"  from           {anchor.origin}")
+        print(f"  retrieved      {anchor.retrieved}")
         print(f"  cross-checked  {anchor.cross_checked}\n")
     print(f"{len(anchors)} anchors; a simulator's TEST root is never among them.")
     return 0
@@ -87,6 +88,7 @@ def _as_json(anchor: Anchor) -> dict[str, object]:
         "not_before": codec.format_time(certificate.not_before),
         "not_after": codec.format_time(certificate.not_after),
         "origin": anchor.origin,
+        "retrieved": codec.encode(anchor.retrieved),
         "cross_checked": anchor.cross_checked,
     }
 

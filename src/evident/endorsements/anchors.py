@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
 from importlib import resources
 from types import MappingProxyType
@@ -55,6 +56,8 @@ class Anchor:
     """How, e.g. "equal to the ARK in three independent vector sets"."""
     simulated: bool = False
     role: Role = "root"
+    retrieved: date | None = None
+    """The day on which the bytes were taken from `origin`; None for an anchor that the caller adds."""
 
     def __post_init__(self) -> None:
         if not (self.origin.strip() and self.cross_checked.strip()):
@@ -122,6 +125,7 @@ class _Row:
     file: str
     sha256: str
     origin: str
+    retrieved: date
     cross_checked: str
 
 
@@ -151,4 +155,4 @@ def _anchor(row: _Row, text: bytes) -> Anchor:
             remedy="This installation was altered; install Evident again from a source that you trust.",
             layer="root_of_trust",
         )
-    return Anchor(row.name, row.vendor, row.purpose, certificate.der, row.origin, row.cross_checked, role=row.role)
+    return Anchor(row.name, row.vendor, row.purpose, certificate.der, row.origin, row.cross_checked, role=row.role, retrieved=row.retrieved)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -35,6 +35,7 @@ def test_every_anchor_has_provenance_and_every_root_signs_itself() -> None:
     for anchor in production():
         assert len(anchor.origin) > 20
         assert len(anchor.cross_checked) > 20
+        assert anchor.retrieved is not None
         assert not anchor.simulated
         if anchor.role == "root":
             assert anchor.certificate.is_ca
@@ -65,7 +66,17 @@ def test_an_anchor_without_provenance_cannot_be_built(missing: str) -> None:
 
 
 def row_of(anchor: Anchor, **changes: Any) -> _Row:
-    row = _Row(anchor.name, anchor.vendor, anchor.purpose, anchor.role, "file", anchor.fingerprint, anchor.origin, anchor.cross_checked)
+    row = _Row(
+        anchor.name,
+        anchor.vendor,
+        anchor.purpose,
+        anchor.role,
+        "file",
+        anchor.fingerprint,
+        anchor.origin,
+        date(2026, 11, 22),
+        anchor.cross_checked,
+    )
     return replace(row, **changes)
 
 
