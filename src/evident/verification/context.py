@@ -10,7 +10,7 @@ from typing import Any
 from evident.endorsements.anchors import AnchorSet
 from evident.endorsements.fetcher import Fetcher
 
-UNSAFE_OPTIONS = ("revocation-unknown", "simulated-root", "no-challenge")
+UNSAFE_OPTIONS = ("revocation-unknown", "tcb-unknown", "simulated-root", "no-challenge")
 
 
 class ChainCache:

@@ -30,6 +30,7 @@ class Kind:
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "snp": Kind("evident.verification.snp", "AMD SEV-SNP attestation report, signed by a VCEK or VLEK"),
+        "tdx": Kind("evident.verification.tdx", "Intel TDX quote, with TCB info and QE identity"),
         "tcg-log": Kind("evident.verification.tcg_log", "firmware event log or CCEL alone: replayed and told, signed by nobody"),
         "ima": Kind("evident.verification.ima_list", "IMA measurement list alone: replayed and compared, signed by nobody"),
         "tpm": Kind("evident.verification.tpm", "TPM 2.0 quotes by one attestation key, with their PCR values"),
