@@ -73,7 +73,7 @@ def render(outcome: Outcome, *, pieces: tuple[Artifact, ...] = (), bundle_sha256
     shown = screen(outcome)
     heading = ""
     if isinstance(outcome, TrustStatement):
-        heading = clean(f"{outcome.profile or outcome.platform} · {outcome.at:%Y-%m-%d %H:%M} UTC")
+        heading = clean(f"{outcome.profile or f'{outcome.kind} evidence'} · {outcome.at:%Y-%m-%d %H:%M} UTC")
     return environment.get_template("statement.html.j2").render(
         shown=shown,
         heading=heading,

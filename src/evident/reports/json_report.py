@@ -65,7 +65,7 @@ def render_error(error: EvidentError) -> str:
 
 def schema() -> dict[str, Any]:
     """The published schema (draft 2020-12): a document is a statement or a failure."""
-    identifier = "statement.json"
+    identifier = "https://evident.example/schemas/statement.json"
     statement = codec.json_schema(TrustStatement, title="", identifier="")
     failure = codec.json_schema(Failure, title="", identifier="")
     definitions = {**statement["$defs"], **failure["$defs"]}
