@@ -27,7 +27,7 @@ def parse_tcb(text: str) -> Mapping[str, int]:
     numbers: dict[str, int] = {}
     for part in text.split(","):
         name, _, number = (piece.strip() for piece in part.partition("="))
-        if not name or not number.isascii() or not number.isdecimal() or name in numbers:
+        if not name.isidentifier() or not number.isascii() or not number.isdecimal() or name in numbers:
             raise _wrong("deny-tcb", "component=number,component=number", repr(text))
         numbers[name] = int(number)
     return numbers

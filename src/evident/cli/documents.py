@@ -1,7 +1,8 @@
-"""Documents that people write: JSON or YAML, read with the same strictness.
+"""Documents that people write: JSON, or a plain subset of YAML, read once and strictly.
 
-YAML is read as JSON written comfortably: no tags, no anchors or aliases (so no bombs), no duplicate keys, no second document, and
-only the JSON schema's scalars (YAML 1.2, chapter 10.2), so that ``no`` and ``1.10`` stay the text they look like.
+Of YAML only what JSON has too: mappings with text keys, sequences, text, numbers, ``true``, ``false``, ``null``. Anchors and aliases
+(which blow up when expanded), tags (which name code), several documents and doubled keys are refused; ``yes``, ``no``, dates and
+octal numbers stay text, so that a digest of digits never turns into a number in silence when quoted.
 """
 
 from __future__ import annotations
@@ -10,86 +11,120 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evident import codec
-from evident.appraisal.policy import STRICT, Policy
 from evident.cli.inputs import read_bytes
 from evident.errors import Malformed
 
 if TYPE_CHECKING:
     import yaml
 
-MAX_DOCUMENT_BYTES = 1024 * 1024
+    from evident.appraisal.policy import Policy
+
+MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
+MAX_YAML_NODES = 200_000
+MAX_YAML_DEPTH = 64
 
 
 def read_policy(path: str | Path | None) -> Policy:
-    """The policy in `path`, or the strict default."""
+    """The policy in the file `path`, or the strict one when there is none."""
+    from evident.appraisal.policy import STRICT, Policy
+
     return STRICT if path is None else codec.decode(Policy, read_document(path, "policy"), "policy")
 
 
 def read_document(path: str | Path, what: str) -> Any:
-    """The JSON-able value in `path`; `what` prefixes the error codes. Told by content: JSON begins with ``{`` or ``[``."""
+    """The parsed contents of a JSON or YAML file; `what` prefixes the error codes.
+
+    Raises `UsageError` (no such file, a directory, unreadable) or `Malformed` (empty, oversized, binary, not a document).
+    """
     data = read_bytes(path, limit=MAX_DOCUMENT_BYTES)
+    return parse_document(data, what)
+
+
+def parse_document(data: bytes, what: str) -> Any:
+    """Told by content: what begins with a brace or bracket is JSON."""
     if data.lstrip()[:1] in (b"{", b"["):
-        return codec.loads(data, what)
-    return _Yaml(what).load(data)
+        return codec.loads(data, what, limit=MAX_DOCUMENT_BYTES)
+    return _load_yaml(data, what)
 
 
-class _Yaml:
-    """One document: PyYAML's parser for the syntax, our own construction from its nodes."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def load(self, data: bytes) -> Any:
-        import yaml
-
-        try:
-            self._refuse_aliases(yaml.parse(data.decode("utf-8"), Loader=yaml.SafeLoader))
-            node = yaml.compose(data.decode("utf-8"), Loader=yaml.SafeLoader)
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-            raise self._refuse("yaml", "one YAML or JSON document in UTF-8", " ".join(str(error).split())[:200]) from None
-        if node is None:
-            raise self._refuse("yaml", "a document", "nothing but comments")
-        return self._value(node, 0)
-
-    def _refuse_aliases(self, events: Any) -> None:
-        import yaml
-
-        for event in events:
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                raise self._refuse("yaml-alias", "no anchors and no aliases", f"one in line {event.start_mark.line + 1}")
-            if getattr(event, "tag", None):
-                raise self._refuse("yaml-tag", "no tags", f"{event.tag!r} in line {event.start_mark.line + 1}")
-
-    def _value(self, node: yaml.Node, depth: int) -> Any:
-        import yaml
-
-        if depth > codec.MAX_JSON_DEPTH:
-            raise self._refuse("yaml", f"at most {codec.MAX_JSON_DEPTH} levels", "deeper nesting")
-        if isinstance(node, yaml.SequenceNode):
-            return [self._value(item, depth + 1) for item in node.value]
-        if isinstance(node, yaml.MappingNode):
-            members: dict[str, Any] = {}
-            for key, value in node.value:
-                if not isinstance(key, yaml.ScalarNode):
-                    raise self._refuse("yaml", "plain keys", f"a structure in line {key.start_mark.line + 1}")
-                if key.value in members:
-                    raise self._refuse("duplicate-key", "every key once", f"{key.value!r} twice, line {key.start_mark.line + 1}")
-                members[key.value] = self._value(value, depth + 1)
-            return members
-        if not isinstance(node, yaml.ScalarNode):
-            raise TypeError(f"PyYAML has no other node than {type(node)}")
-        return _scalar(node.value) if node.style is None else str(node.value)
-
-    def _refuse(self, problem: str, expected: str, found: str) -> Malformed:
-        return Malformed.of(f"{self._what}.{problem}", expected=expected, found=found, remedy="Correct the document; JSON is YAML too.")
+def _refuse(what: str, problem: str, expected: str, found: str, remedy: str) -> Malformed:
+    return Malformed.of(f"{what}.{problem}", expected=expected, found=found, remedy=remedy)
 
 
-def _scalar(text: str) -> Any:
-    """A plain scalar: true, false, null and decimal integers; everything else is text."""
-    if text in ("true", "false"):
-        return text == "true"
-    if text in ("null", "~", ""):
-        return None
-    if text.lstrip("-").isdecimal() and text.isascii() and len(text) < 20 and str(int(text.removeprefix("-"))) == text.removeprefix("-"):
+def _load_yaml(data: bytes, what: str) -> Any:
+    import yaml
+
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _refuse(
+            what, "not-text", "JSON or YAML in UTF-8", f"binary data ({error.reason})", "Check that this is the right file."
+        ) from None
+    try:
+        _refuse_tricks(yaml.parse(text, yaml.SafeLoader), what)
+        node = yaml.compose(text, yaml.SafeLoader)
+    except (yaml.YAMLError, RecursionError) as error:
+        problem = " ".join(str(error).split()) or type(error).__name__
+        raise _refuse(what, "yaml", "one YAML document", problem[:200], "Correct the document.") from None
+    if node is None:
+        raise _refuse(what, "empty", "a document", "nothing but comments", "Write the document first.")
+    return _value(node, what, "")
+
+
+def _refuse_tricks(events: Any, what: str) -> None:
+    """Look at the events before anything is built: what could explode or call code never gets that far."""
+    import yaml
+
+    depth = documents = 0
+    for count, event in enumerate(events):
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+            raise _refuse(what, "yaml-alias", "no anchors and aliases", _where(event), "Write the value out where it is meant.")
+        if getattr(event, "tag", None) is not None:
+            raise _refuse(what, "yaml-tag", "no tags", f"{event.tag} {_where(event)}", "Remove the tag.")
+        documents += isinstance(event, yaml.DocumentStartEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if documents > 1:
+            raise _refuse(what, "yaml-documents", "one document", f"a second one {_where(event)}", "Split the file.")
+        if depth > MAX_YAML_DEPTH or count > MAX_YAML_NODES:
+            raise _refuse(
+                what,
+                "yaml-size",
+                f"at most {MAX_YAML_DEPTH} levels and {MAX_YAML_NODES} nodes",
+                f"more {_where(event)}",
+                "Check that this is the right file.",
+            )
+
+
+def _where(marked: Any) -> str:
+    return f"in line {marked.start_mark.line + 1}"
+
+
+def _value(node: yaml.Node, what: str, path: str) -> Any:
+    import yaml
+
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(item, what, f"{path}[{index}]") for index, item in enumerate(node.value)]
+    if isinstance(node, yaml.MappingNode):
+        members: dict[str, Any] = {}
+        for key, item in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise _refuse(what, "yaml-key", "text as key", f"a collection {_where(key)}", "Use a plain key.")
+            if key.value in members:
+                found = f"{key.value!r} again {_where(key)}"
+                raise _refuse(what, "duplicate-key", "every key once", found, "Remove one of the two.")
+            members[key.value] = _value(item, what, f"{path}.{key.value}")
+        return members
+    return _scalar(node.value, plain=getattr(node, "style", None) is None)
+
+
+def _scalar(text: str, *, plain: bool) -> Any:
+    """The core of YAML 1.2's scalars: quoted text stays text."""
+    words: dict[str, Any] = {"true": True, "false": False, "null": None, "~": None, "": None}
+    if not plain:
+        return text
+    if text in words:
+        return words[text]
+    digits = text.removeprefix("-")
+    if digits.isascii() and digits.isdecimal() and len(digits) <= 18 and str(int(digits)) == digits:
         return int(text)
     return text
