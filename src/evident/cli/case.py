@@ -14,6 +14,7 @@ from evident.endorsements.anchors import AnchorSet
 from evident.endorsements.cache import Cache
 from evident.endorsements.fetcher import Fetcher, RecordingFetcher
 from evident.endorsements.http import real_world, standard_fetcher
+from evident.endorsements.prefetch import remember_crls
 from evident.errors import UsageError
 from evident.platforms import registry
 from evident.reference_values import documents as reference_documents
@@ -85,8 +86,10 @@ def decide_from(args: argparse.Namespace, kind: str, pieces: Pieces) -> Decision
         references=tuple(value for path in args.reference for value in reference_documents.load(inputs.read_bytes(path)).values),
         profile=registry.profile(args.platform, at.date()) if args.platform else None,
     )
-    recorded = RecordingFetcher(_fetcher(args, cache))
-    return Decision(case, decide(case, anchors=_anchors(args), fetcher=recorded), recorded)
+    recorded, anchors = RecordingFetcher(_fetcher(args, cache)), _anchors(args)
+    outcome = decide(case, anchors=anchors, fetcher=recorded)
+    remember_crls(cache, recorded.recorded, anchors)
+    return Decision(case, outcome, recorded)
 
 
 def _anchors(args: argparse.Namespace) -> AnchorSet:

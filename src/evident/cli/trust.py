@@ -4,6 +4,7 @@ examples:
   evident trust list                                          every trust anchor: origin, fingerprint, how it was cross-checked
   evident trust fetch                                         AMD's revocation lists for every product
   evident trust fetch --report report.bin --crl               the certificate of the chip that made this report, and the lists
+  evident trust fetch --chain                                 compare AMD's own chains with what ships with Evident
   evident trust fetch --product Genoa --hwid 0123... --tcb bootloader=10,tee=0,snp=23,microcode=84
 
 Everything fetched is checked against the pinned roots before it is kept. The cache is below EVIDENT_HOME (or the XDG cache
@@ -45,6 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--tcb", metavar="NAME=N,...", help="REPORTED_TCB of that chip: bootloader=4,tee=0,snp=24,microcode=219 (Turin: fmc=N too)"
     )
     fetch.add_argument("--crl", action="store_true", help="fetch the revocation lists too (the default when nothing else is named)")
+    fetch.add_argument("--chain", action="store_true", help="fetch AMD's chains and compare them with what ships with Evident")
     fetch.add_argument("--mirror", metavar="URL", help="ask this server in place of AMD's; its answers are checked all the same")
     fetch.add_argument("-o", "--output", choices=("text", "json"), default="text", help="form of the result (default: text)")
     fetch.set_defaults(action=_fetch)
@@ -149,9 +151,11 @@ def _jobs(args: argparse.Namespace) -> Iterator[Job]:
         chips.append(_named_chip(args.hwid, args.tcb, products))
     for product, chip_id, tcb in chips:
         yield f"VCEK of {product.name} chip {chip_id[:8].hex()}...", partial(_vcek, product, chip_id, tcb)
-    if args.crl or not chips:
-        for product in products or tuple(dict.fromkeys(product for product, _, _ in chips)) or PRODUCTS:
-            for kind in (SigningKey.VCEK, SigningKey.VLEK):
+    for product in products or tuple(dict.fromkeys(product for product, _, _ in chips)) or PRODUCTS:
+        for kind in (SigningKey.VCEK, SigningKey.VLEK):
+            if args.chain:
+                yield f"chain of {product.name} for {kind.name}s", partial(_chain, product, kind)
+            if args.crl or not (chips or args.chain):
                 yield f"CRL of {product.name} for {kind.name}s", partial(_crl, product, kind)
 
 
@@ -161,6 +165,10 @@ def _vcek(product: Product, chip_id: bytes, tcb: Tcb, prefetch: Prefetch) -> Kep
 
 def _crl(product: Product, kind: SigningKey, prefetch: Prefetch) -> Kept:
     return prefetch.crl(product, kind)
+
+
+def _chain(product: Product, kind: SigningKey, prefetch: Prefetch) -> Kept:
+    return prefetch.chain(product, kind)
 
 
 def _report(file: str, products: tuple[Product, ...]) -> tuple[Product, bytes, Tcb]:

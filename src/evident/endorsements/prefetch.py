@@ -19,7 +19,7 @@ from evident.endorsements.cache import Cache
 from evident.endorsements.crl import Crl
 from evident.endorsements.fetcher import Ages, Fetched, Fetcher, default_ages
 from evident.endorsements.x509 import Certificate
-from evident.errors import EvidentError, Indeterminate
+from evident.errors import EvidentError, Indeterminate, NotAuthentic
 from evident.evidence.snp_report import PRODUCTS, Product, SigningKey, Tcb
 
 T = TypeVar("T")
@@ -72,6 +72,15 @@ class Prefetch:
         certificate = self._keep_if(url, lambda: self._check_vcek(fetched.body, product))
         return _kept(f"VCEK of a {product.name} chip, good until {certificate.not_after:%Y-%m-%d}", fetched, url)
 
+    def chain(self, product: Product, kind: SigningKey) -> Kept:
+        """AMD's chain for keys of this kind, as its service gives it today; `NotAuthentic` unless the root is the pinned one."""
+        url = amd.chain_url(product, kind)
+        fetched = self._fetcher.fetch(url, limit=amd.CHAIN_LIMIT)
+        signer = self._keep_if(url, lambda: self._check_chain(fetched.body, product, kind))
+        shipped = {anchor.fingerprint for anchor in anchors.amd_intermediates(self._trusted, product, kind)}
+        note = "as shipped" if signer.fingerprint in shipped else f"new: SHA-256 {signer.fingerprint}; pass it with chain=PATH"
+        return _kept(f"chain of {product.name} for {kind.name}s, root as pinned, {signer.name} {note}", fetched, url)
+
     def _root(self, product: Product) -> Certificate:
         return anchors.amd_roots(self._trusted, product)[0].certificate
 
@@ -87,6 +96,25 @@ class Prefetch:
         signer = anchors.amd_intermediates(self._trusted, product, SigningKey.VCEK)[0].certificate
         x509.verify_chain((key.certificate, signer, self._root(product)), self._at)
         return key.certificate
+
+    def _check_chain(self, body: bytes, product: Product, kind: SigningKey) -> Certificate:
+        certificates = x509.load_all(body)
+        root = self._root(product)
+        served = certificates[-1]
+        if (
+            len(certificates) != 2
+            or amd.amd_name(certificates[0]) != amd.signer_name(product, kind)
+            or served.fingerprint != root.fingerprint
+        ):
+            raise NotAuthentic.of(
+                "amd.chain",
+                expected=f"{amd.signer_name(product, kind)}, then {root.name} with SHA-256 {root.fingerprint}",
+                found=", ".join(f"{certificate.name} with SHA-256 {certificate.fingerprint}" for certificate in certificates),
+                remedy="Somebody answers in AMD's place, or AMD has a new root: compare with AMD's publications before you believe it.",
+                layer="root_of_trust",
+            )
+        x509.verify_chain((certificates[0], root), self._at)
+        return certificates[0]
 
     def _keep_if(self, url: str, check: Callable[[], T]) -> T:
         try:

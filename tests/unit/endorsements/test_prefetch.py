@@ -100,6 +100,16 @@ def test_what_is_not_authentic_is_not_kept(setting: Setting) -> None:
     assert setting.cache.lookup(amd.crl_url(MILAN, VCEK)) is None
 
 
+def test_chains_are_compared_with_what_is_pinned(setting: Setting) -> None:
+    assert "TEST-SEV-Milan as shipped" in setting.prefetch.chain(MILAN, VCEK).what
+    assert "new: SHA-256" in setting.prefetch.chain(MILAN, SigningKey.VLEK).what  # this setting ships no ASVK
+    other = Prefetch(setting.cache, setting.fetcher, anchors.production(), setting.at)
+    with pytest.raises(NotAuthentic) as caught:
+        other.chain(MILAN, VCEK)
+    assert caught.value.code == "amd.chain"
+    assert setting.cache.lookup(amd.chain_url(MILAN, VCEK)) is None
+
+
 def test_production_trust_keeps_nothing_of_a_simulators(setting: Setting) -> None:
     prefetch = Prefetch(setting.cache, setting.fetcher, anchors.production(), setting.at)
     with pytest.raises(NotAuthentic) as caught:
