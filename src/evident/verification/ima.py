@@ -29,8 +29,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from evident.errors import Finding, Indeterminate, Malformed, NotAuthentic, Unsupported
 from evident.evidence import ima_log
 from evident.evidence.ima_log import Entry, ImaLog
+from evident.evidence.pcr import extend
 from evident.verification.facts import Runtime
-from evident.verification.log import BANK_PREFERENCE, extend
+from evident.verification.log import BANK_PREFERENCE
 
 BOOT_AGGREGATE = "boot_aggregate"
 IMA_PCR = 10

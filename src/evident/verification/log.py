@@ -22,14 +22,12 @@ from dataclasses import dataclass
 from evident.errors import Finding, Indeterminate, Malformed, NotAuthentic, Unsupported
 from evident.evidence import efi
 from evident.evidence import tcg_events as events
+from evident.evidence.pcr import DIGEST_SIZES, extend, initial_pcr
 from evident.evidence.tcg_log import EV_NO_ACTION, REPLAYABLE, LogEvent, RegisterKind, TcgLog
 from evident.verification.log_rules import ASSERTED, Basis, basis
 
 BANK_PREFERENCE = ("sha256", "sha384", "sha512", "sha1")
 """Which authentic bank a boot chain is told in; SHA-256 first because reference values mostly are."""
-
-DIGEST_SIZES = {"sha1": 20, "sha256": 32, "sha384": 48, "sha512": 64}
-DRTM_REGISTERS = range(17, 23)  # start as ff (PFP 2.3.4, table 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,19 +97,9 @@ def _number(kind: RegisterKind, event: LogEvent) -> int | None:
     return event.register - 1 if event.register else None
 
 
-def extend(bank: str, value: bytes, digest: bytes) -> bytes:
-    """One extend operation: H(value || digest)."""
-    return hashlib.new(bank, value + digest).digest()
-
-
 def initial_value(kind: RegisterKind, number: int, bank: str, locality: int = 0) -> bytes:
     """What a register holds after reset; `locality` is that of TPM2_Startup and concerns PCR 0 alone."""
-    size = DIGEST_SIZES[bank]
-    if kind == "pcr" and number in DRTM_REGISTERS:
-        return b"\xff" * size
-    if kind == "pcr" and number == 0:
-        return locality.to_bytes(size, "big")
-    return bytes(size)
+    return initial_pcr(number, bank, locality) if kind == "pcr" else bytes(DIGEST_SIZES[bank])
 
 
 def replay(log: TcgLog) -> Replay:

@@ -11,7 +11,8 @@ from tests.unit.evidence.test_tcg_log import LOG_NAMES, a_header, an_event
 
 from evident.errors import Indeterminate, Malformed, NotAuthentic, Unsupported
 from evident.evidence import tcg_log
-from evident.verification.log import authenticate, extend, initial_value, replay
+from evident.evidence.pcr import extend
+from evident.verification.log import authenticate, initial_value, replay
 
 SMALL = ("go-tpm-tools-cos-93-amd-sev", "trustee-ccel-data-grub", "tpm2-tools-event-sd-boot-fedora37")
 
