@@ -136,7 +136,9 @@ def test_a_crl_without_number(root: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [lambda der: der[:0], lambda der: der[:-1], lambda der: der + b"\0", lambda der: pem.encode(der, "X509 CRL") * 2], ids=str
+    "change",
+    [lambda der: der[:0], lambda der: der[:-1], lambda der: der + b"\0", lambda der: pem.encode(der, "X509 CRL") * 2],
+    ids=["empty", "cut", "trailing byte", "two lists"],
 )
 def test_what_is_not_one_crl(root: Any, change: Callable[[bytes], bytes]) -> None:
     with pytest.raises(Malformed):
