@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 from evident import codec
 from evident.errors import Malformed, Unsupported
 from evident.evidence import tsm_report
 from evident.evidence.importers import snp_fields
 
-_HEX = re.compile(rb"\s*(?:[0-9A-Fa-f]{2}\s*)+", re.ASCII)
 _RESPONSE_HEAD = b"\0\0\0\0\xa0\x04\0\0"
 """Status 0 and size 0x4a0: the head of an SNP_GET_REPORT response (56860, MSG_REPORT_RSP)."""
 
@@ -19,9 +16,17 @@ _SEV_REPORT_BYTES = 0xD0
 
 def unhex(data: bytes) -> bytes:
     """`data` itself, or the bytes that it spells when it is nothing but pairs of hex digits and white space."""
-    if _HEX.fullmatch(data):
-        return bytes.fromhex(data.decode("ascii"))
-    return data
+    return _spelled(data) or data
+
+
+def _spelled(data: bytes) -> bytes | None:
+    """The bytes that hex text spells, None for anything else."""
+    if not data.isascii():
+        return None
+    try:
+        return bytes.fromhex(data.decode("ascii"))  # skips ASCII white space between pairs, and takes nothing else
+    except ValueError:
+        return None
 
 
 def snp_report(data: bytes) -> tuple[bytes, bytes | None]:
@@ -58,14 +63,15 @@ def tdx_quote(data: bytes) -> bytes:
     if data.lstrip()[:1] == b"{":
         value = codec.loads(data, "tdx.quote")
         text = value.get("quote") if isinstance(value, dict) else None
-        if not isinstance(text, str) or not _HEX.fullmatch(text.encode("utf-8")):
+        quote = _spelled(text.encode("utf-8")) if isinstance(text, str) else None
+        if not quote:
             raise Malformed.of(
                 "tdx.quote.json",
                 expected="a JSON object whose member quote is hex",
                 found="no such member",
                 remedy="Pass the quote itself.",
             )
-        return bytes.fromhex(text)
+        return quote
     return unhex(data)
 
 

@@ -24,11 +24,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
-from typing import TypeVar
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -47,12 +46,11 @@ from evident.evidence.snp_report import GENOA, MILAN, PRODUCTS, SigningKey, SnpR
 from evident.verification import pieces as piece
 from evident.verification.context import Context
 from evident.verification.facts import Freshness, StatedLaunch
+from evident.verification.memory import once, remembered
 from evident.verification.pieces import Pieces, Role
 from evident.verification.procedure import Open, Procedure, Step, issue, run
 from evident.verification.snp_facts import facts
 from evident.verification.verified import Revocation, Verified
-
-T = TypeVar("T")
 
 NAME = "snp"
 LAYER = "root_of_trust"
@@ -64,7 +62,8 @@ STATED_LAUNCH_LIMIT = 64 * 1024
 
 ROLES: Mapping[str, Role] = MappingProxyType(
     {
-        "report": Role("one", REPORT_LIMIT, "attestation report: raw, hex, field JSON, or a configfs-tsm document"),
+        "report": Role("optional", REPORT_LIMIT, "attestation report: raw, hex, field JSON, or a configfs-tsm document"),
+        "evidence": Role("optional", REPORT_LIMIT, "the same, by the name for other tools' containers"),
         "auxblob": Role("optional", cert_table.MAX_BYTES, "certificate table of the extended report"),
         "vcek": Role("optional", CERTIFICATE_LIMIT, "VCEK certificate, its chain may follow"),
         "vlek": Role("optional", CERTIFICATE_LIMIT, "VLEK certificate, its chain may follow"),
@@ -145,7 +144,7 @@ def _endorsement_key(case: Case) -> None:
     """(3) Find the certificate and its path; whether they are worth anything is for the steps after this one."""
     if case.leaves:
         question = (NAME, case.context.anchors, case.report.signing_key, case.leaves, case.chain)
-        case.path = _remembered(case, question, partial(_find_path, case))
+        case.path = remembered(case.context.chain_cache, question, partial(_find_path, case))
     else:
         case.path = _find_path(case)
 
@@ -237,14 +236,14 @@ def _root(case: Case) -> None:
 def _chain(case: Case) -> None:
     """(5) The pinned root needs no check of its own signature. What was verified once is remembered by its bytes."""
     leaf, signer, root = case.path.certificates
-    _once(case, ("x509.issued-by", leaf.der, signer.der), partial(x509.verify_issued_by, leaf, signer))
-    _once(case, ("x509.issued-by", signer.der, root.der), partial(x509.verify_issued_by, signer, root))
+    once(case.context.chain_cache, ("x509.issued-by", leaf.der, signer.der), partial(x509.verify_issued_by, leaf, signer))
+    once(case.context.chain_cache, ("x509.issued-by", signer.der, root.der), partial(x509.verify_issued_by, signer, root))
 
 
 def _chain_algorithms(case: Case) -> None:
     """(6) 57230: certificates are signed with RSA-4096, RSASSA-PSS and SHA-384; VCEK and VLEK are on P-384."""
     leaf, signer, root = case.path.certificates
-    _once(case, ("snp.chain-algorithms", leaf.der, signer.der, root.der), partial(_check_algorithms, leaf, signer, root))
+    once(case.context.chain_cache, ("snp.chain-algorithms", leaf.der, signer.der, root.der), partial(_check_algorithms, leaf, signer, root))
 
 
 def _check_algorithms(leaf: Certificate, signer: Certificate, root: Certificate) -> None:
@@ -366,7 +365,7 @@ def _revocation(case: Case) -> Open | None:
     lists, reasons = _revocation_lists(case)
     in_force = False
     for crl_list in lists:
-        _once(case, ("crl.issued-by", crl_list.der, root.der), partial(crl.verify_issued_by, crl_list, root))
+        once(case.context.chain_cache, ("crl.issued-by", crl_list.der, root.der), partial(crl.verify_issued_by, crl_list, root))
         try:
             crl.check_floor(crl_list, case.context.crl_floor.get(amd.crl_scope(root, case.path.key.kind)))
         except Indeterminate as replay:
@@ -396,36 +395,15 @@ def _revocation(case: Case) -> Open | None:
 def _revocation_lists(case: Case) -> tuple[list[Crl], tuple[Finding, ...]]:
     """The given CRLs of this root, else the KDS's; and why there is none."""
     key, root = case.path.key, case.path.root
-    given = [_remembered(case, ("crl", data), partial(crl.load, data)) for data in case.crls]
+    given = [remembered(case.context.chain_cache, ("crl", data), partial(crl.load, data)) for data in case.crls]
     lists = [crl_list for crl_list in given if crl_list.issuer == root.subject]
     if lists:
         return lists, ()
     try:
         body = case.context.fetcher.fetch(amd.crl_url(key.product, key.kind), limit=amd.CRL_LIMIT).body
-        return [_remembered(case, ("crl", body), partial(crl.load, body))], ()
+        return [remembered(case.context.chain_cache, ("crl", body), partial(crl.load, body))], ()
     except (CollateralUnavailable, Malformed, Unsupported) as error:
         return [], error.findings
-
-
-def _remembered(case: Case, question: Hashable, make: Callable[[], T]) -> T:
-    """`make()`, or what it gave for the same question in an earlier verification with the same cache."""
-    cache = case.context.chain_cache
-    known: T | None = cache.get(question) if cache else None
-    if known is None:
-        known = make()
-        if cache:
-            cache.put(question, known)
-    return known
-
-
-def _once(case: Case, question: Hashable, check: Callable[[], None]) -> None:
-    """Run `check` unless it passed before on the same bytes; only passing is remembered."""
-    cache = case.context.chain_cache
-    if cache and cache.get(question):
-        return
-    check()
-    if cache:
-        cache.put(question, True)
 
 
 def _signature(case: Case) -> None:
@@ -551,7 +529,12 @@ def _check_challenge(context: Context) -> None:
 
 
 def _open(pieces: Pieces, context: Context) -> Case:
-    raw, table = content.snp_report(piece.one(pieces, "report"))
+    given = (*piece.several(pieces, "report"), *piece.several(pieces, "evidence"))
+    if len(given) != 1:
+        raise UsageError.of(
+            "pieces.count", expected="exactly one 'report' or 'evidence'", found=str(len(given)), remedy="Pass report=PATH once."
+        )
+    raw, table = content.snp_report(given[0])
     report = snp_report.parse(raw)
     leaves = [*piece.several(pieces, "vcek"), *piece.several(pieces, "vlek")]
     chain = [*piece.several(pieces, "chain")]

@@ -78,12 +78,7 @@ def facts(
         debug=bool(report.policy >> 19 & 1),
         migratable=bool(report.policy >> 18 & 1),
         settings=_settings(report),
-        tcb={
-            "reported": report.reported_tcb.components(),
-            "current": report.current_tcb.components(),
-            "committed": report.committed_tcb.components(),
-            "launch": report.launch_tcb.components(),
-        },
+        tcb=_tcbs(report),
         guest_svn=report.guest_svn,
     )
     return Facts(
@@ -107,6 +102,12 @@ def _settings(report: SnpReport) -> dict[str, bool]:
     settings = {name: policy & bit != 0 for name, bit in _POLICY_SETTINGS}
     settings.update({name: platform & bit != 0 for name, bit in _PLATFORM_SETTINGS})
     return settings
+
+
+def _tcbs(report: SnpReport) -> dict[str, dict[str, int]]:
+    numbers = report.reported_tcb.components()
+    others = {"current": report.current_tcb, "committed": report.committed_tcb, "launch": report.launch_tcb}
+    return {"reported": numbers, **{name: numbers if tcb is report.reported_tcb else tcb.components() for name, tcb in others.items()}}
 
 
 def _identities(report: SnpReport, key: EndorsementKey) -> dict[str, str]:
