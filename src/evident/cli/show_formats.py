@@ -119,7 +119,7 @@ def _bundle(data: bytes) -> Any:
         "policy": codec.encode(case.policy),
         "reference_values": codec.encode(case.references),
         "profile": f"{case.profile.id} as of {case.profile.as_of}" if case.profile else None,
-        "claimed_result": shown.result,
+        "claimed_result": {name: shown.result.get(name) for name in ("decision", "code", "levels", "simulated")},
     }
 
 
