@@ -32,7 +32,8 @@ def run(args: argparse.Namespace) -> int:
 
     from evident.appraisal.statement import EXIT_CODES, TrustStatement
     from evident.audit import bundle, keys
-    from evident.cli.deployments import policy_file, surroundings
+    from evident.cli.deployments import surroundings
+    from evident.cli.documents import read_policy
     from evident.cli.paths import cache_dir
     from evident.endorsements import anchors
     from evident.endorsements.cache import Cache
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         fetcher=standard_fetcher(Cache(cache_dir()), real_world()),
         key=keys.load_or_create(around.state, os.urandom),
         profile=registry.profile(target.driver().profile, around.clock().date()),
-        policy=policy_file(args.policy),
+        policy=read_policy(args.policy) if args.policy else None,
     )
     if args.bundle:
         bundle.write(Path(args.bundle), answer.bundle)

@@ -6,7 +6,6 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from evident.appraisal.policy import Policy
     from evident.platforms.driver import Surroundings
 
 
@@ -19,14 +18,3 @@ def surroundings() -> Surroundings:
     from evident.platforms.driver import Surroundings
 
     return Surroundings(state_dir(), lambda: datetime.now(UTC), os.urandom, lambda text: print(f"evident: {text}", file=sys.stderr))
-
-
-def policy_file(path: str | None) -> Policy | None:
-    """The policy in `path`; None for no path."""
-    if path is None:
-        return None
-    from evident import codec
-    from evident.appraisal.policy import Policy
-    from evident.cli.inputs import read_bytes
-
-    return codec.decode(Policy, codec.loads(read_bytes(path), "policy"), "policy")

@@ -40,7 +40,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.list_attacks:
         return _list_attacks(args.output)
-    from evident.cli.deployments import policy_file, surroundings
+    from evident.cli.deployments import surroundings
+    from evident.cli.documents import read_policy
     from evident.errors import UsageError
     from evident.lifecycle.deployment import deployment, up
 
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
             remedy="For example: evident up shop --platform simulated",
         )
     target = deployment(args.name, surroundings())
-    up(target, args.platform, _order(args), policy=policy_file(args.policy))
+    up(target, args.platform, _order(args), policy=read_policy(args.policy) if args.policy else None)
     if args.output == "json":
         print(
             json.dumps({"name": target.name, "platform": args.platform, "state": target.journal.state, "directory": str(target.directory)})

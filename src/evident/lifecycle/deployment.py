@@ -9,11 +9,13 @@ deployments/<name>/journal.jsonl      what happened
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import importlib.util
 import pkgutil
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +75,32 @@ class Deployment:
     def driver(self) -> Driver:
         return driver(self.platform, self.surroundings)
 
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep other processes from creating or destroying it; the lock ends with this process, however that ends."""
+        path = self.directory / "lock"
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            stream = path.open("w")
+        except OSError as error:
+            raise UsageError.of(
+                "deployment.lock",
+                expected=f"a lock file at {path}",
+                found=error.strerror or type(error).__name__,
+                remedy="Check permissions and free space, or point EVIDENT_HOME elsewhere.",
+            ) from None
+        with stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError.of(
+                    "deployment.busy",
+                    expected=f"nobody else at work on {self.name!r}",
+                    found="another process that creates or destroys it",
+                    remedy="Wait until it is done, then look at `evident status`.",
+                ) from None
+            yield
+
     def record(self, state: State, **detail: str) -> None:
         """Write down, before or after the fact as the state says, what happens."""
         self.journal.append(Event(self.surroundings.clock(), state, detail))
@@ -121,19 +149,21 @@ def up(target: Deployment, platform: str, order: Order, *, policy: Policy | None
     Raises what the platform refuses, and `UsageError` ``deployment.state`` when there is one of this name already.
     """
     chosen = driver(platform, target.surroundings)
-    target.record(State.PLANNED, platform=platform)
-    expectation = chosen.launch(target.machine, order)
-    write_private_bytes(target.directory / "references.json", documents.dump(expectation.references))
-    write_private(target.directory / "policy.json", codec.encode(policy or expectation.policy))
-    target.record(State.LAUNCHED)
+    with target.exclusive():
+        target.record(State.PLANNED, platform=platform)
+        expectation = chosen.launch(target.machine, order)
+        write_private_bytes(target.directory / "references.json", documents.dump(expectation.references))
+        write_private(target.directory / "policy.json", codec.encode(policy or expectation.policy))
+        target.record(State.LAUNCHED)
 
 
 def down(target: Deployment) -> bool:
     """Destroy the deployment's machine; False when that was done before. Its journal and bundles stay."""
     chosen = target.driver()
-    if target.journal.state is State.DESTROYED:
-        return False
-    target.record(State.DESTROYING)
-    chosen.destroy(target.machine)
-    target.record(State.DESTROYED)
-    return True
+    with target.exclusive():
+        if target.journal.state is State.DESTROYED:
+            return False
+        target.record(State.DESTROYING)
+        chosen.destroy(target.machine)
+        target.record(State.DESTROYED)
+        return True

@@ -1,0 +1,114 @@
+"""`evident up`, `status`, `attest` and `down`, as a user types them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from evident.cli.main import main
+from evident.simulator.pki import SimulatorPki
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], simulator_pki: SimulatorPki) -> Run:
+    """Runs a command line in a home of its own; gives exit code, stdout and stderr."""
+    monkeypatch.setenv("EVIDENT_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    simulator_pki.save(tmp_path / "state" / "simulator")
+
+    def command(*words: str) -> tuple[int, str, str]:
+        code = main(list(words))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return command
+
+
+def test_a_whole_life(run: Run, tmp_path: Path) -> None:
+    assert run("status")[:2] == (0, "No deployments. `evident up NAME --platform simulated` creates one.\n")
+    code, out, _ = run("up", "shop", "--platform", "simulated")
+    assert code == 0
+    assert "evident attest shop" in out
+    code, out, err = run("attest", "shop")
+    assert code == 0
+    assert "SIMULATED" in out
+    assert "audit bundle:" in err
+    code, out, _ = run("status")
+    assert code == 0
+    assert "SIMULATED: accepted" in " ".join(out.split())
+    code, out, _ = run("attest", "shop", "-o", "json", "--bundle", "bundle.json")
+    document = json.loads(out)
+    assert (code, document["decision"], document["simulated"], document["levels"]) == (
+        0,
+        "accepted",
+        True,
+        {"nominal": 4, "trustworthy": 4},
+    )
+    roots = str(tmp_path / "state" / "simulator" / "test-roots.pem")
+    assert run("audit", "verify", "bundle.json", "--unsafe-simulated-root", roots)[0] == 0
+    assert run("audit", "verify", "bundle.json")[0] == 10
+    code, out, _ = run("attest", "shop", "-o", "html")
+    assert code == 0
+    assert "SIMULATED" in out.upper()
+    assert run("down", "shop")[0] == 0
+    assert "nothing was left" in run("down", "shop")[1]
+    assert json.loads(run("status", "-o", "json")[1])["deployments"][0]["state"] == "destroyed"
+    assert "destroyed" in run("status", "shop")[1]
+
+
+@pytest.mark.parametrize(
+    ("attack", "expected", "code"),
+    [("swap-kernel", 11, "launch.kernel"), ("replay", 10, "snp.challenge"), ("no-crl", 12, "snp.revocation")],
+)
+def test_a_cheating_host(run: Run, attack: str, expected: int, code: str) -> None:
+    assert run("up", "bad", "--platform", "simulated", "--attack", attack)[0] == 0
+    exit_code, out, _ = run("attest", "bad", "-o", "json")
+    assert exit_code == expected
+    assert any(finding["code"].startswith(code) for finding in json.loads(out)["findings"])
+
+
+def test_attacks_are_listed(run: Run) -> None:
+    code, out, _ = run("up", "--list-attacks")
+    assert code == 0
+    assert "swap-kernel" in out
+    assert "swap-kernel" in json.loads(run("up", "--list-attacks", "-o", "json")[1])
+
+
+def test_own_images_and_policy(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "vmlinuz").write_bytes(b"kernel")
+    (tmp_path / "policy.yaml").write_text("version: 1\nname: mine\n")
+    assert run("up", "own", "--platform", "simulated", "--kernel", "vmlinuz", "--append", "quiet")[0] == 0
+    assert run("attest", "own")[0] == 0
+    code, out, _ = run("attest", "own", "--policy", "policy.yaml", "-o", "json")
+    assert (code, json.loads(out)["policy_name"]) == (11, "mine")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected", "code"),
+    [
+        (("up",), 2, "usage.up"),
+        (("up", "shop"), 2, "usage.up"),
+        (("up", "Shop!", "--platform", "simulated"), 2, "deployment.name"),
+        (("up", "shop", "--platform", "nowhere"), 2, "platform.unknown"),
+        (("up", "shop", "--platform", "aws"), 20, "platform.launch"),
+        (("up", "shop", "--platform", "simulated", "--kernel", "missing"), 2, "input.unreadable"),
+        (("up", "shop", "--platform", "simulated", "--kernel", "/"), 2, "input.not-a-file"),
+        (("up", "shop", "--platform", "simulated", "--firmware", "pyproject"), 2, "input.unreadable"),
+        (("up", "shop", "--platform", "simulated", "--attack", "bribe"), 2, "simulated.attack"),
+        (("up", "shop", "--platform", "simulated", "--vcpus", "0"), 2, "snp-launch.vcpus"),
+        (("attest", "ghost"), 2, "deployment.unknown"),
+        (("down", "ghost"), 2, "deployment.unknown"),
+        (("status", "ghost"), 2, "deployment.unknown"),
+    ],
+)
+def test_mistakes_are_answered(run: Run, words: tuple[str, ...], expected: int, code: str) -> None:
+    exit_code, out, err = run(*words)
+    assert exit_code == expected, err
+    assert code in err
+    assert "next" in err
+    assert out == ""
