@@ -49,7 +49,7 @@ class Revocation:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Crl:
     """One CRL, unverified. Byte strings are DER as found; times are UTC."""
 
@@ -64,6 +64,12 @@ class Crl:
     revoked: Mapping[int, Revocation]
     algorithm_identifier: bytes
     signature: bytes
+
+    def __hash__(self) -> int:
+        return hash(self.der)
+
+    def __repr__(self) -> str:
+        return f"<CRL of {self.issuer_cn}, number {self.number}, {self.this_update:%Y-%m-%d}>"
 
     @cached_property
     def fingerprint(self) -> str:
@@ -134,21 +140,30 @@ def parse(data: bytes) -> Crl:
 
 def _entries(sequence: der.Der) -> dict[int, Revocation]:
     revoked: dict[int, Revocation] = {}
+    tails: dict[bytes, tuple[datetime, str]] = {}  # most entries of a CRL share date and reason, byte for byte
     while sequence.more:
         item = sequence.enter(der.SEQUENCE, "revoked certificate")
         serial = item.unsigned("revoked serial number", SERIAL_LIMIT)
-        at = item.time("revocation date")
-        reason = "unspecified"
-        if item.more:
-            extensions = read_extension_list(item.enter(der.SEQUENCE, "entry extensions"))
-            _refuse_critical(extensions, {_REASON}, f"entry {serial}")
-            if _REASON in extensions:
-                reason = _reason(extensions[_REASON].value)
-        item.end("revoked certificate")
-        revoked[serial] = Revocation(serial, at, reason)
+        tail = item.rest()
+        if tail not in tails:
+            tails[tail] = _date_and_reason(der.Der(tail, WHAT), serial)
+        revoked[serial] = Revocation(serial, *tails[tail])
         if len(revoked) > MAX_ENTRIES:
             raise sequence.fail("oversized", expected=f"at most {MAX_ENTRIES} entries", found="more")
     return revoked
+
+
+def _date_and_reason(item: der.Der, serial: int) -> tuple[datetime, str]:
+    """What follows the serial number in an entry."""
+    at = item.time("revocation date")
+    reason = "unspecified"
+    if item.more:
+        extensions = read_extension_list(item.enter(der.SEQUENCE, "entry extensions"))
+        _refuse_critical(extensions, {_REASON}, f"entry {serial}")
+        if _REASON in extensions:
+            reason = _reason(extensions[_REASON].value)
+    item.end("revoked certificate")
+    return at, reason
 
 
 def _reason(value: bytes) -> str:

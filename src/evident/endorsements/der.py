@@ -7,6 +7,7 @@ the schema ends. The caller walks the schema, so nesting is bounded by code and 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from evident.errors import Malformed
 
@@ -34,6 +35,22 @@ MAX_INTEGER_BYTES = 1024
 def context(number: int, *, constructed: bool = True) -> int:
     """The tag byte of context-specific ``[number]``."""
     return 0x80 | (0x20 if constructed else 0) | number
+
+
+@lru_cache(maxsize=256)  # a pure function; certificates repeat the same few identifiers
+def _dotted(content: bytes) -> str | None:
+    """The dotted form of an identifier's content, None when an arc is not in its shortest form."""
+    arcs: list[int] = []
+    value, fresh = 0, True
+    for byte in content:
+        if fresh and byte == 0x80:
+            return None
+        value, fresh = value << 7 | byte & 0x7F, not byte & 0x80
+        if fresh:
+            arcs.append(value)
+            value = 0
+    first = min(arcs[0] // 40, 2)
+    return ".".join(map(str, (first, arcs[0] - 40 * first, *arcs[1:])))
 
 
 class Der:
@@ -118,6 +135,11 @@ class Der:
         start, end = self._expect(tag, field)
         return Der(self._data, self._what, start, end)
 
+    def rest(self) -> bytes:
+        """Everything that is left; this cursor is then at its end."""
+        start, self.offset = self.offset, self._end
+        return self._data[start : self._end]
+
     def end(self, field: str) -> None:
         """Refuse bytes after the last element of `field`."""
         if self.offset != self._end:
@@ -150,17 +172,10 @@ class Der:
         content = self.content(OBJECT_IDENTIFIER, field)
         if not content or len(content) > MAX_OID_BYTES or content[-1] & 0x80:
             raise self.fail("der", expected=f"an object identifier for {field}", found=content[:8].hex() or "nothing")
-        arcs: list[int] = []
-        value, fresh = 0, True
-        for byte in content:
-            if fresh and byte == 0x80:
-                raise self.fail("der", expected=f"the shortest form of {field}", found=content.hex())
-            value, fresh = value << 7 | byte & 0x7F, not byte & 0x80
-            if fresh:
-                arcs.append(value)
-                value = 0
-        first = min(arcs[0] // 40, 2)
-        return ".".join(map(str, (first, arcs[0] - 40 * first, *arcs[1:])))
+        dotted = _dotted(content)
+        if dotted is None:
+            raise self.fail("der", expected=f"the shortest form of {field}", found=content.hex())
+        return dotted
 
     def bits(self, field: str) -> tuple[bytes, int]:
         """A bit string: its bytes and the number of unused low bits of the last one, which must be zero."""

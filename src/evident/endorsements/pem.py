@@ -11,7 +11,7 @@ from evident.errors import Malformed
 MAX_BYTES = 4 * 1024 * 1024
 MAX_BLOCKS = 64
 _MARK = b"-----BEGIN "
-_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----\r?\n([A-Za-z0-9+/=\s]*?)-----END \1-----")
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----\r?\n([A-Za-z0-9+/=\s]*)-----END \1-----")
 
 
 def is_pem(data: bytes) -> bool:

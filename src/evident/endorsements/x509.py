@@ -59,7 +59,7 @@ class Extension:
     """Content of the extnValue OCTET STRING."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Certificate:
     """One certificate, unverified. Byte strings are DER as found; times are UTC."""
 
@@ -84,6 +84,12 @@ class Certificate:
     """Names of RFC 5280 section 4.2.1.3 in snake case; None without the extension."""
     algorithm_identifier: bytes
     signature: bytes
+
+    def __hash__(self) -> int:
+        return hash(self.der)
+
+    def __repr__(self) -> str:
+        return f"<certificate of {self.name}, serial {self.serial:#x}>"
 
     @cached_property
     def fingerprint(self) -> str:
