@@ -279,6 +279,16 @@ class _Members:
     def object(self, name: str) -> _Members:
         return _Members(self._get(name), self._what)
 
+    def svns(self, name: str) -> tuple[int, ...]:
+        """The ``svn`` of each of 16 components."""
+        value = self._get(name)
+        members = value if isinstance(value, list) and all(isinstance(item, dict) for item in value) else []
+        svns = [item.get("svn") for item in members]
+        numbers = [svn for svn in svns if isinstance(svn, int) and not isinstance(svn, bool) and 0 <= svn <= 0xFFFF]
+        if len(svns) != 16 or len(numbers) != 16:
+            raise _malformed(self._what, f"16 components with an svn from 0 to 65535 for {name}", repr(value)[:60])
+        return tuple(numbers)
+
     def advisories(self) -> tuple[str, ...]:
         value = self._members.get("advisoryIDs", [])
         if not isinstance(value, list) or len(value) > MAX_LEVELS or not all(isinstance(item, str) for item in value):
@@ -396,15 +406,9 @@ def _isv_levels(members: _Members) -> tuple[IsvLevel, ...]:
 def _tcb_level(members: _Members) -> TcbLevel:
     tcb = members.object("tcb")
 
-    def svns(name: str) -> tuple[int, ...]:
-        components = tuple(component.integer("svn") for component in tcb.objects(name))
-        if len(components) != 16:
-            raise _malformed("intel.tcb-info", f"16 {name}", str(len(components)))
-        return components
-
     return TcbLevel(
-        sgx=svns("sgxtcbcomponents"),
-        tdx=svns("tdxtcbcomponents"),
+        sgx=tcb.svns("sgxtcbcomponents"),
+        tdx=tcb.svns("tdxtcbcomponents"),
         pce_svn=tcb.integer("pcesvn"),
         status=members.status("tcbStatus"),
         date=members.time("tcbDate"),

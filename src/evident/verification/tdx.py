@@ -41,7 +41,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
-from evident.endorsements import crl, intel, x509
+from evident.endorsements import crl, intel, pem, x509
 from evident.endorsements.anchors import Anchor
 from evident.endorsements.crl import Crl
 from evident.endorsements.intel import Collateral, Pck, QeIdentity, SignedDocument, TcbInfo, TcbStatus
@@ -152,8 +152,16 @@ def _pck_chain(case: Case) -> None:
     case.path = remembered(case.context.chain_cache, (NAME, case.context.anchors, chain), partial(_find_path, case.context, chain))
 
 
+def _load_certificates(context: Context, text: bytes) -> tuple[Certificate, ...]:
+    """Every certificate of a PEM text, each once; those that Evident ships are not read again."""
+    shipped = (*context.anchors.for_purpose("tdx"), *context.anchors.for_purpose(intel.TCB_SIGNING_PURPOSE))
+    known = {anchor.der: anchor.certificate for anchor in shipped}
+    ders = dict.fromkeys(pem.decode(text, ("CERTIFICATE",), x509.WHAT))
+    return tuple(known.get(der) or x509.parse(der) for der in ders)
+
+
 def _find_path(context: Context, chain: bytes) -> _Path:
-    leaf, *above = x509.load_all(chain)
+    leaf, *above = _load_certificates(context, chain)
     roots = context.anchors.for_purpose("tdx")
     ca = _issuer(leaf, above)
     root = _issuer(ca, (*above, *(anchor.certificate for anchor in roots)))
@@ -377,18 +385,20 @@ def _signature(case: Case) -> None:
 def _tcb_signer(case: Case) -> Open | None:
     """(10) Intel's service sends the chain in a header only, so the signing certificates ship with Evident as well."""
     reasons = _fetch_documents(case)
-    root = case.path.root
-    given = [c for c in x509.load_all(case.collateral.certificates) if not c.is_ca] if case.collateral.certificates.strip() else []
-    shipped = [anchor.certificate for anchor in case.context.anchors.for_purpose(intel.TCB_SIGNING_PURPOSE)]
-    candidates = [c for c in (*given, *shipped) if c.issuer == root.subject and _name(c) == intel.TCB_SIGNING_NAME]
-    for certificate in candidates:
+    root, context, text = case.path.root, case.context, case.collateral.certificates
+    given: tuple[Certificate, ...] = ()
+    if text.strip():
+        given = remembered(context.chain_cache, (NAME, context.anchors, "signers", text), partial(_load_certificates, context, text))
+    shipped = [anchor.certificate for anchor in context.anchors.for_purpose(intel.TCB_SIGNING_PURPOSE)]
+    signers = [c for c in (*given, *shipped) if c.issuer == root.subject and _name(c) == intel.TCB_SIGNING_NAME]
+    current = [c for c in signers if c.not_before <= context.at <= c.not_after][:1]
+    for certificate in current:
         _issued_by(case, certificate, root)
         _check_algorithm(certificate)
         if certificate.is_ca or not _on_p256(certificate):
             raise _refuse("tdx.tcb-signer.profile", "a P-256 signing key that is no authority", certificate.name, "Do not trust it.")
         for crl_list in (_load_crl(case, data) for data in case.crls):
             crl.check_not_revoked(crl_list, certificate)
-    current = [c for c in candidates if c.not_before <= case.context.at <= c.not_after]
     if current:
         case.signer = current[0]
     else:
@@ -626,7 +636,9 @@ def verify(pieces: Pieces, context: Context, procedure: Procedure[Case] = PROCED
 def _open(pieces: Pieces, context: Context) -> Case:
     quote = tdx_quote.parse(content.tdx_quote(piece.one(pieces, "quote")))
     bundle = piece.optional(pieces, "collateral")
-    collateral = intel.parse_collateral(bundle) if bundle else Collateral()
+    collateral = Collateral()
+    if bundle:
+        collateral = remembered(context.chain_cache, ("intel.collateral", bundle), partial(intel.parse_collateral, bundle))
     tcb_info, qe_identity = piece.optional(pieces, "tcb-info"), piece.optional(pieces, "qe-identity")
     if tcb_info:
         collateral = replace(collateral, tcb_info=intel.signed_document(tcb_info, "tcbInfo", "intel.tcb-info"))
