@@ -22,7 +22,7 @@ from evident.appraisal.profile import Profile
 from evident.appraisal.questions import answers
 from evident.appraisal.remarks import Remark
 from evident.appraisal.requirements import demand
-from evident.appraisal.statement import Layer, TrustStatement
+from evident.appraisal.statement import Layer, TrustStatement, Verifiability
 from evident.errors import Finding, NotAuthentic
 from evident.reference_values.model import ReferenceValue
 from evident.verification.verified import Verified
@@ -92,7 +92,7 @@ def appraise(
         profile=f"{profile.id} as of {profile.as_of.isoformat()}" if profile else "",
         endorsers=verified.endorsers,
         kind=facts.kind,
-        extra=_extra(verified, policy),
+        extra=_extra(verified, policy, level_layers),
     )
 
 
@@ -161,7 +161,7 @@ def _unsafe(verified: Verified[Any], policy: Policy) -> tuple[str, ...]:
     return tuple(name for name, used in chosen.items() if used)
 
 
-def _extra(verified: Verified[Any], policy: Policy) -> Mapping[str, Any]:
+def _extra(verified: Verified[Any], policy: Policy, level_layers: Sequence[Layer]) -> Mapping[str, Any]:
     freshness = verified.facts.freshness
     root = "the paravisor's or provider's vTPM" if freshness.carried_by == "vtpm" else "the TEE"
     return {
@@ -169,4 +169,12 @@ def _extra(verified: Verified[Any], policy: Policy) -> Mapping[str, Any]:
         "procedure": verified.procedure,
         "root": root,
         "accepted_trust": list(policy.accepted_trust),
+        "standing": {layer.name: _standing(layer) for layer in level_layers},
     }
+
+
+def _standing(layer: Layer) -> str:
+    """Blind trust told from trustworthiness: every layer is in exactly one of three lists (CL-01)."""
+    if layer.verifiability < Verifiability.LINK:
+        return "unknown"
+    return "asserted by others" if layer.needs_provider else "verified by you"

@@ -9,7 +9,7 @@ from evident.errors import Finding
 
 _PROVEN = (
     "Nothing.",
-    "Genuine, up-to-date confidential hardware runs it.",
+    "Genuine confidential hardware keeps its memory from the host and from other tenants.",
     "Genuine hardware started this firmware.",
     "Genuine hardware started this firmware, boot loader and kernel.",
     "Genuine hardware started this firmware and kernel, on this root file system.",

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from evident.appraisal.differences import Difference, nearest
 from evident.appraisal.folds import Carrier
 from evident.appraisal.matching import RegisterMatch, match
+from evident.appraisal.observations import observations
 from evident.appraisal.remarks import Remark, refusal
 from evident.appraisal.remembered import caveat
 from evident.appraisal.statement import Caveat, Component, Verifiability
@@ -25,6 +26,9 @@ State = Literal["holds", "broken", "mismatch", "no-reference", "not-covered"]
 
 NOT_BOOT_STAGES = frozenset({"firmware", "firmware-application", "verity_root_hash"})
 """Names of stages that belong to another layer."""
+
+SECURE_BOOT_REGISTERS = frozenset({"pcr7", "rtmr0"})
+"""Where Secure Boot's keys are measured; without a reference value for them, its state is a claim (AT-47)."""
 
 UNPROVEN_LINE = "log.command-line-unproven"
 SHA1_ONLY = "log.sha1-only"
@@ -82,6 +86,7 @@ def root_of_trust(verified: Verified[Any], remarks: Sequence[Remark], breaking: 
         caveats.insert(0, _no_minimum(tee.product))
     if verified.facts.freshness.carried_by == "vtpm":
         caveats.insert(0, _static_report(verified.facts))
+    caveats.extend(observations(tee))
     broken = any(remark.refuses and remark.finding.code in breaking for remark in remarks)
     degree = 0 if broken else Verifiability.REFERENCE if compared else Verifiability.LINK
     return Ground(
@@ -108,7 +113,7 @@ def firmware(facts: Facts, references: Sequence[ReferenceValue]) -> Ground:
         comparison.state,
         matched=(*comparison.matched, *comparison.spared),
         components=(Component("launch measurement", launch.hex(), "sha384", status),),
-        caveats=_honest_mismatches(comparison),
+        caveats=(*_honest_mismatches(comparison), _once()),
         evidence=("launch measurement in the signed report",),
         remarks=_mismatch_remarks("firmware", comparison, None),
     )
@@ -135,6 +140,12 @@ def boot_chain(facts: Facts, references: Sequence[ReferenceValue], below: Ground
         caveats.extend(caveat(code) for code in boot.caveats)
         if not by_launch and SHA1_ONLY in boot.caveats:
             degree = min(degree, int(Verifiability.LINK))
+    if (
+        boot is not None
+        and boot.secure_boot is not None
+        and not any(result.register in SECURE_BOOT_REGISTERS for result in comparison.matches)
+    ):
+        caveats.append(_secure_boot_claim(boot.secure_boot))
     if state == "not-covered":
         caveats.append(_kernel_not_measured())
     lines = [value.command_line for value in by_launch if value.command_line is not None and value in comparison.matched]
@@ -312,6 +323,22 @@ def _static_report(facts: Facts) -> Caveat:
         f"The hardware report was made at boot and is the same for everybody; only the vTPM run by {operator} answered your challenge. "
         "Versions in the report are those of boot time.",
         "Ask for a report with your own data in it, where the platform offers one.",
+    )
+
+
+def _secure_boot_claim(enabled: bool) -> Caveat:
+    return Caveat(
+        "boot.secure-boot-unreferenced",
+        f"Secure Boot is {'on' if enabled else 'off'}, but whose keys it obeys has not been compared: it adds nothing to the level.",
+        "Record a reference value for the register of the Secure Boot keys (pcr7).",
+    )
+
+
+def _once() -> Caveat:
+    return Caveat(
+        "launch.once",
+        "The launch measurement is taken once: it does not follow what happens at run time.",
+        "Attest regularly, and measure user space.",
     )
 
 

@@ -65,7 +65,7 @@ def level_layers(
                 name=name,
                 level=level,
                 verifiability=degree,
-                summary=_summary(ground, degree, needs[name], parties),
+                summary=_summary(ground, degree, needs[name], parties, from_vtpm=verified.facts.freshness.carried_by == "vtpm"),
                 endorsers=chain,
                 residual_trust=_residual(ground, degree, needs[name], parties, verified, profile),
                 trusted_parties=trusted,
@@ -99,7 +99,7 @@ def _new_parties(ground: Ground, parties: Cast, verified: Verified[Any], below: 
     return tuple(party for party in added if party not in below)
 
 
-def _summary(ground: Ground, degree: Verifiability, provider_needed: bool, parties: Cast) -> str:
+def _summary(ground: Ground, degree: Verifiability, provider_needed: bool, parties: Cast, *, from_vtpm: bool) -> str:
     title = _TITLES[ground.layer]
     if ground.degree > degree:
         return f"{title} would hold by its own evidence, but a layer below it does not."
@@ -109,6 +109,9 @@ def _summary(ground: Ground, degree: Verifiability, provider_needed: bool, parti
         return f"{title} is not what was expected."
     if ground.state == "not-covered":
         return f"{title} is not covered by this evidence."
+    if ground.layer == "root_of_trust" and from_vtpm:
+        genuine = f"The hardware's report is genuine {parties.vendor}'s, made at boot"
+        return f"{genuine}; the root of what is fresh here is the vTPM of {parties.vtpm_operator}."
     if ground.layer == "root_of_trust":
         fresh = "" if provider_needed else " and answered your own challenge"
         return f"{title} is genuine {parties.vendor} hardware{fresh}."

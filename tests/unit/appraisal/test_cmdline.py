@@ -1,0 +1,48 @@
+"""Command lines as the kernel reads them."""
+
+from __future__ import annotations
+
+import pytest
+
+from evident.appraisal.cmdline import forbidden, parameters, without_root_hash
+from evident.appraisal.policy import STRICT
+
+
+def test_quotes_protect_blanks() -> None:
+    assert parameters('a  "b c"=d e="f g"\th\n') == ("a", "b c=d", "e=f g", "h")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "init=/bin/sh",
+        'console=ttyS0 "init=/bin/sh"',
+        'ini"t=/bin/sh"',
+        "rdinit=/bin/sh",
+        "rd.break",
+        "rd.break=pre-mount",
+        "systemd.debug-shell",
+        "systemd.debug_shell=1",
+        "rd.shell",
+        "ima=off",
+        "ima-appraise=off",
+        "quiet -- single",
+        "emergency",
+        "systemd.unit=rescue.target",
+        "systemd.verity=0",
+    ],
+)
+def test_what_undoes_the_chain_is_found(line: str) -> None:
+    assert len(forbidden(line, STRICT.forbidden_command_line)) == 1
+
+
+@pytest.mark.parametrize(
+    "line", ["", "quiet", "ima=on", "singleton", "xinit=/bin/sh", "rd.breakfast", "roothash=" + "ab" * 32, "emergency_level=1"]
+)
+def test_what_does_not_is_left_alone(line: str) -> None:
+    assert forbidden(line, STRICT.forbidden_command_line) == ()
+
+
+def test_the_root_hash_is_told_from_the_rest() -> None:
+    assert without_root_hash(f"a roothash={'ab' * 32} b") == ("a", "b")
+    assert without_root_hash("a roothash=short") == ("a", "roothash=short")
