@@ -7,11 +7,16 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from evident.endorsements.http import HttpFetcher, Patience, World
+from evident.endorsements import amd
+from evident.endorsements.cache import Cache
+from evident.endorsements.http import HttpFetcher, Patience, World, standard_fetcher
 from evident.errors import CollateralUnavailable, UsageError
+from evident.evidence.snp_report import MILAN, SigningKey
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -197,3 +202,22 @@ def test_redirects_that_are_not_followed(site: Site, target: str) -> None:
     site.says(reply(302, Location=target))
     assert fetch_failing(site, FakeWorld()).code == "endorsement.unavailable"
     assert len(site.paths) == 1
+
+
+def test_the_standard_stack(site: Site, tmp_path: Path, root: Any) -> None:
+    """A stand-in for AMD's service, the cache before it, and afterwards the cache alone."""
+    url, cache, world = amd.crl_url(MILAN, SigningKey.VCEK), Cache(tmp_path), FakeWorld().world
+    crl = root.crl()  # PSS signs with a new salt every time
+    bases = {amd.KDS_BASE: site.url.removesuffix("/file")}
+    site.says(reply(200, b"<html>please log in</html>"), reply(200, crl))
+    online = standard_fetcher(cache, world, bases=bases)
+    offline = standard_fetcher(cache, world, offline=True, bases=bases)
+    with pytest.raises(CollateralUnavailable, match="evident trust fetch"):
+        offline.fetch(url, limit=10_000)
+    assert site.paths == []
+    with pytest.raises(CollateralUnavailable, match="implausible"):
+        online.fetch(url, limit=10_000)
+    assert online.fetch(url, limit=10_000).body == crl
+    assert online.fetch(url, limit=10_000).from_cache
+    assert offline.fetch(url, limit=10_000).from_cache
+    assert site.paths == ["/vcek/v1/Milan/crl"] * 2
