@@ -15,6 +15,7 @@ import dataclasses
 import difflib
 import enum
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -51,9 +52,14 @@ def loads(data: bytes, what: str, *, limit: int = MAX_JSON_BYTES) -> Any:
     def refuse_constant(text: str) -> Any:
         raise _malformed(what, "json", expected="a finite number", found=text, remedy="JSON has no such number; correct the document.")
 
+    def finite(text: str) -> float:
+        return float(text) if math.isfinite(float(text)) else refuse_constant(text)
+
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse_constant)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse_constant, parse_float=finite)
+        if b"\\ud" in data or b"\\uD" in data:
+            json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text (RFC 8259, section 8.2)
+    except (UnicodeError, json.JSONDecodeError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise _malformed(
             what, "json", expected="one JSON document in UTF-8", found=reason, remedy="Check that this is the right file."

@@ -1,4 +1,4 @@
-"""Generic dataclasses and dates through the codec: what a platform profile is made of."""
+"""Generic dataclasses and dates through the codec, and values that JSON cannot carry back."""
 
 from __future__ import annotations
 
@@ -57,3 +57,14 @@ def test_the_schema_states_each_argument() -> None:
     assert properties["as_of"] == {"type": "string", "format": "date"}
     assert properties["degree"]["properties"]["value"] == {"type": "integer"}
     assert properties["where"]["properties"]["value"] == {"enum": ["chip", "host"]}
+
+
+@pytest.mark.parametrize("text", [r'"\ud800"', r'{"\uDFFF": 1}', r'["\udc00\ud800"]', "1e400", "[-1e999]"])
+def test_text_and_numbers_that_cannot_be_written_back_are_refused(text: str) -> None:
+    with pytest.raises(Malformed):
+        codec.loads(text.encode(), "sheet")
+
+
+@pytest.mark.parametrize(("text", "value"), [(r'"\ud83d\ude00"', "\U0001f600"), (r'"\\ud800"', r"\ud800"), ("1.5", 1.5)])
+def test_whole_pairs_and_finite_numbers_are_read(text: str, value: object) -> None:
+    assert codec.loads(text.encode(), "sheet") == value

@@ -1,0 +1,90 @@
+"""Bundles, envelopes and wrapped messages from anywhere: only `Malformed`, `Unsupported` or `NotAuthentic`, whatever the bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evident.audit import bundle, canonical, cmw, dsse, keys
+from evident.errors import Malformed, NotAuthentic, Unsupported
+
+REFUSALS = (Malformed, Unsupported, NotAuthentic)
+KEY = keys.generate(lambda size: b"\x03" * size)
+
+SCALARS = st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(max_size=20)
+JSON = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4), max_leaves=12
+)
+RECORDS = st.tuples(
+    st.sampled_from(["a/b", "ab", "application/octet-stream"]), st.sampled_from(["", "eA", "e30", "eA=="]), st.integers(-1, 40)
+).map(list)
+LABELS = st.sampled_from(
+    ["__cmwc_t", "report.0", "report.1", "evidence", "endorsements", "policy", "result", "reference-values", "profile", ""]
+)
+MESSAGES = st.recursive(RECORDS | JSON, lambda inner: st.dictionaries(LABELS, inner, max_size=5), max_leaves=10)
+KINDS = st.sampled_from([cmw.EVIDENCE_TYPE + "snp", bundle.COLLECTION_TYPE, "tag:else"])
+
+
+def refuses(action: Any, *arguments: Any) -> None:
+    with contextlib.suppress(*REFUSALS):
+        action(*arguments)
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_as_a_bundle(data: bytes) -> None:
+    refuses(bundle.open_bundle, data, [KEY.public])
+    refuses(bundle.decode, data)
+    refuses(cmw.parse, data)
+
+
+@given(st.text(alphabet='{}[]",:\\ud8f01e-.payloTypsinturkg', max_size=60))
+def test_any_odd_text_as_a_bundle(text: str) -> None:
+    refuses(bundle.open_bundle, text.encode(), [KEY.public])
+    refuses(cmw.parse, text.encode())
+    member = json.dumps("x") if len(text) % 2 else '"\\ud800"'
+    envelope = '{"payload":"","payloadType":' + member + ',"signatures":[{"keyid":"","sig":""}]}'
+    refuses(bundle.open_bundle, envelope.encode(), [KEY.public])
+
+
+@given(JSON)
+def test_any_json_as_a_bundle(form: Any) -> None:
+    data = json.dumps(form).encode()
+    refuses(bundle.open_bundle, data, [KEY.public])
+    refuses(cmw.parse, data)
+
+
+@given(JSON)
+def test_any_json_under_a_good_signature(form: Any) -> None:
+    refuses(bundle.open_bundle, dsse.seal(bundle.PAYLOAD_TYPE, canonical.dumps(form), KEY), [KEY.public])
+
+
+@given(MESSAGES, KINDS)
+def test_any_message_as_evidence(form: Any, kind: str) -> None:
+    if isinstance(form, dict):
+        form = {**form, cmw.TYPE_KEY: kind}
+    try:
+        message = cmw.decode(form)
+    except Malformed:
+        return
+    assert cmw.encode(message) == form
+    refuses(cmw.to_pieces, message)
+
+
+@given(MESSAGES, JSON, JSON)
+def test_any_predicate_of_the_right_types_under_a_good_signature(message: Any, conditions: Any, fetched: Any) -> None:
+    collection = {**message, cmw.TYPE_KEY: bundle.COLLECTION_TYPE} if isinstance(message, dict) else message
+    at = {"at": "2026-11-22T00:00:00Z", "nonce": None, "report_data": None, "crl_floor": {}, "unsafe": []}
+    for chosen in (conditions, at):
+        statement = {
+            "_type": bundle.STATEMENT_TYPE,
+            "subject": [],
+            "predicateType": bundle.PREDICATE_TYPE,
+            "predicate": {"tool": {"name": "x", "version": "0"}, "conditions": chosen, "fetched": fetched, "failed": [], "cmw": collection},
+        }
+        refuses(bundle.open_bundle, dsse.seal(bundle.PAYLOAD_TYPE, canonical.dumps(statement), KEY), [KEY.public])
+        statement["predicate"]["fetched"] = []  # type: ignore[index]  # the literal above is an object there
+        refuses(bundle.open_bundle, dsse.seal(bundle.PAYLOAD_TYPE, canonical.dumps(statement), KEY), [KEY.public])
