@@ -49,7 +49,7 @@ from evident.verification.facts import Freshness, StatedLaunch
 from evident.verification.memory import once, remembered
 from evident.verification.pieces import Pieces, Role
 from evident.verification.procedure import Open, Procedure, Step, issue, run
-from evident.verification.snp_facts import facts
+from evident.verification.snp_facts import LazyClaims, facts, report_claims
 from evident.verification.verified import Revocation, Verified
 
 NAME = "snp"
@@ -493,7 +493,11 @@ def verify(pieces: Pieces, context: Context, procedure: Procedure[Case] = PROCED
     piece.check(pieces, ROLES, NAME)
     _check_challenge(context)
     case = _open(pieces, context)
-    trail = run(procedure, case, context)
+    try:
+        trail = run(procedure, case, context)
+    except (NotAuthentic, Indeterminate) as refusal:
+        refusal.with_claims(LazyClaims(partial(report_claims, case.report)))
+        raise
     path = case.path
     simulated = path.anchor is not None and path.anchor.simulated
     established = facts(

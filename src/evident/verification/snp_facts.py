@@ -123,6 +123,11 @@ def _identities(report: SnpReport, key: EndorsementKey) -> dict[str, str]:
 
 
 def claims(report: SnpReport, key: EndorsementKey, signer: Certificate) -> dict[str, Any]:
+    """The claims of a report whose signature holds, with the certificate that it was verified by."""
+    return {**report_claims(report), "signature_verifies": True, "endorsement_cert": _certificate_claims(key, signer)}
+
+
+def report_claims(report: SnpReport) -> dict[str, Any]:
     """The report's fields, JSON-ready: hex in lower case, bit fields as ``0x...``, TCBs raw, the reported one by component too."""
     cpuid = report.cpuid
     return {
@@ -157,8 +162,6 @@ def claims(report: SnpReport, key: EndorsementKey, signer: Certificate) -> dict[
         "committed_fw": str(report.committed_version),
         "launch_mit_vector": None if report.launch_mit_vector is None else hex(report.launch_mit_vector),
         "current_mit_vector": None if report.current_mit_vector is None else hex(report.current_mit_vector),
-        "signature_verifies": True,
-        "endorsement_cert": _certificate_claims(key, signer),
     }
 
 

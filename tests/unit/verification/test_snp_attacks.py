@@ -620,8 +620,8 @@ def _outcome(evidence: Any) -> object:
     try:
         verified = _act(evidence)
     except EvidentError as refusal:
-        return type(refusal).__name__, tuple(finding.code for finding in refusal.findings)
-    except (AttributeError, TypeError, ValueError, KeyError, IndexError, struct.error) as crash:
+        return type(refusal).__name__, tuple(finding.code for finding in refusal.findings), dict(refusal.claims)
+    except (AttributeError, TypeError, ValueError, KeyError, IndexError, NameError, struct.error) as crash:
         return type(crash).__name__
     if not isinstance(verified, Verified):
         return "passed"
