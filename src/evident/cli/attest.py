@@ -42,12 +42,13 @@ def run(args: argparse.Namespace) -> int:
     from evident.lifecycle.deployment import deployment
     from evident.platforms import registry
 
-    around = surroundings()
+    around, cache = surroundings(), Cache(cache_dir())
     target = deployment(args.name, around)
     answer = attest(
         target,
         anchors=anchors.production(),
-        fetcher=standard_fetcher(Cache(cache_dir()), real_world()),
+        fetcher=standard_fetcher(cache, real_world()),
+        crl_floor=cache.crl_floors(),
         key=keys.load_or_create(around.state, os.urandom),
         profile=registry.profile(target.driver().profile, around.clock().date()),
         policy=read_policy(args.policy) if args.policy else None,

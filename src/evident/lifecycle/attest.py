@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,8 +48,9 @@ def attest(
     key: SigningKey,
     profile: Profile | None = None,
     policy: Policy | None = None,
+    crl_floor: Mapping[str, int] | None = None,
 ) -> Answer:
-    """Challenge `target` once. `fetcher` is used where the platform brings none of its own.
+    """Challenge `target` once. `fetcher` is used where the platform brings none of its own; `crl_floor` as in `Context`.
 
     The decision is in the answer; raised are only usage errors (no such machine) and what the collector cannot do.
     """
@@ -71,6 +73,7 @@ def attest(
         pieces=collected.pieces,
         at=surroundings.clock(),
         nonce=nonce,
+        crl_floor=crl_floor or {},
         unsafe=believed.unsafe,
         policy=policy or target.policy,
         references=target.references.values,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from evident import codec
 from evident.errors import Malformed, NotAuthentic
-from evident.simulator.files import read_private, write_private
+from evident.files import read_private, write_private
 
 NONCE_BYTES = 32
 LIFETIME = timedelta(minutes=5)

@@ -22,11 +22,11 @@ from pathlib import Path
 from evident import codec, platforms
 from evident.appraisal.policy import Policy
 from evident.errors import Unsupported, UsageError
+from evident.files import read_private, write_private, write_private_bytes
 from evident.lifecycle.journal import Event, Journal, State
 from evident.platforms.driver import Driver, Order, Surroundings
 from evident.reference_values import documents
 from evident.reference_values.model import ReferenceSet
-from evident.simulator.files import read_private, write_private, write_private_bytes
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 

@@ -16,7 +16,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Literal
@@ -29,10 +29,10 @@ from cryptography.x509.oid import NameOID
 
 from evident import codec
 from evident.endorsements import amd, pem
-from evident.endorsements.anchors import Anchor
+from evident.endorsements.anchors import Anchor, amd_intermediate_purpose, amd_root_purpose
 from evident.errors import Malformed
-from evident.evidence.snp_report import PRODUCTS, Product, Tcb
-from evident.simulator.files import read_private, write_private, write_private_bytes
+from evident.evidence.snp_report import PRODUCTS, Product, SigningKey, Tcb
+from evident.files import read_private, write_private, write_private_bytes
 
 Role = Literal["ark", "ask", "asvk"]
 ROLES: Final[tuple[Role, ...]] = ("ark", "ask", "asvk")
@@ -132,13 +132,27 @@ class SimulatorPki:
             Anchor(
                 name=f"TEST-ARK-{product.name}",
                 vendor="Evident simulator",
-                purpose=f"snp:{product.name}",
+                purpose=amd_root_purpose(product),
                 der=self.certificate(product, "ark"),
                 origin=f"made by the simulator on this machine at {codec.format_time(self.made_at)}",
                 cross_checked="with nothing: a TEST root stands for no hardware",
                 simulated=True,
             )
             for product in PRODUCTS
+        )
+
+    def intermediates(self) -> tuple[Anchor, ...]:
+        """The TEST-ASKs and TEST-ASVKs, as AMD's ship with Evident: only for evidence that brings no chain of its own."""
+        return tuple(
+            replace(
+                root,
+                name=_common_name(product, role),
+                purpose=amd_intermediate_purpose(product, kind),
+                der=self.certificate(product, role),
+                role="intermediate",
+            )
+            for root, product in zip(self.anchors(), PRODUCTS, strict=True)
+            for role, kind in _SIGNS.items()
         )
 
     def chain_pem(self, product: Product, kind: Literal["vcek", "vlek"]) -> bytes:
@@ -250,6 +264,7 @@ class SimulatorPki:
 
 
 _VCEK_PRODUCT_NAMES: Mapping[str, str] = {"Milan": "Milan-B0", "Genoa": "Genoa", "Turin": "Turin"}
+_SIGNS: Mapping[Role, SigningKey] = {"ask": SigningKey.VCEK, "asvk": SigningKey.VLEK}
 _SERIAL_OFFSETS: Mapping[Role, int] = {"ark": 0x000, "ask": 0x001, "asvk": 0x101}
 
 

@@ -15,6 +15,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 RANK = {
     "errors": -1,
     "codec": 0,
+    "files": 0,
     "evidence": 1,
     "endorsements": 2,
     "verification": 3,

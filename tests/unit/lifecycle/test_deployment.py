@@ -192,7 +192,7 @@ class PowerCut(BaseException):
 @pytest.mark.parametrize("survived", range(8))
 def test_a_crash_during_up_is_resumed_or_cleaned_up(world: World, monkeypatch: pytest.MonkeyPatch, survived: int) -> None:
     """The process dies after so many durable writes; the next one finishes the job, or takes everything away."""
-    from evident.simulator import files
+    from evident import files
 
     writes = 0
     fsync = files.os.fsync

@@ -7,14 +7,23 @@ import time
 import urllib.parse
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from evident.endorsements import amd, crl, x509
+from evident.endorsements.anchors import AnchorSet
+from evident.endorsements.cache import Cache
+from evident.endorsements.http import real_world, standard_fetcher
 from evident.errors import CollateralUnavailable, NotAuthentic
 from evident.evidence.snp_report import MILAN, PRODUCTS, TURIN, Product, SigningKey, Tcb
+from evident.simulator.guest import SimulatedVm, VmState
 from evident.simulator.kds import KdsFetcher, KdsServer, Mode, SimulatedKds
 from evident.simulator.pki import SimulatorPki
+from evident.simulator.scenario import sample_launch
+from evident.simulator.secure_processor import Chip
+from evident.verification import snp
+from evident.verification.context import Context
 
 HWID = bytes(range(64))
 TCB = Tcb(4, 0, 24, 219)
@@ -136,3 +145,22 @@ def test_corrupt_stale_forged_and_revoking(kds: SimulatedKds, simulator_pki: Sim
     assert stale.next_update < simulator_pki.made_at
     revoking = crl.load(served(Mode(revoked=("ask",), crl_number=9)))
     assert (revoking.number, len(revoking.revoked)) == (9, 1)
+
+
+def test_a_bare_report_is_verified_through_the_network(kds: SimulatedKds, simulator_pki: SimulatorPki, tmp_path: Path) -> None:
+    """The production path, cache and HTTP included, with AMD's address replaced: VCEK by REPORTED_TCB, then the CRL."""
+    at = simulator_pki.made_at
+    vm = SimulatedVm(simulator_pki, Chip(committed_tcb=Tcb(1, 0, 1, 1)), sample_launch(), VmState(bytes(32)))
+    pieces = {role: contents for role, contents in vm.collect(b"nonce").items() if role != "auxblob"}
+    believed = AnchorSet((*simulator_pki.anchors(), *simulator_pki.intermediates()))
+    kds.mode = Mode(rate_limited=1, retry_after_seconds=0)
+    with KdsServer(kds) as server:
+        fetching = standard_fetcher(Cache(tmp_path), real_world(), bases={amd.KDS_BASE: server.base_url})
+        context = Context(at=at, anchors=believed, fetcher=fetching, nonce=b"nonce", unsafe=frozenset({"simulated-root"}))
+        verified = snp.verify(pieces, context)
+        asked = len(kds.requests)
+        assert snp.verify(pieces, context).revocation == verified.revocation == "good"
+    assert verified.simulated
+    assert kds.requests[0].startswith("/vcek/v1/Milan/")
+    assert "snpSPL=24" in kds.requests[0], "REPORTED_TCB, not the committed one (AT-69)"
+    assert len(kds.requests) == asked, "the second time everything comes from the cache"

@@ -1,4 +1,4 @@
-"""Files that only their owner may read, replaced as a whole or not at all."""
+"""State files: readable by their owner alone, and replaced whole or not at all."""
 
 from __future__ import annotations
 
