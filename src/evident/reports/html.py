@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 from evident import __version__
 from evident.appraisal.statement import TrustStatement
 from evident.reports.json_report import Outcome
-from evident.reports.view import SIMULATED, clean, level_words, screen
+from evident.reports.view import LEVELS, SIMULATED, clean, level_words, screen
 
 _STATUS_WORDS = MappingProxyType(
     {
@@ -80,6 +80,7 @@ def render(outcome: Outcome, *, pieces: tuple[Artifact, ...] = (), bundle_sha256
         style=Markup(style),  # noqa: S704  # our own style sheet, no data in it
         style_hash="sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         simulated_words=SIMULATED,
+        level_titles=LEVELS,
         nominal_words=level_words(shown.nominal),
         trustworthy_words=level_words(shown.trustworthy),
         statuses=_STATUS_WORDS,

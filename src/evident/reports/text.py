@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evident.reports.json_report import Outcome
-from evident.reports.view import SIMULATED, LayerView, Screen, Tone, level_words, screen
+from evident.reports.view import LEVELS, SIMULATED, LayerView, Screen, Tone, level_words, screen
 
 WIDTH = 80
 
@@ -65,7 +65,7 @@ def _parts(shown: Screen) -> Iterator[RenderableType]:
         yield _heading("How this came about")
         yield _pairs(shown.facts)
     if shown.steps:
-        yield _heading("What was checked, and held")
+        yield _heading("What was checked, step by step")
         yield _pairs(tuple((f"{number}.", step) for number, step in enumerate(shown.steps, 1)))
 
 
@@ -96,10 +96,7 @@ def _first_screen(shown: Screen) -> RenderableType:
 
 
 def _levels(shown: Screen) -> RenderableType:
-    rows = (
-        ("Proven", level_words(shown.nominal)),
-        ("Proven without trusting the provider", level_words(shown.trustworthy)),
-    )
+    rows = zip(LEVELS, map(level_words, (shown.nominal, shown.trustworthy)), strict=True)
     lines = [Text.assemble((f"{name}: ", "bold"), value) for name, value in rows]
     return Group(*lines, Text(shown.proof_ends))
 

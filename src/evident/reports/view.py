@@ -35,6 +35,8 @@ LAYER_TITLES = {
 }
 LEVEL_WORDS = ("a genuine secure processor", "the firmware", "the boot chain", "the root file system")
 QUESTIONS = (("use", "May I use it?"), ("proven", "What is proven?"), ("trust", "Whom do I still trust?"), ("todo", "What should I do?"))
+LEVELS = ("Linked to the secure processor", "Holds without the provider's word")
+"""What the nominal and the trustworthy level say. The first is no proof yet: a link may lead to a value that nobody knows."""
 SIMULATED = "SIMULATED: no confidential hardware took part. This statement proves nothing about a real machine."
 
 _VERDICTS: Mapping[str, tuple[str, Tone]] = {
@@ -278,7 +280,8 @@ def _proof_ends(layers: tuple[LayerView, ...]) -> str:
     for layer in layers:
         # The root of trust has nothing to be compared with but its chain: an authentic link is all there is.
         if layer.degree < (Verifiability.LINK if layer.level == 1 else Verifiability.REFERENCE):
-            return f"First layer that is not verified: {layer.title.lower()} ({layer.degree_words})."
+            missing = "verified" if layer.degree < Verifiability.LINK else "compared with a known value"
+            return f"First layer that is not {missing}: {layer.title.lower()} ({layer.degree_words})."
     return "Every layer up to the root file system matches a known value."
 
 
