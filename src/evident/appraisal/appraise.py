@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from evident.appraisal import beside, layers, remembered, rules, sentences, threat
+from evident.appraisal import beside, layers, rules, sentences, threat
 from evident.appraisal.folds import Basis, levels, needs_provider, settle
 from evident.appraisal.headline import headline
 from evident.appraisal.layers import Ground
@@ -25,6 +25,7 @@ from evident.appraisal.requirements import demand
 from evident.appraisal.statement import Layer, TrustStatement, Verifiability
 from evident.errors import Finding, NotAuthentic
 from evident.reference_values.model import ReferenceValue
+from evident.verification.remarks import remark
 from evident.verification.verified import Verified
 
 
@@ -127,7 +128,7 @@ def _grounds(verified: Verified[Any], policy: Policy, references: Sequence[Refer
 def _remembering(layer: Layer, codes: Sequence[str]) -> Layer:
     """The layer with the remarks of verification that concern it and that it does not carry yet."""
     own = {caveat.code for caveat in layer.caveats}
-    added = tuple(remembered.caveat(code) for code in codes if remembered.layer_of(code) == layer.name and code not in own)
+    added = tuple(threat.said(code) for code in codes if remark(code).layer == layer.name and code not in own)
     return replace(layer, caveats=(*layer.caveats, *added)) if added else layer
 
 

@@ -8,8 +8,8 @@ from evident.appraisal.layers import Ground
 from evident.appraisal.policy import Policy
 from evident.appraisal.remarks import Remark, refusal
 from evident.appraisal.statement import Caveat, Layer, Verifiability
-from evident.appraisal.threat import NO_REMEDY
 from evident.verification.facts import Facts, Vtpm
+from evident.verification.remarks import NO_REMEDY
 from evident.verification.verified import Verified
 
 CONFIGURATION_REGISTERS = ("host_data", "mrconfigid")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from evident.appraisal.statement import LEVEL_LAYERS, Layer, Levels
+from evident.appraisal.statement import LEVEL_LAYERS, Layer, Levels, Verifiability
 from evident.errors import Finding
 
 _PROVEN = (
@@ -21,7 +21,7 @@ def headline(decision: str, levels: Levels, layers: Sequence[Layer], findings: S
     mark = "SIMULATED, no hardware involved: " if simulated else ""
     return {
         "use": mark + _use(decision, findings),
-        "proven": mark + _proven(levels, layers),
+        "proven": mark + _proven(levels, layers, simulated=simulated),
         "trust": _trust(levels, layers),
         "todo": _todo(findings, layers, levels),
     }
@@ -36,8 +36,16 @@ def _use(decision: str, findings: Sequence[Finding]) -> str:
     return f"Not yet: it cannot be decided. Missing: {first.expected}."
 
 
-def _proven(levels: Levels, layers: Sequence[Layer]) -> str:
-    text = f"Level {levels.nominal} of 4. {_PROVEN[levels.nominal]}"
+def _proven(levels: Levels, layers: Sequence[Layer], *, simulated: bool) -> str:
+    what = _PROVEN[levels.nominal]
+    text = f"Level {levels.nominal} of 4. {what.replace('Genuine', 'Simulated', 1) if simulated else what}"
+    unnamed = [
+        layer.name.replace("_", " ")
+        for layer in layers
+        if layer.level in range(2, levels.nominal + 1) and layer.verifiability == Verifiability.LINK
+    ]
+    if unnamed:
+        text += f" Known by digest only, and compared with nothing: {', '.join(unnamed)}."
     if levels.trustworthy < levels.nominal:
         text += f" Of this, level {levels.trustworthy} holds without the provider's word."
     if levels.nominal < len(LEVEL_LAYERS):

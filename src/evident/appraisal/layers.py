@@ -14,9 +14,8 @@ from evident.appraisal.folds import Carrier
 from evident.appraisal.matching import RegisterMatch, match
 from evident.appraisal.observations import observations
 from evident.appraisal.remarks import Remark, refusal
-from evident.appraisal.remembered import caveat
 from evident.appraisal.statement import Caveat, Component, Verifiability
-from evident.appraisal.threat import CAVEATS
+from evident.appraisal.threat import CAVEATS, said
 from evident.reference_values.model import ReferenceValue
 from evident.reference_values.snp_reference import verity_root_hash
 from evident.verification.facts import Facts, Stage
@@ -137,7 +136,7 @@ def boot_chain(facts: Facts, references: Sequence[ReferenceValue], below: Ground
         degree = int(Verifiability.LINK) if stages else 0
         state = "no-reference" if stages or (state == "no-reference" and _launch_unexplained(facts, references)) else "not-covered"
     if boot is not None:
-        caveats.extend(caveat(code) for code in boot.caveats)
+        caveats.extend(said(code) for code in boot.caveats)
         if not by_launch and SHA1_ONLY in boot.caveats:
             degree = min(degree, int(Verifiability.LINK))
     if (

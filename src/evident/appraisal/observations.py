@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from evident.appraisal.statement import Caveat
-from evident.appraisal.threat import NO_REMEDY
 from evident.verification.facts import Tee
+from evident.verification.remarks import NO_REMEDY
 
 OPERATOR = "You cannot change this; the operator of the host can."
 AT_LAUNCH = "Set it in the guest policy at launch, where the platform lets you."

@@ -65,7 +65,14 @@ def level_layers(
                 name=name,
                 level=level,
                 verifiability=degree,
-                summary=_summary(ground, degree, needs[name], parties, from_vtpm=verified.facts.freshness.carried_by == "vtpm"),
+                summary=_summary(
+                    ground,
+                    degree,
+                    needs[name],
+                    parties,
+                    from_vtpm=verified.facts.freshness.carried_by == "vtpm",
+                    simulated=verified.simulated,
+                ),
                 endorsers=chain,
                 residual_trust=_residual(ground, degree, needs[name], parties, verified, profile),
                 trusted_parties=trusted,
@@ -99,7 +106,7 @@ def _new_parties(ground: Ground, parties: Cast, verified: Verified[Any], below: 
     return tuple(party for party in added if party not in below)
 
 
-def _summary(ground: Ground, degree: Verifiability, provider_needed: bool, parties: Cast, *, from_vtpm: bool) -> str:
+def _summary(ground: Ground, degree: Verifiability, provider_needed: bool, parties: Cast, *, from_vtpm: bool, simulated: bool) -> str:
     title = _TITLES[ground.layer]
     if ground.degree > degree:
         return f"{title} would hold by its own evidence, but a layer below it does not."
@@ -114,7 +121,7 @@ def _summary(ground: Ground, degree: Verifiability, provider_needed: bool, parti
         return f"{genuine}; the root of what is fresh here is the vTPM of {parties.vtpm_operator}."
     if ground.layer == "root_of_trust":
         fresh = "" if provider_needed else " and answered your own challenge"
-        return f"{title} is genuine {parties.vendor} hardware{fresh}."
+        return f"{title} is {'simulated' if simulated else f'genuine {parties.vendor} hardware'}{fresh}."
     without = f" with the word of {parties.provider}" if provider_needed else f" without the word of {parties.provider}"
     words = {
         Verifiability.NONE: "has not been compared with anything",
@@ -134,7 +141,8 @@ def _residual(
     if verified.simulated and ground.layer == "root_of_trust":
         sentences.append("This is a simulator: it proves nothing about any hardware, and whoever runs it can say anything.")
     if ground.layer == "root_of_trust" and facts.tee is not None:
-        sentences.append(f"{parties.vendor}, which made the chip and issues its keys.")
+        if not verified.simulated:
+            sentences.append(f"{parties.vendor}, which made the chip and issues its keys.")
         if facts.tee.key_holder:
             sentences.append(
                 f"{facts.tee.key_holder}, which decides which of its machines use the key: the report names the cloud, not the chip."
@@ -157,7 +165,7 @@ def _residual(
         sentences.append(f"{parties.vtpm_operator}, whose vTPM carries the measurement.")
     if profile is not None and ground.layer in profile.residual:
         sentences.append(profile.residual[ground.layer])
-    return tuple(sentences)
+    return tuple(sentence[0].upper() + sentence[1:] for sentence in sentences)
 
 
 def _freshness(verified: Verified[Any]) -> str:

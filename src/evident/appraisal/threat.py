@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from evident.appraisal.statement import Caveat
+from evident.verification.remarks import NO_REMEDY, remark
 
 VERSION = 1
 """Rises whenever a line below changes its meaning."""
@@ -26,8 +27,6 @@ def model() -> Mapping[str, object]:
         "out_of_scope": list(OUT_OF_SCOPE),
     }
 
-
-NO_REMEDY = "You cannot change this."
 
 CAVEATS: Mapping[str, Caveat] = MappingProxyType(
     {
@@ -53,3 +52,9 @@ CAVEATS: Mapping[str, Caveat] = MappingProxyType(
         ),
     }
 )
+
+
+def said(code: str) -> Caveat:
+    """A coded remark of the verification, in words."""
+    words = remark(code)
+    return Caveat(code, words.text, words.remedy)
