@@ -280,3 +280,14 @@ def parse_partition(raw: bytes) -> Partition:
     kind, unique = guid(reader.take(16, "type")), guid(reader.take(16, "GUID"))
     first, last, attributes = reader.u64("first LBA"), reader.u64("last LBA"), reader.u64("attributes")
     return Partition(kind, unique, first, last, attributes, utf16_lenient(reader.take(72, "name")))
+
+
+def guid_bytes(text: str) -> bytes:
+    """The 16 bytes of a GUID in EFI_GUID order."""
+    return uuid.UUID(text).bytes_le
+
+
+def serialize_variable(vendor: str, name: str, data: bytes) -> bytes:
+    """UEFI_VARIABLE_DATA of a variable."""
+    sizes = len(name).to_bytes(8, "little") + len(data).to_bytes(8, "little")
+    return guid_bytes(vendor) + sizes + name.encode("utf-16-le") + data

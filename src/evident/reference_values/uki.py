@@ -1,0 +1,152 @@
+"""Predict what a boot measures: a unified kernel image, a disk that starts one, or kernel, initrd and command line.
+
+Rules, each seen in logs of real boots:
+
+* PCR 4: boot attempt and separator (firmware), then the Authenticode digest of every image that is started: the UKI, then the kernel inside
+  it, which systemd-stub before 258 has the firmware load.
+* PCR 9: the Linux EFI stub (6.1 and later) measures its load options (UTF-16, NUL included), then the initrd as it got it.
+* PCR 11: for each section, its name with a NUL, then its content as in memory (systemd-stub); then one word per boot phase
+  (systemd-pcrphase).
+* PCR 12 and 13 stay zero without overrides, credentials, add-ons and system extensions.
+
+Sources: systemd-stub(7), systemd-measure(1), systemd-pcrphase.service(8), https://systemd.io/TPM2_PCR_MEASUREMENTS/.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from evident.errors import Unsupported
+from evident.evidence import disk, pe, uki
+from evident.evidence.disk import Buffer
+from evident.reference_values.pcr import Measurement, Prediction, boot_attempt
+
+PHASES = ("enter-initrd", "leave-initrd", "sysinit", "ready", "shutdown", "final")
+LAST_STUB_THAT_LOADS_BY_FIRMWARE = 257
+REMOVABLE_PATH = "EFI/BOOT/BOOTX64.EFI"
+TYPE_2_DIRECTORY = "EFI/Linux"
+FIRST_OPTION = "the first boot option starts"
+NO_OVERRIDES = "no command-line override, credential, add-on or system extension is given"
+
+
+def predict_uki(
+    raw: bytes,
+    *,
+    banks: Sequence[str] = ("sha256",),
+    phases: Sequence[str] = (),
+    stub_version: int | None = None,
+    before: Sequence[tuple[str, bytes]] = (),
+    name: str = "uki",
+) -> Prediction:
+    """A UKI started by firmware, or by the images in `before` (stage name and PE bytes, such as systemd-boot).
+
+    `phases` are the words that systemd-pcrphase has measured by the time of the quote. `stub_version` overrides what the image says.
+    Raises `Malformed` (``pe.*``, ``uki.*``) and `Unsupported` (``uki.stub``, ``uki.profiles``).
+    """
+    parsed = uki.parse(raw)
+    version = stub_version if stub_version is not None else parsed.stub_version
+    sections = parsed.measured(stub_version)
+    measurements = [*boot_attempt(banks)]
+    measurements += [_image(image, banks, stage, stage) for stage, image in before]
+    measurements.append(_image(raw, banks, "unified kernel image", "uki"))
+    if version is not None and version <= LAST_STUB_THAT_LOADS_BY_FIRMWARE:
+        measurements.append(_image(parsed.sections[".linux"], banks, "kernel inside the image", "kernel-image"))
+    command_line = parsed.command_line
+    if command_line is not None:
+        measurements.append(load_options(_as_passed(parsed.sections[".cmdline"], version), banks))
+    if ".initrd" in parsed.sections:
+        measurements.append(Measurement.of(9, _initrd(parsed), banks, "initrd", "initrd-as-loaded"))
+    measurements += section_measurements(sections, banks)
+    measurements += phase_measurements(phases, banks)
+    return Prediction(
+        measurements=tuple(measurements),
+        unextended=(12, 13),
+        artifacts={name: hashlib.sha256(raw).digest(), **{stage: hashlib.sha256(image).digest() for stage, image in before}},
+        assumptions=(FIRST_OPTION, NO_OVERRIDES, f"systemd-stub {version}", f"boot phases: {', '.join(phases) or 'none yet'}"),
+        command_line=command_line,
+    )
+
+
+def section_measurements(sections: Sequence[tuple[str, bytes]], banks: Sequence[str]) -> list[Measurement]:
+    """PCR 11 by systemd-stub: name and content of each section."""
+    stages = {".linux": "kernel", ".initrd": "initrd", ".cmdline": "cmdline"}
+    result: list[Measurement] = []
+    for name, content in sections:
+        result.append(Measurement.of(11, name.encode() + b"\0", banks, f"name of {name}"))
+        result.append(Measurement.of(11, content, banks, f"content of {name}", stages.get(name, f"uki{name}")))
+    return result
+
+
+def phase_measurements(phases: Sequence[str], banks: Sequence[str]) -> list[Measurement]:
+    """PCR 11 by systemd-pcrphase: each phase's word."""
+    return [Measurement.of(11, phase.encode(), banks, f"phase {phase}") for phase in phases]
+
+
+def load_options(text: str, banks: Sequence[str]) -> Measurement:
+    """PCR 9 by the Linux EFI stub: the load options that it was given."""
+    return Measurement.of(9, text.encode("utf-16-le") + b"\0\0", banks, "load options", "load-options")
+
+
+def predict_direct(kernel: bytes, initrd: bytes | None, command_line: str, *, banks: Sequence[str] = ("sha256",)) -> Prediction:
+    """Kernel, initrd and command line handed to OVMF by the VMM (QEMU -kernel), with measured boot.
+
+    OVMF loads the kernel before it measures a boot attempt, and appends ``initrd=initrd`` when there is one. Raises `Malformed` (``pe.*``)
+    for a kernel without an EFI stub.
+    """
+    measurements = [_image(kernel, banks, "kernel", "kernel"), *boot_attempt(banks)]
+    measurements.append(load_options(command_line + (" initrd=initrd" if initrd is not None else ""), banks))
+    artifacts = {"kernel": hashlib.sha256(kernel).digest()}
+    if initrd is not None:
+        measurements.append(Measurement.of(9, initrd, banks, "initrd", "initrd"))
+        artifacts["initrd"] = hashlib.sha256(initrd).digest()
+    return Prediction(
+        measurements=tuple(measurements),
+        unextended=(8, 11, 12, 13, 14),
+        artifacts=artifacts,
+        assumptions=("OVMF starts the kernel that the VMM hands over", "Linux 6.1 or later"),
+        command_line=command_line,
+    )
+
+
+def predict_disk(
+    image: Buffer,
+    *,
+    banks: Sequence[str] = ("sha256",),
+    phases: Sequence[str] = (),
+    stub_version: int | None = None,
+) -> Prediction:
+    """A disk image: what \\EFI\\BOOT\\BOOTX64.EFI on its EFI system partition is, and the one UKI that it starts.
+
+    Raises `Malformed` (``disk.*``, ``fat.*``, ``pe.*``) and `Unsupported` (``disk.boot``: another boot loader, or not exactly one UKI).
+    """
+    system = disk.open_system_partition(image)
+    first = system.read(REMOVABLE_PATH)
+    if uki.is_uki(pe.parse(first)):
+        return predict_uki(first, banks=banks, phases=phases, stub_version=stub_version, name=REMOVABLE_PATH)
+    candidates = [path for path in system.list(TYPE_2_DIRECTORY) if path.lower().endswith(".efi")]
+    if b"#### LoaderInfo: systemd-boot " not in first or len(candidates) != 1:
+        raise Unsupported.of(
+            "disk.boot",
+            expected="a UKI, or systemd-boot with exactly one UKI in \\EFI\\Linux",
+            found=f"another loader, with {len(candidates)} images in \\EFI\\Linux" if candidates else "another boot loader",
+            remedy="Predict from the UKI itself (--uki), or record a reference boot.",
+        )
+    chosen = system.read(candidates[0])
+    return predict_uki(chosen, banks=banks, phases=phases, stub_version=stub_version, before=(("bootloader", first),), name=candidates[0])
+
+
+def _image(raw: bytes, banks: Sequence[str], what: str, stage: str) -> Measurement:
+    image = pe.parse(raw)
+    return Measurement(4, {bank: pe.authenticode(image, bank) for bank in banks}, what, stage)
+
+
+def _as_passed(section: bytes, version: int | None) -> str:
+    """systemd-stub passes the text up to a NUL; since 254 without white space and control characters at its ends."""
+    text = section.split(b"\0", 1)[0].decode("utf-8", "replace")
+    return text.strip("".join(map(chr, range(33)))) if version is not None and version >= 254 else text
+
+
+def _initrd(parsed: uki.Uki) -> bytes:
+    """Microcode first, as systemd-stub 256 and later put it."""
+    return parsed.sections.get(".ucode", b"") + parsed.sections[".initrd"]
