@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 import stat
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,6 +39,26 @@ def _read_regular(path: Path, limit: int) -> bytes:
             raise UsageError.of("input.not-a-file", expected=f"a file at {path}", found=kind, remedy="Name a single file.")
         with path.open("rb") as stream:
             return stream.read(limit + 1)
+    except OSError as error:
+        raise UsageError.of(
+            "input.unreadable",
+            expected=f"a readable file at {path}",
+            found=error.strerror or type(error).__name__,
+            remedy="Check the path and its permissions.",
+        ) from None
+
+
+@contextmanager
+def map_file(path: str | Path) -> Iterator[mmap.mmap]:
+    """A regular file, which may be larger than memory, as a read-only map."""
+    try:
+        with Path(path).open("rb") as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise UsageError.of("input.not-a-file", expected=f"a file at {path}", found="something else", remedy="Name a single file.")
+            if not os.fstat(stream.fileno()).st_size:
+                raise Malformed.of("input.empty", expected=f"bytes in {path}", found="an empty file", remedy="Check the path.")
+            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                yield mapped
     except OSError as error:
         raise UsageError.of(
             "input.unreadable",

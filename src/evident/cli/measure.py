@@ -3,6 +3,8 @@
 examples:
   evident measure snp --firmware OVMF.fd --kernel vmlinuz --initrd initrd.img --append "console=ttyS0 roothash=..." --vcpus 4
   evident measure snp --firmware ovmf_img.fd --vmm ec2 --reference-out reference.json
+  evident measure pcr --uki image.efi --phase enter-initrd --pcrlock-out expected.pcrlock
+  evident measure uki image.efi
 
 What is printed here and what a genuine machine reports must be equal; `--reference-out` writes the prediction as a reference value that
 `evident verify --reference` compares with.
@@ -17,6 +19,8 @@ from types import MappingProxyType
 SUBJECTS = MappingProxyType(
     {
         "snp": "launch digest of an AMD SEV-SNP guest",
+        "pcr": "TPM registers of a boot: of a UKI, a disk, or kernel, initrd and command line",
+        "uki": "PCR 11 of a unified kernel image, boot phase by boot phase",
     }
 )
 """Each subject is a module ``measure_SUBJECT`` beside this one, with `configure` and `run`."""
