@@ -34,6 +34,12 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "tcg-log": Kind("evident.verification.tcg_log", "firmware event log or CCEL alone: replayed and told, signed by nobody"),
         "ima": Kind("evident.verification.ima_list", "IMA measurement list alone: replayed and compared, signed by nobody"),
         "tpm": Kind("evident.verification.tpm", "TPM 2.0 quotes by one attestation key, with their PCR values"),
+        "azure-snp": Kind("evident.verification.azure_snp", "Azure SEV-SNP machine: HCL report, and quotes by the paravisor's vTPM"),
+        "azure-tdx": Kind("evident.verification.azure_tdx", "Azure TDX machine: HCL report, TD quote, and quotes by the paravisor's vTPM"),
+        "gcp-snp": Kind("evident.verification.gcp", "Google SEV-SNP machine: report bound to the vTPM's AK, quotes, launch endorsement"),
+        "aws-snp": Kind("evident.verification.aws", "EC2 SEV-SNP machine: report that names a NitroTPM document"),
+        "nitrotpm": Kind("evident.verification.nitrotpm", "NitroTPM attestation document, signed by the Nitro hypervisor"),
+        "nitro-enclave": Kind("evident.verification.nitro_enclave", "Nitro Enclave attestation document; no confidential VM"),
     }
 )
 

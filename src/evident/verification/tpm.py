@@ -5,7 +5,7 @@ The procedure ``tpm``, in order; every step that fails is reported. Quotes of se
  (1) tpm.magic            the structure begins with TPM_GENERATED: a TPM made it, nobody had it sign foreign bytes
  (2) tpm.type             it is a quote and no other kind of attestation
  (3) tpm.signature        the attestation key (AK) signed it, with the scheme that the key is bound to
- (4) tpm.hash             with a hash that nobody can collide
+ (4) tpm.hash             signature and registers use hashes that nobody can collide
  (5) tpm.challenge        extraData is the verifier's nonce, or its SHA-256
  (6) tpm.same-boot        all quotes were made in the same boot of the TPM
  (7) tpm.selection        PCRs are selected, and the values given are those of the selected ones
@@ -156,10 +156,15 @@ def verifies(key: Key, signature: Signature, message: bytes) -> bool:
 def _hash(case: Case) -> Open | None:
     """(4) SHA-1 can be collided: who controls what is hashed may have two contents for one signature."""
     weak = sorted({quote.signature.name for quote in case.quotes if quote.signature.hash == alg.ALG_SHA1})
-    if not weak:
+    banks = {item.algorithm for quote in case.quotes if quote.attest.type == tpm.ST_ATTEST_QUOTE for item in quote.info.selections}
+    if not weak and banks != {alg.ALG_SHA1}:
         return None
     finding = Finding(
-        "tpm.hash.sha1", LAYER, "a signature over SHA-256 or better", ", ".join(weak), "Use an AK whose scheme is SHA-256 or SHA-384."
+        "tpm.hash.sha1",
+        LAYER,
+        "signatures and at least one quoted bank over SHA-256 or better",
+        ", ".join(weak) or "the SHA-1 bank alone",
+        "Use an AK whose scheme is SHA-256 or SHA-384, and quote the bank of such a hash.",
     )
     return Open(finding, waived_by="")
 
@@ -363,7 +368,7 @@ QUOTE_STEPS: tuple[Step[Case], ...] = (
     Step("tpm.magic", "A TPM made the quoted structure.", _magic),
     Step("tpm.type", "The structure is a quote.", _type),
     Step("tpm.signature", "The attestation key signed the quote.", _signature),
-    Step("tpm.hash", "The signature is over a hash without known collisions.", _hash),
+    Step("tpm.hash", "Signature and registers use hashes without known collisions.", _hash),
     Step("tpm.challenge", "The quote answers the verifier's challenge.", _challenge),
     Step("tpm.same-boot", "All quotes are of one boot of the TPM.", _same_boot),
     Step("tpm.selection", "The quote selects PCRs, and their values are given.", _selection, _TYPE),

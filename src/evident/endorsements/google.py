@@ -1,0 +1,83 @@
+"""Google's launch endorsements: where they are, who signs them, and checking that signature.
+
+The signed bytes carry the certificate of the signing key; it is issued by ``GCE-cc-tcb-root_1``. Evident pins that root by
+fingerprint: its bytes come with the endorsement (``ca_bundle``), from the caller, or as an anchor of purpose ``gce-tcb``.
+
+Source: google/gce-tcb-verifier ``verify/verify.go`` and ``gcetcbendorsement/README.md`` (74582c07): RSASSA-PSS with SHA-256, salt as long
+as the hash; objects below https://storage.googleapis.com/gce_tcb_integrity.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from evident.endorsements import pem, x509
+from evident.endorsements.anchors import AnchorSet
+from evident.endorsements.signatures import SignatureAlgorithm, check_signature
+from evident.endorsements.x509 import Certificate
+from evident.errors import NotAuthentic
+from evident.evidence.gce_endorsement import LaunchEndorsement
+
+WHAT = "endorsement"
+PURPOSE = "gce-tcb"
+TCB_ROOT_SHA256 = "e876bc6978bf4f3da445f98a0a82363c8c0bae5a1fc033c6df65846a6cb0f18c"
+"""SHA-256 of the DER at https://pki.goog/cloud_integrity/GCE-cc-tcb-root_1.crt, as four verifiers in independent public repositories
+pin it; compared on 2026-11-22. The certificate itself was not at hand to ship."""
+BASE = "https://storage.googleapis.com/gce_tcb_integrity/ovmf_x64_csm"
+OBJECT_LIMIT = 256 * 1024
+_ALGORITHM = SignatureAlgorithm("rsa-pss", "sha256", 32)
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedEndorsement:
+    """An endorsement whose signature and chain hold; made by `verify` alone."""
+
+    endorsement: LaunchEndorsement
+    signer: Certificate
+    root: Certificate
+    simulated: bool
+
+    def vcpus_of(self, measurement: bytes) -> tuple[int, ...]:
+        """The vCPU counts at which the endorsed firmware has this launch MEASUREMENT; empty when it is not endorsed."""
+        snp = self.endorsement.snp
+        return tuple(sorted(count for count, value in snp.measurements.items() if value == measurement)) if snp else ()
+
+
+def snp_url(measurement: bytes, *, base: str = BASE) -> str:
+    """Where Google publishes the endorsement of a launch MEASUREMENT."""
+    return f"{base}/sevsnp/{measurement.hex()}.binarypb"
+
+
+def firmware_url(digest: bytes, *, base: str = BASE) -> str:
+    """Where the firmware binary with this SHA-384 is, as the endorsement's README names it."""
+    return f"{base}/{digest.hex()}.fd"
+
+
+def verify(endorsement: LaunchEndorsement, given: Iterable[Certificate], anchors: AnchorSet, at: datetime) -> VerifiedEndorsement:
+    """Signature, certificate and pinned root, at the time `at`. Raises `NotAuthentic` (``endorsement...``, ``x509...``), `Malformed`."""
+    signer = x509.parse(endorsement.certificate)
+    roots = {anchor.fingerprint: anchor for anchor in anchors.for_purpose(PURPOSE)}
+    bundle = x509.load_all(endorsement.ca_bundle) if pem.is_pem(endorsement.ca_bundle) else ()
+    candidates = [*(anchor.certificate for anchor in roots.values()), *given, *bundle]
+    trusted = [item for item in candidates if item.fingerprint == TCB_ROOT_SHA256 or item.fingerprint in roots]
+    root = next((item for item in trusted if item.subject == signer.issuer), None)
+    if root is None:
+        raise NotAuthentic.of(
+            f"{WHAT}.root",
+            expected=f"the pinned root GCE-cc-tcb-root_1 (SHA-256 {TCB_ROOT_SHA256})",
+            found=f"an endorsement signed under {signer.issuer_cn or 'nobody named'}, without that root",
+            remedy="Pass Google's root (https://pki.goog/cloud_integrity/GCE-cc-tcb-root_1.crt) as chain=PATH.",
+            layer="firmware",
+        )
+    x509.verify_chain((signer, root), at)
+    check_signature(signer.public_key, _ALGORITHM, endorsement.signature, endorsement.signed, WHAT)
+    anchor = roots.get(root.fingerprint)
+    return VerifiedEndorsement(endorsement, signer, root, anchor is not None and anchor.simulated)
+
+
+def is_endorsed_firmware(verified: VerifiedEndorsement, firmware: bytes) -> bool:
+    """Whether `firmware` is the binary that was endorsed."""
+    return hashlib.sha384(firmware).digest() == verified.endorsement.firmware_digest

@@ -1,0 +1,194 @@
+"""Google Compute Engine with SEV-SNP: a hardware report that names the vTPM's attestation key, and quotes by that key.
+
+The procedure ``gcp-snp``, in order:
+
+(1) snp.*             the report is authentic (all steps of kind ``snp`` but its challenge)
+(2) tpm.*             the quotes are authentic, over the challenge, by the AK of the instance's certificate; the log replays
+(3) gcp.binding       REPORT_DATA = SHA-512(TPMT_PUBLIC of the AK ‖ nonce)
+(4) gcp.endorsement   where given: Google's pinned root signed the launch endorsement
+
+The vTPM runs in Google's hypervisor. The guest's software puts the AK into the report, after the firmware that the report measures has
+booted it: that quote and report are of one machine holds as far as that firmware and Google are honest (AT-23), and no further.
+
+Source: google/go-tpm-tools ``proto/attest.proto`` (67670e5c); the binding as reclaimprotocol/attestor-core (51afb434) makes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+from evident.endorsements import google, x509
+from evident.endorsements.google import VerifiedEndorsement
+from evident.errors import Indeterminate, NotAuthentic, UsageError
+from evident.evidence import content, gce_endorsement
+from evident.evidence.importers import containers
+from evident.evidence.snp_report import SnpReport
+from evident.verification import pieces as piece
+from evident.verification import snp, tpm, tpm_facts
+from evident.verification.composite import Parts, join, leave_out, trail_of, without_steps
+from evident.verification.context import Context
+from evident.verification.facts import Facts, Freshness
+from evident.verification.pieces import Pieces, Role
+from evident.verification.procedure import Procedure, Step, issue, run
+from evident.verification.tpm_case import Case as TpmCase
+from evident.verification.tpm_case import Quote, open_case
+from evident.verification.verified import Verified
+
+NAME = "gcp-snp"
+OPERATOR = "Google"
+CAVEAT_SOFTWARE_BINDING = "vtpm.bound-by-software"
+CAVEAT_NOT_ENDORSED = "endorsement.other-measurement"
+FIRMWARE_LIMIT = 16 * 1024 * 1024
+_SNP_ROLES = ("auxblob", "vcek", "crl", "launch")
+
+ROLES: Mapping[str, Role] = MappingProxyType(
+    {
+        "report": replace(snp.ROLES["report"], count="optional"),
+        **{role: snp.ROLES[role] for role in _SNP_ROLES},
+        "tpm-quote": Role("any", tpm.PIECE_LIMIT, "TPMS_ATTEST; one for each bank"),
+        **tpm.TPM_ROLES,
+        "endorsement": Role("optional", gce_endorsement.MAX_BYTES, "Google's launch endorsement (binary protobuf)"),
+        "firmware": Role("optional", FIRMWARE_LIMIT, "the endorsed firmware binary, to recompute the measurement"),
+        "evidence": Role("optional", containers.LIMIT, "an attestation as go-tpm-tools writes it"),
+    }
+)
+HARDWARE = without_steps(snp.PROCEDURE, "snp.challenge")
+
+
+@dataclass(frozen=True, slots=True)
+class GcpEvidence:
+    """The authentic pieces."""
+
+    report: SnpReport
+    quotes: tuple[Quote, ...]
+    endorsement: VerifiedEndorsement | None
+    firmware: bytes | None
+    """As given: what it is worth, `reference_values` finds out."""
+
+
+@dataclass(slots=True)
+class Case:
+    report: SnpReport
+    tpm: TpmCase
+    pieces: Pieces
+    context: Context
+    endorsement: VerifiedEndorsement | None = None
+
+
+def report_data(ak: bytes, nonce: bytes) -> bytes:
+    """The 64 bytes with which a guest asks for the report that binds its AK (TPMT_PUBLIC) to `nonce`."""
+    return hashlib.sha512(ak + nonce).digest()
+
+
+def _binding(case: Case) -> None:
+    """(3) AT-22, AT-23."""
+    public, context = case.tpm.ak.public, case.context
+    if context.report_data is not None:
+        expected = context.report_data
+    elif context.nonce is not None and public is not None:
+        expected = report_data(public.raw, context.nonce)
+    else:
+        raise Indeterminate.of(
+            "gcp.binding.missing",
+            expected="the AK's public area and the challenge, which REPORT_DATA binds",
+            found="no challenge" if context.nonce is None else "the AK as a bare key",
+            remedy="Pass nonce=PATH and ak=PATH (TPM2B_PUBLIC); without them nothing ties the report to the vTPM.",
+            layer="vtpm",
+        )
+    if not hmac.compare_digest(expected, case.report.report_data):
+        raise NotAuthentic.of(
+            "gcp.binding",
+            expected=f"REPORT_DATA {expected.hex()}, which names the AK and the challenge",
+            found=case.report.report_data.hex(),
+            remedy="Report and quote are of different machines or challenges: have one guest make both.",
+            layer="vtpm",
+        )
+
+
+def _endorsement(case: Case) -> None:
+    """(4) Whether the endorsement is of this measurement is not a question of authenticity: `reference_values` compares."""
+    parsed = gce_endorsement.parse(piece.one(case.pieces, "endorsement"))
+    given = [found for data in piece.several(case.pieces, "chain") for found in x509.load_all(content.unhex(data))]
+    case.endorsement = google.verify(parsed, given, case.context.anchors, case.context.at)
+
+
+BINDING_STEP: Step[Case] = Step("gcp.binding", "The report names the vTPM's attestation key and the challenge.", _binding)
+ENDORSEMENT_STEP: Step[Case] = Step("gcp.endorsement", "Google signed the launch endorsement.", _endorsement)
+
+
+def verify(pieces: Pieces, context: Context, *, without: frozenset[str] = frozenset()) -> Verified[GcpEvidence]:
+    """Verify the evidence of a Google SEV-SNP machine; `pieces` as in `ROLES`. Appraisal refuses what was verified `without` a step.
+
+    Raises `NotAuthentic` with every step that failed, `Indeterminate`, `Malformed`, `Unsupported`, `UsageError`.
+    """
+    piece.check(pieces, ROLES, NAME)
+    opened = containers.expand(pieces, keep=frozenset(ROLES))
+    if "report" not in opened:
+        raise UsageError.of(
+            "pieces.count", expected="a 'report'", found="none", remedy="Pass report=PATH, or evidence=PATH with one in it."
+        )
+    own = {role: contents for role, contents in opened.items() if role in ("report", "chain", *_SNP_ROLES)}
+    alone = replace(context, nonce=None, report_data=None)
+    quoted = open_case(opened, context, quote_role="tpm-quote")
+    parts = Parts()
+    root = parts.run(lambda: snp.verify(own, alone, leave_out(HARDWARE, without)))
+    tpm_procedure = leave_out(tpm.procedure(NAME, quoted, *tpm.QUOTE_STEPS, *tpm.AK_STEPS), without)
+    tpm_trail = parts.run(lambda: run(tpm_procedure, quoted, context))
+    link, case = None, None
+    if root is not None:
+        case = Case(root.evidence, quoted, opened, context)
+        bound = case
+        steps = (BINDING_STEP, *((ENDORSEMENT_STEP,) if "endorsement" in opened else ()))
+        link = parts.run(lambda: run(leave_out(Procedure.of(NAME, *steps), without), bound, context))
+    parts.settle()
+    if root is None or tpm_trail is None or link is None or case is None:
+        raise AssertionError("a part failed without saying so")
+    return issue(
+        join(NAME, (trail_of(root), tpm_trail, link)),
+        evidence=GcpEvidence(root.evidence, quoted.quotes, case.endorsement, piece.optional(opened, "firmware")),
+        facts=_facts(root, case),
+        context=context,
+        revocation=root.revocation,
+        simulated=root.simulated or bool(case.endorsement and case.endorsement.simulated),
+        endorsers=(*root.endorsers, OPERATOR),
+    )
+
+
+def _facts(root: Verified[Any], case: Case) -> Facts:
+    anchored = case.tpm.ak_path is not None and case.tpm.ak_path.anchor is not None
+    claims: dict[str, Any] = {"snp": dict(root.facts.claims), "tpm": tpm_facts.claims(case.tpm)}
+    if case.tpm.log_claims:
+        claims["log"] = dict(case.tpm.log_claims)
+    caveats = [*root.facts.caveats, *case.tpm.caveats, CAVEAT_SOFTWARE_BINDING]
+    if case.endorsement is not None:
+        claims["endorsement"] = endorsement_claims(case.endorsement, case.report.measurement)
+        if not case.endorsement.vcpus_of(case.report.measurement):
+            caveats.append(CAVEAT_NOT_ENDORSED)
+    return replace(
+        root.facts,
+        kind=NAME,
+        freshness=Freshness("challenge", "REPORT_DATA names the verifier's nonce and the vTPM's attestation key"),
+        vtpm=tpm_facts.vtpm(case.tpm, "hypervisor", "certificate" if anchored else "tee", OPERATOR),
+        boot=case.tpm.boot,
+        caveats=tuple(dict.fromkeys(caveats)),
+        claims=claims,
+    )
+
+
+def endorsement_claims(verified: VerifiedEndorsement, measurement: bytes) -> dict[str, Any]:
+    """The endorsement, JSON-ready, and at which vCPU counts it names `measurement`."""
+    endorsement = verified.endorsement
+    return {
+        "firmware_sha384": endorsement.firmware_digest.hex(),
+        "svn": endorsement.snp.svn if endorsement.snp else None,
+        "changelist": endorsement.changelist,
+        "commit": endorsement.commit.hex(),
+        "timestamp": endorsement.timestamp.isoformat().replace("+00:00", "Z") if endorsement.timestamp else None,
+        "vcpus": list(verified.vcpus_of(measurement)),
+        "signer_sha256": verified.signer.fingerprint,
+    }

@@ -1,0 +1,254 @@
+"""Is this document really by AWS's Nitro system, and does it answer my challenge?
+
+The procedures ``nitrotpm`` and ``nitro-enclave``, in order:
+
+(1) nitro.kind        the document is of the kind that is asked for
+(2) nitro.root        the first certificate of the bundle is the pinned root of AWS Nitro
+(3) nitro.chain       the root leads through the bundle to the certificate in the document, all with ECDSA P-384 and SHA-384
+(4) nitro.validity    all certificates are valid at the time of the verification; the leaf lives three hours
+(5) nitro.signature   the leaf's key signed the document (COSE_Sign1, ES384)
+(6) nitro.timestamp   the document was made within the leaf's life, and not after the time of the verification
+(7) nitro.challenge   the document's nonce is the verifier's nonce
+
+The signer is the Nitro hypervisor: the document is AWS's word about a machine that AWS runs, bound to no TEE. PCR 0 and 1 of a NitroTPM
+are constant; an enclave in debug mode has PCR 0, 1 and 2 all zero and is readable by its parent.
+
+Source: AWS Nitro Enclaves User Guide, "Verifying the root of trust"; Amazon EC2 User Guide, "Validate a NitroTPM Attestation Document".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Any, Literal
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, utils
+
+from evident.endorsements import x509
+from evident.endorsements.anchors import Anchor
+from evident.endorsements.signatures import SignatureAlgorithm
+from evident.endorsements.x509 import Certificate
+from evident.errors import Finding, NotAuthentic, Unsupported, UsageError
+from evident.evidence import content, cose, nitro
+from evident.evidence.nitro import NitroDocument
+from evident.verification import pieces as piece
+from evident.verification.composite import leave_out
+from evident.verification.context import Context
+from evident.verification.facts import Facts, Freshness, Vtpm
+from evident.verification.pieces import Pieces, Role
+from evident.verification.procedure import Open, Procedure, Step, issue, run
+from evident.verification.verified import Verified
+
+PURPOSE = "nitro"
+OPERATOR = "AWS"
+LAYER = "vtpm"
+CLOCK_TOLERANCE = timedelta(minutes=5)
+"""How far the signer's clock may run before the verifier's."""
+
+CAVEAT_DEBUG = "nitro.debug-mode"
+CAVEAT_FIRMWARE = "vtpm.nitrotpm-firmware-constant"
+_ALGORITHM = SignatureAlgorithm("ecdsa", "sha384")
+
+ROLES: Mapping[str, Role] = MappingProxyType(
+    {"document": Role("one", cose.MAX_BYTES, "attestation document (COSE_Sign1)"), "key": Role("optional", 4096, "public key, DER")}
+)
+
+
+@dataclass(slots=True)
+class Case:
+    document: NitroDocument
+    kind: str
+    context: Context
+    key: bytes | None
+    chain: tuple[Certificate, ...]
+    """The leaf first, the root last."""
+    anchor: Anchor | None = None
+    freshness: Freshness = field(default_factory=lambda: Freshness("unknown", "no challenge was compared", carried_by="none"))
+
+
+def _refuse(code: str, expected: str, found: str, remedy: str) -> NotAuthentic:
+    return NotAuthentic.of(code, expected=expected, found=found, remedy=remedy, layer=LAYER)
+
+
+_AGAIN = "Have the guest ask for a new document and verify it within three hours, or give the time of the document with --at."
+
+
+def _kind(case: Case) -> None:
+    """(1) The two kinds differ by the name of their registers alone, and the same root signs both."""
+    if case.document.kind != case.kind:
+        raise Unsupported.of(
+            "nitro.kind",
+            expected=f"a document of kind {case.kind}",
+            found=case.document.kind,
+            remedy=f"Verify it with --kind {case.document.kind}: an enclave is not the machine that it runs in.",
+        )
+
+
+def _root(case: Case) -> None:
+    """(2) The document brings its own root along; only the fingerprint makes it AWS's."""
+    root = case.chain[-1]
+    case.anchor = next((item for item in case.context.anchors.for_purpose(PURPOSE) if item.fingerprint == root.fingerprint), None)
+    if case.anchor is None:
+        raise _refuse(
+            "nitro.root",
+            "the pinned root aws.nitro-enclaves",
+            f"{root.name}, SHA-256 {root.fingerprint}",
+            "Somebody else than AWS made this document (another AWS partition has another root): do not trust it.",
+        )
+    if case.anchor.simulated and "simulated-root" not in case.context.unsafe:
+        raise _refuse(
+            "nitro.root.simulated", "a root of AWS", f"the TEST root {case.anchor.name}", "A simulator made this document: never trust it."
+        )
+
+
+def _chain(case: Case) -> None:
+    """(3)"""
+    for certificate, issuer in zip(case.chain, case.chain[1:], strict=False):
+        x509.verify_issued_by(certificate, issuer)
+    for certificate in case.chain:
+        if certificate.signature_algorithm != _ALGORITHM:
+            raise _refuse("nitro.chain.algorithm", str(_ALGORITHM), str(certificate.signature_algorithm), "AWS issues no such chain.")
+    if case.chain[0].is_ca:
+        raise _refuse("nitro.chain.leaf", "a leaf certificate in the document", "a certificate authority", "AWS issues no such document.")
+
+
+def _validity(case: Case) -> None:
+    """(4) With path lengths and critical extensions."""
+    x509.verify_chain(case.chain, case.context.at)
+
+
+def _signature(case: Case) -> None:
+    """(5) R and S, 48 bytes each, big endian (RFC 9053 section 2.1)."""
+    sign1, key = case.document.sign1, case.chain[0].public_key
+    r, s = (int.from_bytes(half, "big") for half in (sign1.signature[:48], sign1.signature[48:]))
+    try:
+        if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp384r1":
+            raise InvalidSignature
+        key.verify(utils.encode_dss_signature(r, s), sign1.to_be_signed, ec.ECDSA(hashes.SHA384()))
+    except InvalidSignature:
+        raise _refuse(
+            "nitro.signature",
+            "a signature over the document by the key of its certificate",
+            "a signature that does not verify",
+            "The document was altered: ask for a new one.",
+        ) from None
+
+
+def _timestamp(case: Case) -> None:
+    """(6) Certificates say when the signer lived, the timestamp when it spoke."""
+    made, leaf = case.document.made_at, case.chain[0]
+    last = min(leaf.not_after, case.context.at) + CLOCK_TOLERANCE
+    if not leaf.not_before - CLOCK_TOLERANCE <= made <= last:
+        raise _refuse(
+            "nitro.timestamp",
+            f"a document made from {leaf.not_before:%Y-%m-%dT%H:%M:%SZ} to {last:%Y-%m-%dT%H:%M:%SZ}",
+            f"{made:%Y-%m-%dT%H:%M:%SZ}",
+            _AGAIN,
+        )
+
+
+def _challenge(case: Case) -> Open | None:
+    """(7) AT-05. A nonce of up to 1024 bytes goes in as it is; its SHA-256 or SHA-512 is taken too."""
+    nonce, found, made = case.context.nonce, case.document.nonce, case.document.made_at
+    if nonce is None:
+        finding = Finding(
+            "nitro.challenge.missing",
+            LAYER,
+            "a challenge of the verifier's own to compare the document's nonce with",
+            "none given",
+            "Pass nonce=PATH; without it only the three hours of the certificate bound the document's age.",
+        )
+        case.freshness = Freshness("unknown", "no challenge was compared", carried_by="none", made_at=made)
+        return Open(finding, waived_by="no-challenge")
+    forms = (nonce, hashlib.sha256(nonce).digest(), hashlib.sha512(nonce).digest())
+    if found is None or not any(hmac.compare_digest(found, form) for form in forms):
+        raise _refuse(
+            "nitro.challenge",
+            f"nonce {nonce.hex()}",
+            found.hex() if found else "no nonce",
+            "This document answers another challenge, perhaps an old one: have the guest ask for one with yours.",
+        )
+    case.freshness = Freshness("challenge", "the document's nonce is the verifier's", carried_by="vtpm", made_at=made)
+    return None
+
+
+STEPS: tuple[Step[Case], ...] = (
+    Step("nitro.kind", "The document is of the kind that is asked for.", _kind),
+    Step("nitro.root", "The document's chain begins at the pinned root of AWS Nitro.", _root),
+    Step("nitro.chain", "The root leads to the certificate that signed the document.", _chain),
+    Step("nitro.validity", "Every certificate is valid at the time of the verification.", _validity),
+    Step("nitro.signature", "The Nitro system signed the document.", _signature),
+    Step("nitro.timestamp", "The document was made while its certificate lived.", _timestamp),
+    Step("nitro.challenge", "The document answers the verifier's challenge.", _challenge),
+)
+
+
+def open_case(raw: bytes, kind: Literal["nitrotpm", "nitro-enclave"], context: Context, key: bytes | None = None) -> Case:
+    """Parse a document and its certificates. Raises `Malformed`, `Unsupported`."""
+    document = nitro.parse(content.unhex(raw))
+    chain = (x509.parse(document.certificate), *(x509.parse(item) for item in reversed(document.cabundle)))
+    return Case(document, kind, context, key, chain)
+
+
+def verify_document(
+    kind: Literal["nitrotpm", "nitro-enclave"], pieces: Pieces, context: Context, *, without: frozenset[str]
+) -> Verified[NitroDocument]:
+    """Verify one document; `pieces` as in `ROLES`. Appraisal refuses what was verified `without` a step.
+
+    Raises `NotAuthentic` with every step that failed, `Malformed`, `Unsupported`, `UsageError`.
+    """
+    piece.check(pieces, ROLES, kind)
+    if context.nonce == b"":
+        raise UsageError.of("nitro.challenge.size", expected="a nonce", found="an empty one", remedy="Give the challenge as it was sent.")
+    case = open_case(piece.one(pieces, "document"), kind, context, piece.optional(pieces, "key"))
+    trail = run(leave_out(Procedure.of(kind, *STEPS), without), case, context)
+    return issue(
+        trail,
+        evidence=case.document,
+        facts=facts(case),
+        context=context,
+        revocation="unknown",
+        simulated=bool(case.anchor and case.anchor.simulated),
+        endorsers=(OPERATOR, "Nitro hypervisor"),
+        unsafe=("simulated-root",) if case.anchor and case.anchor.simulated else (),
+    )
+
+
+def facts(case: Case) -> Facts:
+    """What the document says; of an enclave only claims, for its registers measure the enclave's image and no machine's boot."""
+    document = case.document
+    pcrs = {document.digest.lower(): dict(sorted(document.pcrs.items()))}
+    vtpm = Vtpm("hypervisor", "certificate", OPERATOR, pcrs, instance={"module_id": document.module_id})
+    enclave = document.kind == "nitro-enclave"
+    debug = enclave and not any(document.pcrs.get(index, b"").strip(b"\0") for index in (0, 1, 2))
+    return Facts(
+        document.kind,
+        None,
+        case.freshness,
+        vtpm=None if enclave else vtpm,
+        caveats=((CAVEAT_DEBUG,) if debug else ()) if enclave else (CAVEAT_FIRMWARE,),
+        bound_key=document.public_key,
+        claims=claims(document),
+    )
+
+
+def claims(document: NitroDocument) -> dict[str, Any]:
+    """The members of the document, JSON-ready; `digest` names the one bank of `pcrs`."""
+    return {
+        "kind": {"nitrotpm": "NitroTPM", "nitro-enclave": "Nitro Enclave"}[document.kind],
+        "module_id": document.module_id,
+        "timestamp_ms": document.timestamp,
+        "digest": document.digest,
+        "pcrs": {str(index): value.hex() for index, value in sorted(document.pcrs.items())},
+        "user_data": (document.user_data or b"").hex(),
+        "nonce": (document.nonce or b"").hex(),
+        "public_key": (document.public_key or b"").hex(),
+        "cose_algorithm": document.sign1.algorithm,
+        "root_sha256": hashlib.sha256(document.cabundle[0]).hexdigest(),
+    }
