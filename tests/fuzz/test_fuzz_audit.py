@@ -83,7 +83,13 @@ def test_any_predicate_of_the_right_types_under_a_good_signature(message: Any, c
             "_type": bundle.STATEMENT_TYPE,
             "subject": [],
             "predicateType": bundle.PREDICATE_TYPE,
-            "predicate": {"tool": {"name": "x", "version": "0"}, "conditions": chosen, "fetched": fetched, "failed": [], "cmw": collection},
+            "predicate": {
+                "tool": {"name": "x", "version": "0", "source_sha256": ""},
+                "conditions": chosen,
+                "fetched": fetched,
+                "failed": [],
+                "cmw": collection,
+            },
         }
         refuses(bundle.open_bundle, dsse.seal(bundle.PAYLOAD_TYPE, canonical.dumps(statement), KEY), [KEY.public])
         statement["predicate"]["fetched"] = []  # type: ignore[index]  # the literal above is an object there

@@ -19,9 +19,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from evident import __version__, codec
+from evident import codec
 from evident.appraisal.policy import Policy
 from evident.appraisal.profile import Profile
+from evident.audit import build as builds
 from evident.audit import canonical, cmw, dsse
 from evident.audit.case import Case
 from evident.audit.keys import SigningKey, VerifyingKey
@@ -48,12 +49,6 @@ _INDICATORS = {
     "profile": None,
     "result": cmw.Indicator.ATTESTATION_RESULTS,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Tool:
-    name: str
-    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +79,7 @@ class FailedFetch:
 
 @dataclass(frozen=True, slots=True)
 class _Predicate:
-    tool: Tool
+    tool: builds.Tool
     conditions: Conditions
     fetched: tuple[FetchedBody, ...]
     failed: tuple[FailedFetch, ...]
@@ -114,7 +109,7 @@ class Bundle:
     failed: Mapping[str, tuple[Finding, ...]]
     result: Mapping[str, Any]
     """The recorded outcome, as ``docs/json.md`` describes it."""
-    tool: Tool
+    tool: builds.Tool
     keyid: str
     """Of the signer: verified by `open_bundle`, merely claimed after `decode`."""
     sha256: str
@@ -139,7 +134,7 @@ def build(case: Case, recorded: RecordingFetcher, outcome: Outcome, key: Signing
     for label, value in documents.items():
         members[label] = cmw.Record(MEDIA_TYPES[label], canonical.dumps(value), _INDICATORS[label])
     predicate = _Predicate(
-        tool=Tool("evident", __version__),
+        tool=builds.this_tool(),
         conditions=Conditions(case.at, case.nonce, case.report_data, case.crl_floor, tuple(sorted(case.unsafe))),
         fetched=fetched,
         failed=tuple(FailedFetch(url, findings) for url, findings in sorted(recorded.failed.items())),

@@ -4,7 +4,7 @@
 2. The content is complete, canonical and consistent with itself (digests of pieces and endorsements).
 3. Verification and appraisal run anew over the recorded evidence, endorsements (failed fetches included), reference values,
    policy, profile and clock, under the *reader's* trust anchors. No network exists here: the only fetcher is the record.
-4. The outcome equals the recorded one: byte for byte under the version of Evident that made it; under another version, whose
+4. The outcome equals the recorded one: byte for byte under the very code of Evident that made it; under other code, whose
    wording may differ, in everything that decides (`_essence`).
 """
 
@@ -14,9 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from evident import __version__
 from evident.appraisal.policy import Policy
-from evident.audit import canonical
+from evident.audit import build, canonical
 from evident.audit.bundle import Bundle, open_bundle
 from evident.audit.case import decide
 from evident.audit.keys import VerifyingKey
@@ -33,8 +32,8 @@ class Replay:
     bundle: Bundle
     outcome: Outcome
     """The decision as it was made again; an error where there was none to appraise."""
-    same_version: bool
-    """False: made by another version of Evident, compared in everything that decides but not in wording."""
+    same_code: bool
+    """False: made by other code of Evident, compared in everything that decides but not in wording."""
 
 
 def replay(data: bytes, *, trusted: Iterable[VerifyingKey], anchors: AnchorSet) -> Replay:
@@ -45,12 +44,12 @@ def replay(data: bytes, *, trusted: Iterable[VerifyingKey], anchors: AnchorSet) 
     """
     bundle = open_bundle(data, trusted)
     outcome = decide(bundle.case, anchors=anchors, fetcher=StaticFetcher(bundle.fetched, bundle.failed))
-    same_version = bundle.tool.version == __version__
-    view = _whole if same_version else _essence
+    same_code = bundle.tool == build.this_tool()
+    view = _whole if same_code else _essence
     recorded, again = view(bundle.result), view(document(outcome))
     if canonical.dumps(recorded) != canonical.dumps(again):
         raise _differs(recorded, again, outcome)
-    return Replay(bundle, outcome, same_version)
+    return Replay(bundle, outcome, same_code)
 
 
 def reappraise(held: Replay, policy: Policy, *, anchors: AnchorSet) -> Outcome:

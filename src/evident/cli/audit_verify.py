@@ -95,7 +95,7 @@ def present(held: Replay, output: str) -> int:
 
     bundle, outcome = held.bundle, held.outcome
     if output == "json":
-        replayed = {"sha256": bundle.sha256, "signer": bundle.keyid, "tool": bundle.tool.version, "same_version": held.same_version}
+        replayed = {"sha256": bundle.sha256, "signer": bundle.keyid, "tool": bundle.tool.version, "same_code": held.same_code}
         print(json.dumps({**json_report.document(outcome), "bundle": replayed}, indent=2, ensure_ascii=False))
     elif output == "html":
         from evident.reports import html
@@ -113,8 +113,8 @@ def _how_it_held(held: Replay) -> str:
     bundle = held.bundle
     extent = (
         "byte for byte"
-        if held.same_version
-        else f"in everything that decides (made by Evident {bundle.tool.version}, whose wording may differ)"
+        if held.same_code
+        else f"in everything that decides (made by other code, Evident {bundle.tool.version}, whose wording may differ)"
     )
     return (
         f"\nThe bundle holds: the decision was made again offline and equals the record {extent}.\n"

@@ -30,7 +30,7 @@ def refusal(packed: Any, data: bytes) -> EvidentError:
 
 def test_the_decision_is_made_again(packed: Any) -> None:
     held = replay(packed.data, trusted=[packed.key.public], anchors=packed.anchors)
-    assert held.same_version
+    assert held.same_code
     assert isinstance(held.outcome, TrustStatement)
     assert held.outcome.decision == "accepted"
     assert held.outcome.simulated
@@ -124,16 +124,14 @@ def test_the_floor_of_revocation_lists_is_part_of_the_record(packed: Any) -> Non
     assert refusal(lie, lie.data).code == "bundle.replay-differs"
 
 
-def test_wording_may_differ_under_another_version_but_nothing_that_decides(packed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundle, "__version__", "0.0.1")
+def test_wording_may_differ_under_other_code_but_nothing_that_decides(packed: Any) -> None:
+    other_code = _put("00" * 32, "predicate", "tool", "source_sha256")
     reworded = packed.with_outcome(dataclasses.replace(packed.outcome, headline={**packed.outcome.headline, "use": "Go ahead."}))
-    held = replay(reworded.data, trusted=[packed.key.public], anchors=packed.anchors)
-    assert not held.same_version
+    held = replay(resealed(reworded, other_code), trusted=[packed.key.public], anchors=packed.anchors)
+    assert not held.same_code
     raised = packed.with_outcome(dataclasses.replace(packed.outcome, claims={}))
-    assert refusal(raised, raised.data).code == "bundle.replay-differs"
-    monkeypatch.undo()
-    same = packed.with_outcome(reworded.outcome)
-    assert refusal(same, same.data).code == "bundle.replay-differs"
+    assert refusal(raised, resealed(raised, other_code)).code == "bundle.replay-differs"
+    assert refusal(reworded, reworded.data).code == "bundle.replay-differs"
 
 
 def test_old_evidence_under_another_policy(packed: Any) -> None:
