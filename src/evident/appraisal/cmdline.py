@@ -37,7 +37,8 @@ def _canonical(parameter: str) -> str:
 def forbidden(command_line: str, rules: Iterable[str]) -> tuple[str, ...]:
     """The parameters that a rule names: ``init=`` any value of it, ``rd.break`` with or without one, ``ima=off`` exactly."""
     wanted = [_canonical(rule) for rule in rules]
-    return tuple(parameter for parameter in parameters(command_line) if any(_named(_canonical(parameter), rule) for rule in wanted))
+    found = ((parameter, _canonical(parameter)) for parameter in parameters(command_line))
+    return tuple(parameter for parameter, canonical in found if any(_named(canonical, rule) for rule in wanted))
 
 
 def _named(parameter: str, rule: str) -> bool:

@@ -29,6 +29,10 @@ class Outlook:
     """Chain of words: ``AMD-SP``; ``vTPM, endorsed by X``; then who vouches for the value."""
     because: str
     residual_trust: str
+    unreviewable_inside: bool
+    """Code of the provider runs inside the TEE, and nobody can rebuild it (the first root cause of Scopelliti et al., section 6.2)."""
+    provider_in_path: bool
+    """A component of the provider, outside the TEE, is in the path of the attestation (the second)."""
     sources: tuple[str, ...]
 
 
@@ -138,8 +142,19 @@ def outlook(profile: Profile, layer: str) -> Outlook:
         endorser=_root_endorser(profile) if layer == "root_of_trust" else f"{measured_by(profile, layer)}; {facts.endorser.value}",
         because=_because(profile, layer, degree, needed),
         residual_trust=profile.residual.get(layer, "Nobody beside the chip's maker and yourself." if not needed else "The provider."),
+        unreviewable_inside=_unreviewable_inside(profile, layer),
+        provider_in_path=_provider_in_path(profile, layer),
         sources=tuple(dict.fromkeys(sources)),
     )
+
+
+def _unreviewable_inside(profile: Profile, layer: str) -> bool:
+    by_inner_vtpm = profile.layers[layer].measured_by.value == "vtpm" and profile.vtpm.location.value in ("paravisor", "svsm")
+    return not profile.launch_reproducible.value and (layer == "firmware" or by_inner_vtpm)
+
+
+def _provider_in_path(profile: Profile, layer: str) -> bool:
+    return profile.layers[layer].measured_by.value == "vtpm" and profile.vtpm.location.value in ("hypervisor", "host")
 
 
 def _root_endorser(profile: Profile) -> str:
@@ -177,11 +192,9 @@ def _conclusions(profile: Profile, reached: Levels) -> Iterator[str]:
         yield "Usable securely if user-controlled disk encryption is not mandatory: a disk key released to it rests on the provider's word."
     else:
         yield "No disk key of your own can be released to it without trusting the provider."
-    unreadable = profile.layers["firmware"].best.value < Verifiability.SOURCE
-    in_path = profile.layers["boot_chain"].measured_by.value == "vtpm" and profile.vtpm.location.value in ("hypervisor", "host")
-    if unreadable:
-        yield "Firmware that nobody outside has matched to its source runs inside the VM."
-    if in_path:
+    if _unreviewable_inside(profile, "firmware"):
+        yield "Firmware that nobody outside can rebuild from its source runs inside the VM."
+    if _provider_in_path(profile, "boot_chain"):
         yield "A component of the provider, outside the VM, is in the path of the attestation."
 
 

@@ -163,7 +163,8 @@ def _residual(
         sentences.append("The authors of the source and of the tools that built it.")
     if ground.carrier == "vtpm" and ground.layer != "root_of_trust" and parties.vtpm_operator and provider_needed:
         sentences.append(f"{parties.vtpm_operator}, whose vTPM carries the measurement.")
-    if profile is not None and ground.layer in profile.residual:
+    unread = ground.layer == "firmware" and degree < Verifiability.SOURCE
+    if profile is not None and ground.layer in profile.residual and (provider_needed or unread or profile.simulated):
         sentences.append(profile.residual[ground.layer])
     return tuple(sentence[0].upper() + sentence[1:] for sentence in sentences)
 

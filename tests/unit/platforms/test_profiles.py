@@ -128,6 +128,24 @@ def test_the_conclusions_of_pontes_are_derived() -> None:
     assert any("No disk key" in line for line in prospect(profile("azure-snp", PRINTED)).conclusions)
 
 
+def test_the_two_root_causes_of_required_trust() -> None:
+    """CL-33: the provider's code inside the TEE without review; the provider's components in the path."""
+    causes = {
+        name: {
+            layer.layer: (layer.unreviewable_inside, layer.provider_in_path)
+            for layer in prospect(profile(name, PRINTED)).layers
+            if layer.layer in ("firmware", "boot_chain")
+        }
+        for name in ("aws-snp", "azure-snp", "gcp-snp", "qemu-snp")
+    }
+    assert causes == {
+        "aws-snp": {"firmware": (False, False), "boot_chain": (False, True)},
+        "azure-snp": {"firmware": (True, False), "boot_chain": (True, False)},
+        "gcp-snp": {"firmware": (True, False), "boot_chain": (False, True)},
+        "qemu-snp": {"firmware": (False, False), "boot_chain": (False, False)},
+    }
+
+
 def test_the_difference_between_two_dates_names_fact_and_source() -> None:
     """CL-15."""
     found = {(change.platform, change.what): (change.before, change.after) for change in difference(PROFILES, PRINTED, TODAY)}
