@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from datetime import UTC, datetime
@@ -61,7 +60,4 @@ def vectors() -> Vectors:
 @pytest.fixture(scope="session")
 def simulator_pki(pytestconfig: pytest.Config) -> SimulatorPki:
     """TEST roots of the simulator, valid from 2026-05-31: made once and kept in pytest's cache, for RSA-4096 keys take seconds."""
-    directory = pytestconfig.cache.mkdir("simulator-pki")
-    with (directory / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return SimulatorPki.load_or_generate(directory, made_at=datetime(2026, 6, 1, tzinfo=UTC))
+    return SimulatorPki.load_or_generate(pytestconfig.cache.mkdir("simulator-pki"), made_at=datetime(2026, 6, 1, tzinfo=UTC))

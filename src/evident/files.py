@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +34,7 @@ def write_private_bytes(path: Path, data: bytes) -> None:
     except OSError as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        raise UsageError.of(
-            "state.write",
-            expected=f"room and permission to write {path}",
-            found=error.strerror or type(error).__name__,
-            remedy="Free space, or point EVIDENT_HOME at a directory that you may write.",
-        ) from None
+        raise _unwritable(path, error) from None
 
 
 def read_private(path: Path) -> bytes:
@@ -50,3 +48,36 @@ def read_private(path: Path) -> bytes:
             found=error.strerror or type(error).__name__,
             remedy="Correct its permissions, or delete it so that it is made anew.",
         ) from None
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock file `path` among all processes; it ends with this process, however that ends.
+
+    Raises `UsageError` ``state.write`` where no file can be, ``state.busy`` when another holds it and `wait` is False.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        stream = path.open("w")
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise UsageError.of(
+                "state.busy",
+                expected=f"nobody else at work in {path.parent}",
+                found="another process that changes it",
+                remedy="Wait until it is done, then try again.",
+            ) from None
+        yield
+
+
+def _unwritable(path: Path, error: OSError) -> UsageError:
+    return UsageError.of(
+        "state.write",
+        expected=f"room and permission to write {path}",
+        found=error.strerror or type(error).__name__,
+        remedy="Free space, or point EVIDENT_HOME at a directory that you may write.",
+    )

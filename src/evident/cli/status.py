@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
 
     around = surroundings()
     chosen = (deployment(args.name, around),) if args.name else deployments(around)
-    rows = [_row(each) for each in chosen]
+    rows = [_row(each) if args.name else _row_or_damage(each) for each in chosen]
     if args.output == "json":
         print(json.dumps({"deployments": rows}, indent=2))
     elif args.name:
@@ -54,6 +54,17 @@ def _row(each: Deployment) -> dict[str, Any]:
     }
 
 
+def _row_or_damage(each: Deployment) -> dict[str, Any]:
+    """One damaged journal must not hide the other deployments."""
+    from evident.errors import EvidentError
+
+    try:
+        return _row(each)
+    except EvidentError as error:
+        last = {"decision": "unknown", "code": error.code}
+        return {"name": each.name, "platform": "?", "state": "damaged", "since": "", "last": last, "directory": str(each.directory)}
+
+
 def _print(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -62,10 +73,10 @@ def _print(rows: list[dict[str, Any]]) -> None:
         print("No deployments. `evident up NAME --platform simulated` creates one.")
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("name", "platform", "state", "since", "last answer"):
+    for column in ("name", "platform", "state", "since (UTC)", "last answer"):
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(row["name"], row["platform"], row["state"], row["since"][:19] + "Z", _said(row["last"]))
+        table.add_row(row["name"], row["platform"], row["state"], row["since"][:19], _said(row["last"]))
     Console().print(table)
 
 

@@ -9,20 +9,19 @@ deployments/<name>/journal.jsonl      what happened
 
 from __future__ import annotations
 
-import fcntl
 import importlib
 import importlib.util
 import pkgutil
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from evident import codec, platforms
 from evident.appraisal.policy import Policy
 from evident.errors import Unsupported, UsageError
-from evident.files import read_private, write_private, write_private_bytes
+from evident.files import locked, read_private, write_private, write_private_bytes
 from evident.lifecycle.journal import Event, Journal, State
 from evident.platforms.driver import Driver, Order, Surroundings
 from evident.reference_values import documents
@@ -75,31 +74,9 @@ class Deployment:
     def driver(self) -> Driver:
         return driver(self.platform, self.surroundings)
 
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Keep other processes from creating or destroying it; the lock ends with this process, however that ends."""
-        path = self.directory / "lock"
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            stream = path.open("w")
-        except OSError as error:
-            raise UsageError.of(
-                "deployment.lock",
-                expected=f"a lock file at {path}",
-                found=error.strerror or type(error).__name__,
-                remedy="Check permissions and free space, or point EVIDENT_HOME elsewhere.",
-            ) from None
-        with stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UsageError.of(
-                    "deployment.busy",
-                    expected=f"nobody else at work on {self.name!r}",
-                    found="another process that creates or destroys it",
-                    remedy="Wait until it is done, then look at `evident status`.",
-                ) from None
-            yield
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Keep other processes from creating or destroying it; `UsageError` ``state.busy`` when one is at it."""
+        return locked(self.directory / "lock", wait=False)
 
     def record(self, state: State, **detail: str) -> None:
         """Write down, before or after the fact as the state says, what happens."""

@@ -88,11 +88,11 @@ class SimulatedKds:
         return Response(200, body)
 
     def _body(self, target: str, mode: Mode) -> bytes | None:
-        url = urllib.parse.urlsplit(target)
-        match url.path.strip("/").split("/"):
+        path, _, query = target.partition("?")
+        match path.strip("/").split("/"):
             case ["vcek" | "vlek" as kind, "v1", name, what]:
                 product = next((product for product in PRODUCTS if product.name == name), None)
-                return None if product is None else self._object(product, "vcek" if kind == "vcek" else "vlek", what, url.query, mode)
+                return None if product is None else self._object(product, "vcek" if kind == "vcek" else "vlek", what, query, mode)
         return None
 
     def _object(self, product: Product, kind: Literal["vcek", "vlek"], what: str, query: str, mode: Mode) -> bytes | None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
@@ -32,7 +33,7 @@ from evident.endorsements import amd, pem
 from evident.endorsements.anchors import Anchor, amd_intermediate_purpose, amd_root_purpose
 from evident.errors import Malformed
 from evident.evidence.snp_report import PRODUCTS, Product, SigningKey, Tcb
-from evident.files import read_private, write_private, write_private_bytes
+from evident.files import locked, read_private, write_private, write_private_bytes
 
 Role = Literal["ark", "ask", "asvk"]
 ROLES: Final[tuple[Role, ...]] = ("ark", "ask", "asvk")
@@ -89,19 +90,20 @@ class SimulatorPki:
     def load(cls, directory: Path) -> SimulatorPki:
         """What `save` wrote below `directory`."""
         stored = codec.decode(_Stored, codec.loads(read_private(directory / PKI_FILE), "simulator.pki"), "simulator.pki")
-        keys: dict[Role, rsa.RSAPrivateKey] = {}
-        for role in ROLES:
+        names = {f"{role}:{product.name}" for product in PRODUCTS for role in ROLES}
+        try:
             # Validation takes half a second per key, and a TEST key that was altered harms nobody: its signatures merely fail.
-            der = stored.keys.get(role)
-            key = load_der_private_key(der, None, unsafe_skip_rsa_key_validation=True) if der else None
-            if not isinstance(key, rsa.RSAPrivateKey):
-                raise Malformed.of(
-                    "simulator.pki.key",
-                    expected=f"an RSA key for {role}",
-                    found="none",
-                    remedy=f"Delete {directory / PKI_FILE}; a new TEST hierarchy is made when one is needed.",
-                )
-            keys[role] = key
+            loaded = {role: load_der_private_key(stored.keys[role], None, unsafe_skip_rsa_key_validation=True) for role in ROLES}
+        except (KeyError, ValueError, UnsupportedAlgorithm):
+            loaded = {}
+        keys = {role: key for role, key in loaded.items() if isinstance(key, rsa.RSAPrivateKey)}
+        if keys.keys() != set(ROLES) or stored.certificates.keys() != names:
+            raise Malformed.of(
+                "simulator.pki.incomplete",
+                expected="three RSA keys and nine TEST certificates",
+                found=f"{len(keys)} keys, {len(stored.certificates)} certificates",
+                remedy=f"Delete {directory / PKI_FILE}; a new TEST hierarchy is made when one is needed.",
+            )
         return cls(keys, stored.seed, stored.made_at, stored.certificates)
 
     def save(self, directory: Path) -> None:
@@ -116,11 +118,11 @@ class SimulatorPki:
     @classmethod
     def load_or_generate(cls, directory: Path, *, made_at: datetime, progress: Callable[[str], None] = lambda _: None) -> SimulatorPki:
         """The hierarchy below `directory`, made and saved there when there is none yet."""
-        if (directory / PKI_FILE).exists():
-            return cls.load(directory)
-        pki = cls.generate(made_at=made_at, progress=progress)
-        pki.save(directory)
-        return pki
+        if not (directory / PKI_FILE).exists():
+            with locked(directory / "lock"):
+                if not (directory / PKI_FILE).exists():  # another process may have made it while we waited
+                    cls.generate(made_at=made_at, progress=progress).save(directory)
+        return cls.load(directory)
 
     def certificate(self, product: Product, role: Role) -> bytes:
         """DER of the TEST-ARK, TEST-ASK (``ask``) or TEST-ASVK (``asvk``) of `product`."""

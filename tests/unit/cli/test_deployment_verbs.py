@@ -112,3 +112,16 @@ def test_mistakes_are_answered(run: Run, words: tuple[str, ...], expected: int, 
     assert code in err
     assert "next" in err
     assert out == ""
+
+
+def test_a_damaged_journal_hides_nobody_else(run: Run, tmp_path: Path) -> None:
+    for name in ("good", "bad"):
+        run("up", name, "--platform", "simulated")
+    (tmp_path / "state" / "deployments" / "bad" / "journal.jsonl").write_bytes(b"rubbish\n")
+    code, out, _ = run("status")
+    assert code == 0
+    assert "launched" in out
+    assert "damaged" in out
+    code, _, err = run("status", "bad")
+    assert code == 30
+    assert "journal.damaged" in err

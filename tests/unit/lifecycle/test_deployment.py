@@ -240,7 +240,7 @@ def test_a_crash_during_down_is_finished(world: World, monkeypatch: pytest.Monke
 
 def test_two_processes_do_not_work_on_one_deployment(world: World) -> None:
     target = world.up()
-    with target.exclusive(), pytest.raises(UsageError, match=r"deployment\.busy"):
+    with target.exclusive(), pytest.raises(UsageError, match=r"state\.busy"):
         down(world.deployment())
     assert target.journal.state is State.LAUNCHED
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import stat
+import threading
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -121,12 +123,41 @@ def test_stored_privately_and_loaded_the_same(simulator_pki: SimulatorPki, tmp_p
 def test_a_damaged_store_says_so(tmp_path: Path, simulator_pki: SimulatorPki) -> None:
     simulator_pki.save(tmp_path)
     path = tmp_path / PKI_FILE
-    for damaged in (b"", b"{}", b"\xff\xfe", path.read_bytes()[:-20], path.read_bytes().replace(b'"ask"', b'"oops"', 1)):
+    good = path.read_bytes()
+    altered = [good.replace(old, new) for old, new in ((b'"ask"', b'"oops"'), (b"3082", b"3182"), (b"asvk:Turin", b"asvk:Rome"))]
+    for damaged in (b"", b"{}", b"\xff\xfe", good[:-20], *altered):
         path.write_bytes(damaged)
         with pytest.raises(Malformed):
             SimulatorPki.load(tmp_path)
     with pytest.raises(UsageError):
         SimulatorPki.load(tmp_path / "nowhere")
+
+
+def test_two_processes_that_need_keys_at_once_share_them(
+    simulator_pki: SimulatorPki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = 0
+
+    def generate(**_: object) -> SimulatorPki:
+        nonlocal made
+        made += 1
+        time.sleep(0.05)
+        return simulator_pki
+
+    monkeypatch.setattr(SimulatorPki, "generate", generate)
+    found: list[SimulatorPki] = []
+
+    def need() -> None:
+        found.append(SimulatorPki.load_or_generate(tmp_path, made_at=simulator_pki.made_at))
+
+    threads = [threading.Thread(target=need) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == 1
+    assert all(pki.anchors() == simulator_pki.anchors() for pki in found)
+    assert len(found) == 3
 
 
 def test_the_crl_is_good_revoked_stale_or_forged_as_asked(simulator_pki: SimulatorPki) -> None:
