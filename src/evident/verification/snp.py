@@ -74,6 +74,11 @@ ROLES: Mapping[str, Role] = MappingProxyType(
     }
 )
 
+_UNCOMPARED = Freshness("unknown", "no challenge was compared", carried_by="none")
+_EXACT = Freshness("challenge", "REPORT_DATA is the value that the verifier expects")
+_RAW = Freshness("challenge", "REPORT_DATA is the verifier's nonce")
+_HASHED = Freshness("challenge", "REPORT_DATA is the SHA-512 of the verifier's nonce")
+_WITH_KEY = Freshness("challenge", "REPORT_DATA binds the verifier's nonce and the guest's key")
 _CHAIN_ALGORITHM = SignatureAlgorithm("rsa-pss", "sha384", 48)
 _REPORT_ALGORITHM = ec.ECDSA(hashes.SHA384())
 _RSA_BITS = 4096
@@ -107,7 +112,7 @@ class Case:
     path: _Path = field(init=False)
     """Set by step 3."""
     revocation: Revocation = "unknown"
-    freshness: Freshness = field(default_factory=lambda: Freshness("unknown", "no challenge was compared", carried_by="none"))
+    freshness: Freshness = _UNCOMPARED
     key: bytes | None = None
     """SubjectPublicKeyInfo that the guest says it has bound to the challenge."""
     bound_key: bytes | None = None
@@ -441,20 +446,20 @@ def _challenge(case: Case) -> Open | None:
     if context.report_data is not None:
         if not hmac.compare_digest(context.report_data, found):
             raise _refuse("snp.challenge.report-data", f"REPORT_DATA {context.report_data.hex()}", found.hex(), _STALE)
-        case.freshness = Freshness("challenge", "REPORT_DATA is the value that the verifier expects")
+        case.freshness = _EXACT
     if context.nonce is not None and case.key is not None:
         expected = binding.report_data(context.nonce, case.key)
         if not hmac.compare_digest(expected, found):
             raise _refuse(
                 "snp.challenge.key", f"REPORT_DATA {expected.hex()}, which binds this nonce and the guest's key", found.hex(), _STALE
             )
-        case.freshness = Freshness("challenge", "REPORT_DATA binds the verifier's nonce and the guest's key")
+        case.freshness = _WITH_KEY
         case.bound_key = binding.key_digest(case.key)
     elif context.nonce is not None:
-        if hmac.compare_digest(hashlib.sha512(context.nonce).digest(), found):
-            case.freshness = Freshness("challenge", "REPORT_DATA is the SHA-512 of the verifier's nonce")
-        elif len(context.nonce) <= len(found) and hmac.compare_digest(context.nonce.ljust(len(found), b"\0"), found):
-            case.freshness = Freshness("challenge", "REPORT_DATA is the verifier's nonce")
+        if len(context.nonce) <= len(found) and hmac.compare_digest(context.nonce.ljust(len(found), b"\0"), found):
+            case.freshness = _RAW
+        elif hmac.compare_digest(hashlib.sha512(context.nonce).digest(), found):
+            case.freshness = _HASHED
         else:
             raise _refuse(
                 "snp.challenge.nonce", f"REPORT_DATA bound to nonce {context.nonce.hex()}, as it is or as SHA-512", found.hex(), _STALE
@@ -506,7 +511,7 @@ def verify(pieces: Pieces, context: Context, procedure: Procedure[Case] = PROCED
         path.signer,
         path.anchor,
         case.freshness,
-        waived=tuple(finding.code for finding in trail.waived),
+        waived=trail.waived,
         bound_key=case.bound_key,
         stated_launch=_stated_launch(piece.optional(pieces, "launch")),
     )
@@ -539,15 +544,13 @@ def _open(pieces: Pieces, context: Context) -> Case:
             "pieces.count", expected="exactly one 'report' or 'evidence'", found=str(len(given)), remedy="Pass report=PATH once."
         )
     raw, table = content.snp_report(given[0])
-    report = snp_report.parse(raw)
-    leaves = [*piece.several(pieces, "vcek"), *piece.several(pieces, "vlek")]
-    chain = [*piece.several(pieces, "chain")]
+    leaves = (*piece.several(pieces, "vcek"), *piece.several(pieces, "vlek"))
+    chain = piece.several(pieces, "chain")
     for blob in (*((table,) if table else ()), *piece.several(pieces, "auxblob")):
         entries = cert_table.parse(blob)
-        leaves += [found for role in ("vcek", "vlek") if (found := entries.get(role))]
-        chain += [found for role in ("ask", "ark") if (found := entries.get(role))]
-    key = piece.optional(pieces, "key")
-    return Case(report, tuple(leaves), tuple(chain), piece.several(pieces, "crl"), context, key=key)
+        leaves += tuple(found for role in ("vcek", "vlek") if (found := entries.get(role)))
+        chain += tuple(found for role in ("ask", "ark") if (found := entries.get(role)))
+    return Case(snp_report.parse(raw), leaves, chain, piece.several(pieces, "crl"), context, key=piece.optional(pieces, "key"))
 
 
 def _stated_launch(document: bytes | None) -> StatedLaunch | None:

@@ -10,6 +10,7 @@ from evident.codec import format_time
 from evident.endorsements.amd import EndorsementKey
 from evident.endorsements.anchors import Anchor
 from evident.endorsements.x509 import Certificate
+from evident.errors import Finding
 from evident.evidence.snp_report import PLATFORM_BITS, POLICY_BITS, SigningKey, SnpReport
 from evident.verification.facts import Facts, Freshness, StatedLaunch, Tee
 
@@ -47,13 +48,13 @@ def facts(
     anchor: Anchor | None,
     freshness: Freshness,
     *,
-    waived: tuple[str, ...] = (),
+    waived: tuple[Finding, ...] = (),
     bound_key: bytes | None = None,
     stated_launch: StatedLaunch | None = None,
 ) -> Facts:
     """The facts of `report`, signed by `key`; `anchor` is the root that vouches for it (its vendor, AMD in production).
 
-    `waived` are the codes of open points that an unsafe option let pass: they go on as caveats.
+    `waived` are the open points that an unsafe option let pass: they go on as caveats.
     """
     caveats = (CAVEAT_VLEK,) if key.kind is SigningKey.VLEK else () if report.chip_id.strip(b"\0") else (CAVEAT_MASKED,)
     tee = Tee(
@@ -88,7 +89,7 @@ def facts(
         tee=tee,
         stated_launch=stated_launch,
         bound_key=bound_key,
-        caveats=(*caveats, *waived),
+        caveats=(*caveats, *(finding.code for finding in waived)) if waived else caveats,
         claims=LazyClaims(partial(claims, report, key, signer)),
     )
 
