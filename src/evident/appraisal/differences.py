@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from evident.appraisal.cmdline import without_root_hash
+from evident.appraisal.matching import worth
 from evident.errors import Finding
 from evident.reference_values.mismatch import explain_mismatch
 from evident.reference_values.model import ReferenceValue
@@ -31,7 +32,7 @@ class Difference:
 
 def nearest(references: Iterable[ReferenceValue], found: bytes, stated: StatedLaunch | None) -> Difference | None:
     """The reference value that explains `found` with the fewest differences; None without any reference value."""
-    candidates = sorted(references, key=lambda value: (not value.template, -value.strength))[:MAX_EXPLAINED]
+    candidates = sorted(references, key=lambda value: (not value.template, -worth(value)))[:MAX_EXPLAINED]
     differences = [_difference(candidate, found, stated) for candidate in candidates]
     return min(differences, key=lambda difference: (not difference.explained, len(difference.findings)), default=None)
 

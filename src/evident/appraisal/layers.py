@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from evident.appraisal.differences import Difference, nearest
 from evident.appraisal.folds import Carrier
-from evident.appraisal.matching import RegisterMatch, match
+from evident.appraisal.matching import RegisterMatch, match, worth
 from evident.appraisal.observations import observations
 from evident.appraisal.remarks import Remark, refusal
 from evident.appraisal.statement import Caveat, Component, Verifiability
@@ -52,7 +52,7 @@ class Ground:
     @property
     def endorser(self) -> str | None:
         """Whose word the weakest matching value is; None when nothing was compared."""
-        weakest = min(self.matched, key=lambda value: value.strength, default=None)
+        weakest = min(self.matched, key=worth, default=None)
         return weakest.endorser if weakest else None
 
 
@@ -70,7 +70,7 @@ class _Comparison:
     @property
     def degree(self) -> int:
         values = (*self.matched, *self.spared)
-        return min(value.strength for value in values) if self.state == "holds" and values else 0
+        return min(worth(value) for value in values) if self.state == "holds" and values else 0
 
 
 def root_of_trust(verified: Verified[Any], remarks: Sequence[Remark], breaking: frozenset[str], compared: bool) -> Ground:
@@ -322,6 +322,14 @@ def _static_report(facts: Facts) -> Caveat:
         f"The hardware report was made at boot and is the same for everybody; only the vTPM run by {operator} answered your challenge. "
         "Versions in the report are those of boot time.",
         "Ask for a report with your own data in it, where the platform offers one.",
+    )
+
+
+def _stages_unnamed() -> Caveat:
+    return Caveat(
+        "boot.stages-unnamed",
+        "The measurement matches as a whole; neither a log nor the reference value names kernel, initrd and command line.",
+        "Collect the boot log too, or record the reference value with its components.",
     )
 
 

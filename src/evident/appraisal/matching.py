@@ -9,10 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from evident.reference_values.model import ReferenceValue
+from evident.reference_values.model import ReferenceValue, Strength
 from evident.verification.facts import BootChain, Facts
 
+YOU = "you"
+"""The endorser of what the verifier recomputed itself."""
+
 _DIGEST_BYTES = {"sha1": 20, "sha256": 32, "sha384": 48, "sha512": 64}
+
+
+def worth(value: ReferenceValue) -> int:
+    """The degree that a matching value gives. What somebody else says to have recomputed or rebuilt is their word (CL-07)."""
+    return int(value.strength if value.endorser == YOU else min(value.strength, Strength.ENDORSED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ def _match_register(facts: Facts, register: str, values: list[ReferenceValue]) -
     accepted = {digest: [value for value in values if value.value == digest] for digest in found}
     if not all(accepted.values()):  # a stage that occurs twice must match twice
         return RegisterMatch(register, found, None, tuple(values))
-    best = [max(candidates, key=lambda value: value.strength) for candidates in accepted.values()]
-    matched = min(best, key=lambda value: value.strength)
-    stronger = tuple(value for value in values if value.strength > matched.strength and value.value not in found)
+    best = [max(candidates, key=lambda value: (worth(value), value.endorser == YOU)) for candidates in accepted.values()]
+    matched = min(best, key=worth)
+    stronger = tuple(value for value in values if worth(value) > worth(matched) and value.value not in found)
     return RegisterMatch(register, found, matched, stronger)

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from evident.appraisal.cmdline import forbidden
 from evident.appraisal.layers import Ground
+from evident.appraisal.matching import YOU
 from evident.appraisal.policy import Policy
 from evident.appraisal.remarks import Remark, open_point, refusal
 from evident.appraisal.statement import LEVEL_LAYERS, Layer, Levels
 from evident.verification.facts import Facts
-
-YOU = "you"
 
 
 def demand(

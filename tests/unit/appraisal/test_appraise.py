@@ -297,3 +297,54 @@ def test_residual_trust_and_threat_model_are_always_there(verified: Make, refere
     found = {caveat.code for caveat in layer(statement, "root_of_trust").caveats}
     assert {"threat.side-channels", "threat.physical", "threat.memory-integrity", "threat.software-inside"} <= found
     assert statement.extra["threat_model"]["version"] == 1
+
+
+@pytest.mark.parametrize("strength", Strength)
+def test_what_others_say_to_have_rebuilt_is_their_word(verified: Make, reference: Make, strength: Strength) -> None:
+    """CL-07: a third party's value, however it says to have made it, is an endorsement."""
+    token = reference(strength=strength, endorser="a trust authority")
+    policy = replace(STRICT, accepted_trust=("a trust authority",))
+    statement = appraise(verified(), policy=policy, references=(token,))
+    assert statement.decision == "accepted"
+    assert (statement.levels.nominal, statement.levels.trustworthy) == (4, 1)
+    assert layer(statement, "firmware").verifiability == 2
+    with_own = appraise(verified(), policy=STRICT, references=(token, reference()))
+    without = appraise(verified(), policy=STRICT, references=(reference(),))
+    assert with_own.levels == without.levels
+    assert with_own.decision == "accepted", "one's own value needs nobody's word"
+
+
+def test_a_match_that_names_no_stage_says_so(verified: Make, reference: Make) -> None:
+    """AL-08."""
+    found = layer(appraise(verified(), policy=STRICT, references=(reference(components={}),)), "boot_chain")
+    assert "boot.stages-unnamed" in {caveat.code for caveat in found.caveats}
+    named = layer(appraise(verified(), policy=STRICT, references=(reference(),)), "boot_chain")
+    assert "boot.stages-unnamed" not in {caveat.code for caveat in named.caveats}
+    assert {component.name for component in named.components} == {"kernel", "initrd", "cmdline"}
+
+
+def test_secure_boot_is_a_claim_until_its_keys_are_compared(verified: Make, facts: Make, vtpm: Make, boot: Make, reference: Make) -> None:
+    """AT-47, CL-21: a store with foreign keys says "on" as well."""
+    log = boot(secure_boot=True, registers={**boot().registers, "pcr7": b"\x07" * 32})
+    tpm = vtpm(pcrs={"sha256": {**vtpm().pcrs["sha256"], 7: b"\x07" * 32}})
+    evidence = verified(facts(vtpm=tpm, boot=log))
+    statement = appraise(evidence, policy=STRICT, references=pcrs(reference))
+    assert "boot.secure-boot-unreferenced" in {caveat.code for caveat in layer(statement, "boot_chain").caveats}
+    keys = reference(layers=("boot_chain",), register="pcr7", value=b"\x07" * 32, algorithm="sha256", components={})
+    compared = appraise(evidence, policy=STRICT, references=(*pcrs(reference), keys))
+    assert "boot.secure-boot-unreferenced" not in {caveat.code for caveat in layer(compared, "boot_chain").caveats}
+    foreign = appraise(evidence, policy=STRICT, references=(*pcrs(reference), replace(keys, value=b"\x08" * 32)))
+    assert foreign.decision == "refused"
+    assert foreign.levels.nominal == 2
+
+
+def test_a_log_whose_command_line_is_not_proved_gives_no_root_hash(
+    verified: Make, facts: Make, vtpm: Make, boot: Make, reference: Make
+) -> None:
+    log = boot(caveats=("log.command-line-unproven",))
+    bare = tuple(replace(value, command_line=None, layers=tuple(set(value.layers) - {"root_filesystem"})) for value in pcrs(reference))
+    believed = appraise(verified(facts(vtpm=vtpm(), boot=boot())), policy=STRICT, references=bare)
+    assert layer(believed, "root_filesystem").verifiability == 1
+    unproven = appraise(verified(facts(vtpm=vtpm(), boot=log)), policy=STRICT, references=bare)
+    assert layer(unproven, "root_filesystem").verifiability == 0
+    assert "log.command-line-unproven" in {caveat.code for caveat in layer(unproven, "boot_chain").caveats}
