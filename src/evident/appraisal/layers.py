@@ -139,6 +139,8 @@ def boot_chain(facts: Facts, references: Sequence[ReferenceValue], below: Ground
         caveats.extend(said(code) for code in boot.caveats)
         if not by_launch and SHA1_ONLY in boot.caveats:
             degree = min(degree, int(Verifiability.LINK))
+    if state == "holds" and not stages and not any(value.components.keys() - NOT_BOOT_STAGES for value in values):
+        caveats.append(_stages_unnamed())
     if (
         boot is not None
         and boot.secure_boot is not None
