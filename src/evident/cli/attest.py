@@ -13,25 +13,24 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from evident.lifecycle.attest import Answer
+from evident.cli.answers import FORMS
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("--policy", metavar="FILE", help="hold it to this policy, this once")
     parser.add_argument("--bundle", metavar="FILE", help="write the signed audit bundle here too")
-    parser.add_argument("-o", "--output", choices=("text", "json", "html"), default="text")
+    parser.add_argument("-o", "--output", choices=FORMS, default="text")
 
 
 def run(args: argparse.Namespace) -> int:
+    import hashlib
     import os
     from pathlib import Path
 
-    from evident.appraisal.statement import EXIT_CODES, TrustStatement
     from evident.audit import bundle, keys
+    from evident.cli import answers
     from evident.cli.deployments import surroundings
     from evident.cli.documents import read_policy
     from evident.cli.paths import cache_dir
@@ -55,26 +54,6 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.bundle:
         bundle.write(Path(args.bundle), answer.bundle)
-    _show(answer, args.output)
     print(f"evident: audit bundle: {args.bundle or answer.bundle_path}", file=sys.stderr)
-    outcome = answer.outcome
-    return EXIT_CODES[outcome.decision] if isinstance(outcome, TrustStatement) else outcome.exit_code
-
-
-def _show(answer: Answer, output: str) -> None:
-    if output == "json":
-        from evident.reports import json_report
-
-        print(json_report.render(answer.outcome))
-    elif output == "html":
-        import hashlib
-
-        from evident.reports import html
-
-        print(
-            html.render(answer.outcome, pieces=html.artifacts(answer.case.pieces), bundle_sha256=hashlib.sha256(answer.bundle).hexdigest())
-        )
-    else:
-        from evident.cli.terminal import show_outcome
-
-        show_outcome(answer.outcome)
+    digest = hashlib.sha256(answer.bundle).hexdigest()
+    return answers.give(answer.outcome, args.output, case=answer.case, bundle_sha256=digest)

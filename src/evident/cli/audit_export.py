@@ -29,8 +29,8 @@ def run(args: argparse.Namespace) -> int:
 def _of_evidence(args: argparse.Namespace) -> int:
     import os
 
-    from evident.appraisal.statement import EXIT_CODES, TrustStatement
     from evident.audit import bundle, keys
+    from evident.cli.answers import exit_code
     from evident.cli.case import decide_from, read_pieces
     from evident.cli.paths import state_dir
 
@@ -40,7 +40,7 @@ def _of_evidence(args: argparse.Namespace) -> int:
     bundle.write(Path(args.out), data)
     outcome = decision.outcome
     _say(args.out, outcome.decision, outcome.code, state_dir() / keys.PUBLIC_NAME)
-    return EXIT_CODES[outcome.decision] if isinstance(outcome, TrustStatement) else outcome.exit_code
+    return exit_code(outcome)
 
 
 def _of_deployment(args: argparse.Namespace) -> int:

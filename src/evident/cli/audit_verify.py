@@ -7,8 +7,9 @@ exit code is that of the decision. Without --signer, only bundles of this machin
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING
+
+from evident.cli.answers import FORMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", metavar="BUNDLE", help="file to replay; - is standard input")
     configure_trust(parser)
-    parser.add_argument("-o", "--output", choices=("text", "json", "html"), default="text", help="form of the statement (default: text)")
+    parser.add_argument("-o", "--output", choices=FORMS, default="text", help="form of the statement (default: text)")
 
 
 def configure_trust(parser: argparse.ArgumentParser) -> None:
@@ -90,23 +91,14 @@ def _test_anchors(data: bytes, origin: str) -> Iterable[Anchor]:
 
 def present(held: Replay, output: str) -> int:
     """Show a replayed bundle; returns the exit code of its decision."""
-    from evident.appraisal.statement import EXIT_CODES, TrustStatement
-    from evident.reports import json_report
+    from evident.cli import answers
 
-    bundle, outcome = held.bundle, held.outcome
-    if output == "json":
-        replayed = {"sha256": bundle.sha256, "signer": bundle.keyid, "tool": bundle.tool.version, "same_code": held.same_code}
-        print(json.dumps({**json_report.document(outcome), "bundle": replayed}, indent=2, ensure_ascii=False))
-    elif output == "html":
-        from evident.reports import html
-
-        print(html.render(outcome, pieces=html.artifacts(bundle.case.pieces), bundle_sha256=bundle.sha256))
-    else:
-        from evident.cli.terminal import show_outcome
-
-        show_outcome(outcome)
+    bundle = held.bundle
+    replayed = {"sha256": bundle.sha256, "signer": bundle.keyid, "tool": bundle.tool.version, "same_code": held.same_code}
+    code = answers.give(held.outcome, output, case=bundle.case, bundle_sha256=bundle.sha256, bundle=replayed)
+    if output == "text":
         print(_how_it_held(held))
-    return EXIT_CODES[outcome.decision] if isinstance(outcome, TrustStatement) else outcome.exit_code
+    return code
 
 
 def _how_it_held(held: Replay) -> str:

@@ -18,6 +18,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from evident.cli.answers import FORMS
+
 if TYPE_CHECKING:
     from evident.cli.case import Decision
     from evident.verification.pieces import Pieces
@@ -30,9 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     case.configure(parser)
     parser.add_argument("--signer", metavar="KEY.pem", action="append", default=[], help="public key of a verifier whose bundles you trust")
     parser.add_argument("--bundle", metavar="FILE", help="write the signed audit bundle of this decision")
-    parser.add_argument(
-        "-o", "--output", choices=("text", "json", "html", "ear"), default="text", help="form of the answer (default: text)"
-    )
+    parser.add_argument("-o", "--output", choices=FORMS, default="text", help="form of the answer (default: text)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -83,28 +83,15 @@ def _replay(args: argparse.Namespace, data: bytes) -> int:
 
 
 def _present(args: argparse.Namespace, decision: Decision) -> int:
-    from evident.appraisal.statement import EXIT_CODES, TrustStatement
-    from evident.reports import json_report
+    from evident.cli import answers
 
-    outcome = decision.outcome
-    if args.bundle:
-        _write_bundle(args.bundle, decision)
-    if args.output == "json":
-        print(json_report.render(outcome))
-    elif args.output == "html":
-        from evident.reports import html
-
-        print(html.render(outcome, pieces=html.artifacts(decision.case.pieces)))
-    elif args.output == "ear":
-        print(_ear(decision))
-    else:
-        from evident.cli.terminal import show_outcome
-
-        show_outcome(outcome)
-    return EXIT_CODES[outcome.decision] if isinstance(outcome, TrustStatement) else outcome.exit_code
+    digest = _write_bundle(args.bundle, decision) if args.bundle else ""
+    return answers.give(decision.outcome, args.output, case=decision.case, bundle_sha256=digest)
 
 
-def _write_bundle(path: str, decision: Decision) -> None:
+def _write_bundle(path: str, decision: Decision) -> str:
+    """Write the signed record of `decision`; returns its SHA-256 (hex)."""
+    import hashlib
     import os
     import sys
     from pathlib import Path
@@ -113,19 +100,7 @@ def _write_bundle(path: str, decision: Decision) -> None:
     from evident.cli.paths import state_dir
 
     key = keys.load_or_create(state_dir(), os.urandom)
-    bundle.write(Path(path), bundle.build(decision.case, decision.recorded, decision.outcome, key))
+    data = bundle.build(decision.case, decision.recorded, decision.outcome, key)
+    bundle.write(Path(path), data)
     print(f"evident: bundle written to {path}, signed by {key.public.keyid}", file=sys.stderr)
-
-
-def _ear(decision: Decision) -> str:
-    """The result as a signed EAT attestation result, for other people's relying parties."""
-    import os
-    from datetime import UTC, datetime
-
-    from evident.audit import keys
-    from evident.cli.paths import state_dir
-    from evident.reports import ear
-
-    key = keys.load_or_create(state_dir(), os.urandom)
-    claims = ear.claims(decision.outcome, issued_at=datetime.now(UTC), nonce=decision.case.nonce)
-    return ear.sign(claims, key.pem, key.public.keyid)
+    return hashlib.sha256(data).hexdigest()

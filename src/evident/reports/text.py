@@ -96,7 +96,8 @@ def _first_screen(shown: Screen) -> RenderableType:
 
 
 def _levels(shown: Screen) -> RenderableType:
-    rows = zip(LEVELS, map(level_words, (shown.nominal, shown.trustworthy)), strict=True)
+    reached = (level_words(level, simulated=shown.simulated) for level in (shown.nominal, shown.trustworthy))
+    rows = zip(LEVELS, reached, strict=True)
     lines = [Text.assemble((f"{name}: ", "bold"), value) for name, value in rows]
     return Group(*lines, Text(shown.proof_ends))
 

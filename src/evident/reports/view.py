@@ -37,6 +37,8 @@ LEVEL_WORDS = ("a genuine secure processor", "the firmware", "the boot chain", "
 QUESTIONS = (("use", "May I use it?"), ("proven", "What is proven?"), ("trust", "Whom do I still trust?"), ("todo", "What should I do?"))
 LEVELS = ("Linked to the secure processor", "Holds without the provider's word")
 """What the nominal and the trustworthy level say. The first is no proof yet: a link may lead to a value that nobody knows."""
+LEFT_OPEN = "Left open: "
+"""How the statement of a step begins that could not be decided (`verification.procedure`)."""
 SIMULATED = "SIMULATED: no confidential hardware took part. This statement proves nothing about a real machine."
 
 _VERDICTS: Mapping[str, tuple[str, Tone]] = {
@@ -145,9 +147,9 @@ def degree_words(degree: int) -> str:
     return f"{degree} of 4, {Verifiability(degree).words}"
 
 
-def level_words(level: int) -> str:
+def level_words(level: int, *, simulated: bool = False) -> str:
     """Number and words of an attestation level."""
-    covered = LEVEL_WORDS[:level]
+    covered = ("a simulated secure processor" if simulated else LEVEL_WORDS[0], *LEVEL_WORDS[1:])[:level]
     words = ", ".join(covered[:-1]) + " and " + covered[-1] if len(covered) > 1 else "".join(covered) or "nothing"
     return f"level {level} of 4, {words}"
 
