@@ -102,6 +102,8 @@ class Chip:
     launch_tcb: Tcb | None = None
     platform_info: int = 0b100101
     """SMT, ECC and alias check complete."""
+    cpuid: tuple[int, int, int] | None = None
+    """Family, model and stepping; None for the first of the product (Bergamo is Genoa with model 0xa0)."""
     report_version: int = 5
     vlek_csp: str | None = None
     """The cloud whose VLEK is loaded, such as ``CN=cc-test.invalid``."""
@@ -314,7 +316,7 @@ class Guest:
         struct.pack_into("48s48s", body, 0x0E0, *((auth.id_key_digest, auth.author_key_digest) if auth else (b"", b"")))
         struct.pack_into("32s32s8s", body, 0x140, context.report_id, context.migration_agent, chip.tcb("reported").serialize())
         if version >= 3:
-            struct.pack_into("BBB", body, 0x188, *_CPUIDS[chip.product.name])
+            struct.pack_into("BBB", body, 0x188, *(chip.cpuid or _CPUIDS[chip.product.name]))
         struct.pack_into("64s", body, 0x1A0, b"" if chip.mask_chip_id or signing_key == 1 else chip.hwid)
         struct.pack_into(
             "8s4s4s8s", body, 0x1E0, chip.tcb("committed").serialize(), _VERSION_BYTES, _VERSION_BYTES, chip.tcb("launch").serialize()

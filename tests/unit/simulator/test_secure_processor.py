@@ -293,3 +293,10 @@ def test_a_migration_agents_root_moves_with_the_guest(simulator_pki: SimulatorPk
 def test_a_chip_id_has_64_bytes(simulator_pki: SimulatorPki) -> None:
     with pytest.raises(UsageError, match=r"simulator\.sp\.chip"):
         SecureProcessor(simulator_pki, Chip(MILAN, chip_id=bytes(8)))
+
+
+@pytest.mark.parametrize("model", [0x10, 0x11, 0x1F, 0xA0, 0xA2, 0xAF])
+def test_bergamo_and_siena_are_genoa(simulator_pki: SimulatorPki, model: int) -> None:
+    report = snp_report.parse(launch(simulator_pki, Chip(GENOA, cpuid=(0x19, model, 2))).report(DATA))
+    assert report.product is GENOA
+    assert report.cpuid == snp_report.Cpuid(0x19, model, 2)
