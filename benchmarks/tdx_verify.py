@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import dcap_qvl
+
 from evident.endorsements import anchors
 from evident.endorsements.fetcher import StaticFetcher
 from evident.verification import tdx

@@ -615,7 +615,12 @@ def verify(pieces: Pieces, context: Context, procedure: Procedure[Case] = PROCED
     challenge.check_size(context, NAME)
     case = _open(pieces, context)
     trail = run(procedure, case, context)
-    trail = replace(trail, open_points=tuple(dict.fromkeys(trail.open_points)), waived=tuple(dict.fromkeys(trail.waived)))
+    trail = replace(  # several steps may leave the same point open
+        trail,
+        open_points=tuple(dict.fromkeys(trail.open_points)),
+        waived=tuple(dict.fromkeys(trail.waived)),
+        unsafe=tuple(dict.fromkeys(trail.unsafe)),
+    )
     anchor = case.path.anchor
     simulated = anchor is not None and anchor.simulated
     judged = case.qe_identity is not None
