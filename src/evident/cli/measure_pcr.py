@@ -32,6 +32,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--pcrlock", metavar="FILE", help="records of systemd-pcrlock, or an expected-PCR file")
     parser.add_argument("--initrd", metavar="FILE", help="initial RAM disk, with --kernel")
     parser.add_argument("--append", metavar="TEXT", default="", help="kernel command line, with --kernel")
+    parser.add_argument(
+        "--kernel-as-is", action="store_true", help="the VMM leaves the kernel's header alone (SEV guests): predict PCR 4 too"
+    )
     parser.add_argument("--bank", choices=BANKS, action="append", help="PCR bank, repeatable (default sha256)")
     parser.add_argument(
         "--phase", metavar="WORD", action="append", default=[], help="boot phase measured by the time of the quote, repeatable"
@@ -114,7 +117,9 @@ def _boot(args: argparse.Namespace, banks: tuple[str, ...]) -> Prediction:
     if args.pcrlock:
         return pcr.Prediction(pcr.from_pcrlock(read_bytes(args.pcrlock)), assumptions=("the file lists every measurement",))
     initrd = read_bytes(args.initrd, limit=MAX_ARTIFACT_BYTES) if args.initrd else None
-    return uki.predict_direct(read_bytes(args.kernel, limit=MAX_ARTIFACT_BYTES), initrd, args.append, banks=banks)
+    return uki.predict_direct(
+        read_bytes(args.kernel, limit=MAX_ARTIFACT_BYTES), initrd, args.append, banks=banks, kernel_as_is=args.kernel_as_is
+    )
 
 
 def _variables(args: argparse.Namespace) -> SecureBootVariables:

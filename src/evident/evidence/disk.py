@@ -206,14 +206,12 @@ class FatVolume:
 
     def _chain(self, cluster: int) -> Iterator[int]:
         end = {12: 0xFF8, 16: 0xFFF8, 32: 0x0FFFFFF8}[self.bits]
-        seen = 0
+        seen: set[int] = set()
         while cluster < end:
-            if not 2 <= cluster < self.clusters + 2 or seen > self.clusters:
-                raise _refuse(
-                    "fat.chain", expected=f"a chain of clusters 2 to {self.clusters + 1}", found=f"cluster {cluster} after {seen}"
-                )
+            if not 2 <= cluster < self.clusters + 2 or cluster in seen:
+                raise _refuse("fat.chain", expected=f"a chain of distinct clusters 2 to {self.clusters + 1}", found=f"cluster {cluster}")
             yield cluster
-            seen += 1
+            seen.add(cluster)
             cluster = self._next(cluster)
 
     def _next(self, cluster: int) -> int:

@@ -7,7 +7,8 @@ Rules, each seen in logs of real boots:
 * PCR 9: the Linux EFI stub (6.1 and later) measures its load options (UTF-16, NUL included), then the initrd as it got it.
 * PCR 11: for each section, its name with a NUL, then its content as in memory (systemd-stub); then one word per boot phase
   (systemd-pcrphase).
-* PCR 12 and 13 stay zero without overrides, credentials, add-ons and system extensions.
+* PCR 12 and 13 stay zero without overrides, credentials, add-ons and system extensions. Behind a boot loader they are not predicted:
+  systemd-boot may pass the image's own command line on, and then loader and stub both measure it into PCR 12 (seen with 252).
 
 Sources: systemd-stub(7), systemd-measure(1), systemd-pcrphase.service(8), https://systemd.io/TPM2_PCR_MEASUREMENTS/.
 """
@@ -61,7 +62,7 @@ def predict_uki(
     measurements += phase_measurements(phases, banks)
     return Prediction(
         measurements=tuple(measurements),
-        unextended=(12, 13),
+        unextended=() if before else (12, 13),
         artifacts={name: hashlib.sha256(raw).digest(), **{stage: hashlib.sha256(image).digest() for stage, image in before}},
         assumptions=(FIRST_OPTION, NO_OVERRIDES, f"systemd-stub {version}", f"boot phases: {', '.join(phases) or 'none yet'}"),
         command_line=command_line,
@@ -88,23 +89,29 @@ def load_options(text: str, banks: Sequence[str]) -> Measurement:
     return Measurement.of(9, text.encode("utf-16-le") + b"\0\0", banks, "load options", "load-options")
 
 
-def predict_direct(kernel: bytes, initrd: bytes | None, command_line: str, *, banks: Sequence[str] = ("sha256",)) -> Prediction:
+def predict_direct(
+    kernel: bytes, initrd: bytes | None, command_line: str, *, banks: Sequence[str] = ("sha256",), kernel_as_is: bool = False
+) -> Prediction:
     """Kernel, initrd and command line handed to OVMF by the VMM (QEMU -kernel), with measured boot.
 
-    OVMF loads the kernel before it measures a boot attempt, and appends ``initrd=initrd`` when there is one. Raises `Malformed` (``pe.*``)
-    for a kernel without an EFI stub.
+    QEMU writes load addresses into the kernel's header, except for SEV guests; they depend on the memory size, so PCR 4 is predicted only
+    when `kernel_as_is` says that the firmware gets the file as it is. OVMF loads the kernel before it measures a boot attempt, and appends
+    ``initrd=initrd`` to the command line when there is one. Raises `Malformed` (``pe.*``) for a kernel without an EFI stub.
     """
-    measurements = [_image(kernel, banks, "kernel", "kernel"), *boot_attempt(banks)]
-    measurements.append(load_options(command_line + (" initrd=initrd" if initrd is not None else ""), banks))
+    loaded = [_image(kernel, banks, "kernel", "kernel"), *boot_attempt(banks)]
+    measurements = [*(loaded if kernel_as_is else ()), load_options(command_line + (" initrd=initrd" if initrd is not None else ""), banks)]
     artifacts = {"kernel": hashlib.sha256(kernel).digest()}
     if initrd is not None:
         measurements.append(Measurement.of(9, initrd, banks, "initrd", "initrd"))
         artifacts["initrd"] = hashlib.sha256(initrd).digest()
+    kernel_note = (
+        "the VMM hands the kernel over as it is" if kernel_as_is else "the VMM may write into the kernel's header: PCR 4 is left out"
+    )
     return Prediction(
         measurements=tuple(measurements),
         unextended=(8, 11, 12, 13, 14),
         artifacts=artifacts,
-        assumptions=("OVMF starts the kernel that the VMM hands over", "Linux 6.1 or later"),
+        assumptions=("OVMF starts the kernel that the VMM hands over", kernel_note, "Linux 6.1 or later"),
         command_line=command_line,
     )
 
