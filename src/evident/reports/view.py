@@ -157,9 +157,15 @@ def level_words(level: int, *, simulated: bool = False) -> str:
 def _of_statement(statement: TrustStatement) -> Screen:
     verdict, tone = _VERDICTS[statement.decision]
     known = {layer.name: layer for layer in statement.layers}
-    layers = tuple(_layer(name, known.get(name), statement.findings) for name in LEVEL_LAYERS)
-    beside = tuple(_layer(name, known.get(name), statement.findings) for name in BESIDE_LAYERS if name in known)
-    beside += tuple(_layer(name, known[name], statement.findings) for name in known if name not in LEVEL_LAYERS + BESIDE_LAYERS)
+    layers = tuple(_layer(name, known.get(name), statement.findings, simulated=statement.simulated) for name in LEVEL_LAYERS)
+    beside = tuple(
+        _layer(name, known.get(name), statement.findings, simulated=statement.simulated) for name in BESIDE_LAYERS if name in known
+    )
+    beside += tuple(
+        _layer(name, known[name], statement.findings, simulated=statement.simulated)
+        for name in known
+        if name not in LEVEL_LAYERS + BESIDE_LAYERS
+    )
     return Screen(
         verdict=verdict,
         tone=tone,
@@ -235,16 +241,19 @@ def _of_error(error: EvidentError) -> Screen:
     )
 
 
-def _layer(name: str, layer: Layer | None, findings: Sequence[Finding]) -> LayerView:
+def _layer(name: str, layer: Layer | None, findings: Sequence[Finding], *, simulated: bool = False) -> LayerView:
     title, covers = LAYER_TITLES.get(name, (name.replace("_", " ").capitalize(), ""))
     if layer is None:
         level = LEVEL_LAYERS.index(name) + 1 if name in LEVEL_LAYERS else None
         layer = Layer(
             name, level, Verifiability.NONE, "No evidence speaks of this layer.", (), ("Anybody who can change it",), (), True, "", ()
         )
-    provider = (
-        "The provider alone could fake this layer unnoticed." if layer.needs_provider else "The provider alone cannot fake this layer."
-    )
+    if simulated:
+        provider = "Whoever runs the simulator can fake this layer."
+    elif layer.needs_provider:
+        provider = "The provider alone could fake this layer unnoticed."
+    else:
+        provider = "The provider alone cannot fake this layer."
     degree = degree_words(layer.verifiability)
     if layer.verifiability <= Verifiability.LINK and differs(layer, name, findings):
         degree = f"{int(layer.verifiability)} of 4, not what was expected"

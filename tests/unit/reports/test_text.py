@@ -68,6 +68,10 @@ def test_simulated_is_said_first_and_in_the_verdict(statement: Callable[..., Tru
     assert "ACCEPTED, but only simulated" in flat("\n".join(lines))
     assert "REFUSED (simulated)" in text.render(dataclasses.replace(refused, simulated=True))
     assert "SIMULATED" not in text.render(statement())
+    shown = flat(text.render(statement(simulated=True), width=200))
+    assert "Whoever runs the simulator can fake this layer." in shown
+    assert "The provider alone" not in shown
+    assert "a genuine secure processor" not in shown
 
 
 def test_unsafe_options_are_said_before_the_verdict(statement: Callable[..., TrustStatement]) -> None:
