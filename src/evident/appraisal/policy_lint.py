@@ -7,6 +7,11 @@ from collections.abc import Iterable, Iterator
 from evident.appraisal.policy import STRICT, Policy
 from evident.appraisal.statement import Caveat
 
+IDENTITIES = frozenset({"chip_id", "hwid", "csp_id", "endorsement_key", "fmspc", "ppid", "pck", "platform_instance_id"})
+"""Identity names that some kind of evidence has; any other never matches."""
+
+TECHNOLOGIES = frozenset({"snp", "tdx"})
+
 
 def lint(policy: Policy) -> tuple[Caveat, ...]:
     """Warnings; an empty tuple says that the policy is strict and consistent."""
@@ -63,6 +68,12 @@ def _never(policy: Policy) -> Iterator[Caveat]:
         bad = [value for value in values if not _hex(value)]
         if bad:
             yield Caveat("policy.not-hex", f"{name}: {bad[0]!r} is no hex value and never matches.", "Write the digest in hex.")
+    for name in sorted({*policy.deny.identities, *policy.allowed_identities} - IDENTITIES):
+        yield Caveat(
+            "policy.unknown-identity", f"No evidence has an identity {name!r}.", "Use one of " + ", ".join(sorted(IDENTITIES)) + "."
+        )
+    for name in sorted(policy.technologies.keys() - TECHNOLOGIES):
+        yield Caveat("policy.unknown-technology", f"No evidence is of technology {name!r}.", "Use snp or tdx.")
     for name, values in policy.allowed_identities.items():
         denied = {value.lower() for value in policy.deny.identities.get(name, ())}
         both = sorted(denied & {value.lower() for value in values})

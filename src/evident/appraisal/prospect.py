@@ -157,6 +157,12 @@ def _provider_in_path(profile: Profile, layer: str) -> bool:
     return profile.layers[layer].measured_by.value == "vtpm" and profile.vtpm.location.value in ("hypervisor", "host")
 
 
+def _inside_sentence(note: str) -> str:
+    """A note as a clause: without its stop, and small unless it begins with a name in capitals."""
+    clause = note.rstrip(".")
+    return clause if clause[1:2].isupper() else clause[:1].lower() + clause[1:]
+
+
 def _root_endorser(profile: Profile) -> str:
     vendor, holder = VENDORS.get(profile.technology, "nobody"), profile.report_key_holder.value
     return vendor if holder == vendor else f"{vendor}, by a key issued to {holder}"
@@ -165,12 +171,12 @@ def _root_endorser(profile: Profile) -> str:
 def _because(profile: Profile, layer: str, degree: Verifiability, needed: bool) -> str:
     facts = profile.layers[layer]
     if layer == "root_of_trust":
-        return profile.report_fresh.note or (
+        return _inside_sentence(profile.report_fresh.note) or (
             "your own challenge goes into a vendor-signed report" if not needed else "no vendor-signed report answers your own challenge"
         )
     parts = [degree.words]
     if facts.best.note:
-        parts.append(facts.best.note.rstrip("."))
+        parts.append(_inside_sentence(facts.best.note))
     if facts.measured_by.value == "vtpm":
         where = profile.vtpm.location.value
         bound = ", bound by the hardware's report" if profile.vtpm.measured.value else ", which the hardware's report does not bind"

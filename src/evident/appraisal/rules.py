@@ -219,16 +219,17 @@ def _identities(tee: Tee, policy: Policy) -> Iterator[Remark]:
 
 
 def _tcb(tee: Tee, rules: TechnologyRules) -> Iterator[Remark]:
+    """Every TCB that has the component must reach the minimum (AT-32); a component that none has is not reached."""
     minimum = rules.minimum_tcb.get(tee.product, rules.minimum_tcb.get("any", {}))
-    for which, numbers in tee.tcb.items():
-        for component, least in minimum.items():
-            found = numbers.get(component)
-            if found is None or found < least:
+    for component, least in minimum.items():
+        found = {which: numbers[component] for which, numbers in tee.tcb.items() if component in numbers}
+        for which, number in found.items() or [("whole", None)]:
+            if number is None or number < least:
                 yield refusal(
                     "policy.tcb-minimum",
                     ROOT,
                     expected=f"{component} of the {which} TCB at least {least} ({tee.product})",
-                    found="no such component" if found is None else str(found),
+                    found="no such component" if number is None else str(number),
                     remedy="Ask the operator to update the platform firmware, and to commit the update.",
                 )
 

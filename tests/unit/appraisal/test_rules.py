@@ -57,6 +57,13 @@ CASES: dict[str, PerRule] = {
         snp(minimum_tcb={"Genoa": {"snp": 99}}),
         snp(minimum_tcb={"any": {"snp": 99}}),
     ),
+    "AT-32 no such component": ("policy.tcb-minimum", lambda m: m.verified(), BASE, snp(minimum_tcb={"any": {"fmc": 1}})),
+    "AT-32 component of one TCB alone": (
+        "policy.tcb-minimum",
+        lambda m: tdx_like(m, tcb={"platform": {"pcesvn": 11}, "module": {"tdx_01": 5}}),
+        snp(minimum_tcb={"any": {"pcesvn": 11, "tdx_01": 5}}),
+        snp(minimum_tcb={"any": {"pcesvn": 11, "tdx_01": 6}}),
+    ),
     "AT-58 chip": ("policy.denied-identity", lambda m: m.verified(), BASE, replace(BASE, deny=Deny(identities={"hwid": ("c3" * 64,)}))),
     "AT-58 version": (
         "policy.denied-tcb",

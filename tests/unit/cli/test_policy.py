@@ -56,6 +56,8 @@ def test_lint_of_the_strict_policy(tmp_path: Path, capsys: pytest.CaptureFixture
         (replace(STRICT, migration_agents=("xyz",)), "policy.not-hex"),
         (replace(STRICT, allowed_identities={"hwid": ("aa",)}, deny=Deny({"hwid": ("AA",)})), "policy.allowed-and-denied"),
         (replace(STRICT, allowed_identities={"hwid": ()}), "policy.nobody-allowed"),
+        (replace(STRICT, deny=Deny({"hw_id": ("aa",)})), "policy.unknown-identity"),
+        (replace(STRICT, technologies={"sev": TechnologyRules()}), "policy.unknown-technology"),
         (replace(STRICT, technologies={"snp": TechnologyRules(registers={"host_data": ("0x00",)})}), "policy.not-hex"),
     ],
 )

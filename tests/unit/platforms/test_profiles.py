@@ -172,3 +172,12 @@ def test_no_provider_is_known_by_name_outside_its_folder(room: str) -> None:
     for path in sorted((SOURCE / room).rglob("*.py")):
         found = [line for line in path.read_text().splitlines() if names.search(line)]
         assert not found, f"{path.relative_to(SOURCE)}: {found[:3]}"
+
+
+def test_the_manual_prints_the_computed_table() -> None:
+    manual = (SOURCE.parents[1] / "docs" / "explain.md").read_text()
+    for row in TABLES["scopelliti"](PROFILES, PRINTED).rows:
+        assert f"| {row.name} | {' | '.join(cell.ours for cell in row.cells.values())} |" in manual
+    for column, ours in values(TABLES["poster"](PROFILES, TODAY), "Firmware").items():
+        if f"| firmware, {column} |" in manual:
+            assert re.search(rf"\| firmware, {column} \| \d \| {ours[0]} \|", manual)
