@@ -6,6 +6,7 @@ from evident import codec
 from evident.errors import Malformed, Unsupported
 from evident.evidence import tsm_report
 from evident.evidence.importers import snp_fields
+from evident.evidence.snp_report import REPORT_BYTES
 
 _RESPONSE_HEAD = b"\0\0\0\0\xa0\x04\0\0"
 """Status 0 and size 0x4a0: the head of an SNP_GET_REPORT response (56860, MSG_REPORT_RSP)."""
@@ -35,6 +36,8 @@ def snp_report(data: bytes) -> tuple[bytes, bytes | None]:
     Understands raw bytes, hex text, configfs-tsm documents (JSON, CBOR) and field JSON; raises `Malformed` and `Unsupported`.
     A raw report is returned as it is, whatever its length: its parser judges it.
     """
+    if len(data) == REPORT_BYTES and data[1:4] == b"\0\0\0":  # a version as u32; no text and no CBOR map goes on like this
+        return data, None
     if tsm_report.looks_like(data):
         document = tsm_report.parse(data)
         return document.outblob, document.auxblob or None

@@ -209,40 +209,11 @@ def parse(raw: bytes) -> SnpReport:
     version of Evident does not know).
     """
     exact_length(raw, REPORT_BYTES, WHAT)
-    (
-        version,
-        guest_svn,
-        policy,
-        family_id,
-        image_id,
-        vmpl,
-        signature_algo,
-        current_tcb,
-        platform_info,
-        key_information,
-        zeros_4c,
-        report_data,
-        measurement,
-        host_data,
-        id_key_digest,
-        author_key_digest,
-        report_id,
-        report_id_ma,
-        reported_tcb,
-        cpuid,
-        zeros_18b,
-        chip_id,
-        committed_tcb,
-        current_version,
-        committed_version,
-        launch_tcb,
-        launch_mit_vector,
-        current_mit_vector,
-        zeros_208,
-        signature_r,
-        signature_s,
-        zeros_330,
-    ) = _LAYOUT.unpack(raw)
+    wire = _LAYOUT.unpack(raw)
+    version, guest_svn, policy, family_id, image_id, vmpl, signature_algo, current_tcb, platform_info, key_information = wire[:10]
+    zeros_4c, report_data, measurement, host_data, id_key_digest, author_key_digest, report_id, report_id_ma, reported_tcb = wire[10:19]
+    cpuid, zeros_18b, chip_id, committed_tcb, current_version, committed_version, launch_tcb, launch_mit, current_mit = wire[19:28]
+    zeros_208, signature_r, signature_s, zeros_330 = wire[28:]
     if version not in VERSIONS:
         raise Unsupported.of(
             WHAT + ".version",
@@ -260,7 +231,7 @@ def parse(raw: bytes) -> SnpReport:
         _refuse_reserved({0x4C: zeros_4c, 0x18B: zeros_18b, 0x208: zeros_208, 0x330: zeros_330})
     if version < 3 and cpuid != b"\0\0\0":
         _refuse_reserved({0x188: cpuid})
-    if version < 5 and (launch_mit_vector or current_mit_vector):
+    if version < 5 and (launch_mit or current_mit):
         _refuse_reserved({0x1F8: raw[0x1F8:0x208]})
     tcbs: dict[bytes, Tcb] = {}  # the four are often one and the same
     for tcb in (current_tcb, reported_tcb, committed_tcb, launch_tcb):
@@ -294,8 +265,8 @@ def parse(raw: bytes) -> SnpReport:
         current,
         committed,
         tcbs[launch_tcb],
-        launch_mit_vector if version >= 5 else None,
-        current_mit_vector if version >= 5 else None,
+        launch_mit if version >= 5 else None,
+        current_mit if version >= 5 else None,
         _signature_component(signature_r, "R"),
         _signature_component(signature_s, "S"),
         product,

@@ -30,8 +30,9 @@ class Role:
 
 def check(pieces: Pieces, roles: Mapping[str, Role], kind: str) -> None:
     """Refuse unknown roles, wrong counts, and empty or oversized pieces before any of them is parsed."""
-    for name in pieces:
-        if name not in roles:
+    for name, contents in pieces.items():
+        role = roles.get(name)
+        if role is None:
             near = difflib.get_close_matches(name, roles, n=1, cutoff=0.5)
             raise UsageError.of(
                 "pieces.unknown-role",
@@ -39,17 +40,22 @@ def check(pieces: Pieces, roles: Mapping[str, Role], kind: str) -> None:
                 found=repr(name),
                 remedy=f"Did you mean {near[0]!r}?" if near else f"Leave {name!r} out, or choose another kind.",
             )
-    for name, role in roles.items():
-        contents = pieces.get(name, ())
-        if (role.count == "one" and len(contents) != 1) or (role.count == "optional" and len(contents) > 1):
-            raise UsageError.of(
-                "pieces.count",
-                expected=("exactly one" if role.count == "one" else "at most one") + f" {name!r} ({role.description})",
-                found=f"{len(contents)}",
-                remedy=f"Pass {name}=PATH once.",
-            )
+        if role.count != "any" and len(contents) > 1:
+            raise _miscounted(name, role, contents)
         for content in contents:
             _bounded(content, name, role)
+    for name, role in roles.items():
+        if role.count == "one" and not pieces.get(name):
+            raise _miscounted(name, role, ())
+
+
+def _miscounted(name: str, role: Role, contents: tuple[bytes, ...]) -> UsageError:
+    return UsageError.of(
+        "pieces.count",
+        expected=("exactly one" if role.count == "one" else "at most one") + f" {name!r} ({role.description})",
+        found=str(len(contents)),
+        remedy=f"Pass {name}=PATH once.",
+    )
 
 
 def _bounded(content: bytes, name: str, role: Role) -> None:

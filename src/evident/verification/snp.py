@@ -366,17 +366,16 @@ def _revocation(case: Case) -> Open | None:
     What a list says is heeded even when it is out of date; what it does not say counts only inside its window. A list that
     is forged or replayed refuses (AT-28): somebody is hiding something.
     """
-    root = case.path.root
+    signer, root = case.path.signer, case.path.root
     lists, reasons = _revocation_lists(case)
     in_force = False
     for crl_list in lists:
-        once(case.context.chain_cache, ("crl.issued-by", crl_list.der, root.der), partial(crl.verify_issued_by, crl_list, root))
+        question = ("snp.crl", crl_list.der, signer.der, root.der)
+        once(case.context.chain_cache, question, partial(_heed, crl_list, signer, root))
         try:
             crl.check_floor(crl_list, case.context.crl_floor.get(amd.crl_scope(root, case.path.key.kind)))
         except Indeterminate as replay:
             raise NotAuthentic(*replay.findings) from None
-        for certificate in (case.path.signer, root):
-            crl.check_not_revoked(crl_list, certificate)
         try:
             crl.check_window(crl_list, case.context.at)
             in_force = True
@@ -395,6 +394,13 @@ def _revocation(case: Case) -> Open | None:
         ),
         waived_by="revocation-unknown",
     )
+
+
+def _heed(crl_list: Crl, signer: Certificate, root: Certificate) -> None:
+    """What the list says whatever the time is: that the root signed it, and whom it revokes."""
+    crl.verify_issued_by(crl_list, root)
+    crl.check_not_revoked(crl_list, signer)
+    crl.check_not_revoked(crl_list, root)
 
 
 def _revocation_lists(case: Case) -> tuple[list[Crl], tuple[Finding, ...]]:

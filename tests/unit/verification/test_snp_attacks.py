@@ -278,6 +278,7 @@ ROWS: tuple[Row, ...] = (
         ("crl.revoked",),
         "snp.revocation",
     ),
+    Row("a revoked root", "AT-27", lambda w: w.honest().but(crl=(_crl(w, revoked=("ark",)),)), ("crl.revoked",), "snp.revocation"),
     Row("a forged CRL", "AT-28", _forged_crl_signer, ("crl.signature",), "snp.revocation"),
     Row("a replayed CRL", "AT-28", lambda w: w.honest().but(crl_floor={_scope(w): 8}), ("crl.replayed",), "snp.revocation"),
     Row("a CRL by a root that may sign none", "AT-28", _ark_that_may_not_sign_crls, ("crl.issuer-key-usage",), "snp.revocation"),
@@ -363,6 +364,12 @@ ROWS: tuple[Row, ...] = (
     Row("two reports", "AT-64", lambda w: w.honest().but(report=(w.report(Chip()),) * 2), ("pieces.count",)),
     Row("two certificates", "AT-64", lambda w: w.honest().but(vcek=w.honest().pieces["vcek"] * 2), ("pieces.count",)),
     Row("no report", "AT-64", lambda w: w.honest().but(report=()), ("pieces.count",)),
+    Row(
+        "a piece that must be there",
+        "AT-64",
+        lambda _: lambda: pieces.check({}, {"quote": pieces.Role("one", 9, "a quote")}, "tdx"),
+        ("pieces.count",),
+    ),
     Row("an empty report", "AT-64", lambda w: w.honest().but(report=(b"",)), ("pieces.size",)),
     Row(
         "a role that snp does not have",

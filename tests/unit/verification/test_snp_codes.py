@@ -26,7 +26,7 @@ def literals(module: ModuleType, only: set[str] | None = None) -> set[str]:
 
 def codes_of_source() -> set[str]:
     found = {text for module in (snp, snp_facts, content) for text in literals(module) if CODE.fullmatch(text)}
-    found -= {"x509.issued-by", "crl.issued-by"}  # questions of the cache
+    found -= {"x509.issued-by", "snp.crl"}  # questions of the cache
     raised_as = {"snp.signature-algorithm", "snp.signing-key", "snp.tcb", "snp.signature"}  # steps whose one code is their id
     found -= STEPS - raised_as
     found |= {snp_report.WHAT + text for text in literals(snp_report) if re.fullmatch(r"\.[a-z-]+", text)} - {"snp.report.tcb"}
