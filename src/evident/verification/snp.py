@@ -406,15 +406,19 @@ def _heed(crl_list: Crl, signer: Certificate, root: Certificate) -> None:
 def _revocation_lists(case: Case) -> tuple[list[Crl], tuple[Finding, ...]]:
     """The given CRLs of this root, else the KDS's; and why there is none."""
     key, root = case.path.key, case.path.root
-    given = [remembered(case.context.chain_cache, ("crl", data), partial(crl.load, data)) for data in case.crls]
+    given = [remembered(case.context.chain_cache, ("crl", data), partial(_load_crl, data)) for data in case.crls]
     lists = [crl_list for crl_list in given if crl_list.issuer == root.subject]
     if lists:
         return lists, ()
     try:
         body = case.context.fetcher.fetch(amd.crl_url(key.product, key.kind), limit=amd.CRL_LIMIT).body
-        return [remembered(case.context.chain_cache, ("crl", body), partial(crl.load, body))], ()
+        return [remembered(case.context.chain_cache, ("crl", body), partial(_load_crl, body))], ()
     except (CollateralUnavailable, Malformed, Unsupported) as error:
         return [], error.findings
+
+
+def _load_crl(data: bytes) -> Crl:
+    return crl.load(content.unhex(data))
 
 
 def _signature(case: Case) -> None:
