@@ -15,6 +15,7 @@ from evident.evidence.reader import Reader
 WHAT = "pe"
 MAX_IMAGE_BYTES = 1024 * 1024 * 1024
 MAX_SECTIONS = 96
+MAX_ZERO_TAIL = 1024 * 1024
 PE32, PE32_PLUS = 0x10B, 0x20B
 CERTIFICATE_DIRECTORY = 4
 ALGORITHMS = ("sha1", "sha256", "sha384", "sha512")
@@ -54,8 +55,10 @@ class PeImage:
         return found[0] if found else None
 
     def content(self, section: Section) -> bytes:
-        """What the section holds once loaded: `virtual_size` bytes, zero behind what the file has."""
+        """What the section holds once loaded: `virtual_size` bytes, zero behind what the file has (`Malformed` for a huge zero tail)."""
         held = min(section.raw_size, section.virtual_size)
+        if section.virtual_size - held > MAX_ZERO_TAIL:
+            raise _refuse("section", expected=f"{section.name!r} in the file", found=f"{section.virtual_size - held} bytes that are not")
         return self.raw[section.raw_offset : section.raw_offset + held].ljust(section.virtual_size, b"\0")
 
 

@@ -84,6 +84,13 @@ def test_section_content_is_what_memory_holds() -> None:
     assert image.content(section) == b"abc" + bytes(5)
 
 
+def test_a_section_that_is_mostly_not_in_the_file_has_no_content() -> None:
+    image = pe.parse(a_pe({".text": b"abc"}, padding=1 << 28))
+    with pytest.raises(Malformed) as caught:
+        image.content(image.sections[0])
+    assert caught.value.code == "pe.section"
+
+
 @pytest.mark.parametrize(
     ("raw", "code"),
     [
