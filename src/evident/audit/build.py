@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from evident import __file__ as package_file
 from evident import __version__
 
 
@@ -18,10 +18,13 @@ class Tool:
     """Over the names and SHA-256 of all Python files of the package, in the order of their names."""
 
 
-def this_tool() -> Tool:
-    """The Evident that is running."""
-    root = Path(package_file).parent
+def _this_tool() -> Tool:
+    root = Path(__file__).parent.parent
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix()):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return Tool("evident", __version__, digest.digest())
+
+
+THIS_TOOL: Final = _this_tool()
+"""The Evident that is running, read when it was loaded: a file that changes under a running process changes nothing in it."""

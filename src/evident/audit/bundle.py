@@ -11,8 +11,6 @@ Everything is canonical JSON, and everything that is hashed or signed is read on
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,12 +20,13 @@ from typing import Any, Literal, TypeVar
 from evident import codec
 from evident.appraisal.policy import Policy
 from evident.appraisal.profile import Profile
-from evident.audit import build as builds
 from evident.audit import canonical, cmw, dsse
+from evident.audit.build import THIS_TOOL, Tool
 from evident.audit.case import Case
 from evident.audit.keys import SigningKey, VerifyingKey
 from evident.endorsements.fetcher import Fetched, RecordingFetcher
 from evident.errors import Finding, Malformed, Unsupported, UsageError
+from evident.files import write_private_bytes
 from evident.reference_values.model import ReferenceSet
 from evident.reports.json_report import Outcome, document
 
@@ -79,7 +78,7 @@ class FailedFetch:
 
 @dataclass(frozen=True, slots=True)
 class _Predicate:
-    tool: builds.Tool
+    tool: Tool
     conditions: Conditions
     fetched: tuple[FetchedBody, ...]
     failed: tuple[FailedFetch, ...]
@@ -109,7 +108,7 @@ class Bundle:
     failed: Mapping[str, tuple[Finding, ...]]
     result: Mapping[str, Any]
     """The recorded outcome, as ``docs/json.md`` describes it."""
-    tool: builds.Tool
+    tool: Tool
     keyid: str
     """Of the signer: verified by `open_bundle`, merely claimed after `decode`."""
     sha256: str
@@ -134,7 +133,7 @@ def build(case: Case, recorded: RecordingFetcher, outcome: Outcome, key: Signing
     for label, value in documents.items():
         members[label] = cmw.Record(MEDIA_TYPES[label], canonical.dumps(value), _INDICATORS[label])
     predicate = _Predicate(
-        tool=builds.this_tool(),
+        tool=THIS_TOOL,
         conditions=Conditions(case.at, case.nonce, case.report_data, case.crl_floor, tuple(sorted(case.unsafe))),
         fetched=fetched,
         failed=tuple(FailedFetch(url, findings) for url, findings in sorted(recorded.failed.items())),
@@ -165,23 +164,14 @@ def looks_like_bundle(data: bytes) -> bool:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a bundle whole or not at all: a temporary file beside it, synced, then renamed. Raises `UsageError`."""
-    temporary: Path | None = None
+    """Write a bundle whole or not at all, readable by its owner alone: evidence may name machines. Raises `UsageError`."""
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        write_private_bytes(path, data)
+    except UsageError as error:
         raise UsageError.of(
             "bundle.unwritable",
             expected=f"room and permission to write {len(data)} bytes at {path}",
-            found=error.strerror or type(error).__name__,
+            found=error.findings[0].found,
             remedy="Check the folder, its permissions and the free space; nothing was written.",
         ) from None
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from evident.errors import Malformed, UsageError
+from evident.files import locked, read_private, write_private_bytes
 
 FILE_NAME = "verifier-key.pem"
 PUBLIC_NAME = "verifier-key.pub.pem"
@@ -90,17 +89,17 @@ def generate(random: Callable[[int], bytes]) -> SigningKey:
 
 
 def load_or_create(directory: Path, random: Callable[[int], bytes]) -> SigningKey:
-    """The verifier's key in `directory`, made on first use (mode 0600). Raises `UsageError` when it cannot be read or kept."""
+    """The verifier's key in `directory`, made on first use (mode 0600) by whichever process comes first.
+
+    Raises `UsageError` when it cannot be read or kept, and when others could have read it.
+    """
     path = directory / FILE_NAME
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not path.exists():
-            _keep_first(path, generate(random).pem)
-        pem, mode = path.read_bytes(), path.stat().st_mode
-    except OSError as error:
-        raise _unusable(
-            path, error.strerror or type(error).__name__, "Free space, or point EVIDENT_HOME at a directory you may write."
-        ) from None
+    if not path.exists():
+        with locked(directory / "verifier-key.lock"):
+            if not path.exists():
+                write_private_bytes(path, generate(random).pem)
+    pem = read_private(path)
+    mode = path.stat().st_mode
     if mode & 0o077:
         raise _unusable(path, f"mode {mode & 0o777:o}", f"Others could have copied it. If nobody did: chmod 600 {path}; else delete it.")
     try:
@@ -112,25 +111,8 @@ def load_or_create(directory: Path, random: Callable[[int], bytes]) -> SigningKe
     key = SigningKey(private)
     public = directory / PUBLIC_NAME
     if not public.exists():
-        public.write_bytes(key.public.pem)
+        write_private_bytes(public, key.public.pem)
     return key
-
-
-def _keep_first(path: Path, pem: bytes) -> None:
-    """Write the key whole; of two processes that make one at the same time, the first wins and both use it."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp makes it 0600
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(pem)
-            stream.flush()
-            os.fsync(stream.fileno())
-        try:
-            path.hardlink_to(temporary)
-        except FileExistsError:
-            return
-    finally:
-        temporary.unlink()
 
 
 def _public(spki: bytes) -> ec.EllipticCurvePublicKey:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from evident.appraisal.policy import Policy
-from evident.audit import build, canonical
+from evident.audit import canonical
+from evident.audit.build import THIS_TOOL
 from evident.audit.bundle import Bundle, open_bundle
 from evident.audit.case import decide
 from evident.audit.keys import VerifyingKey
@@ -44,7 +45,7 @@ def replay(data: bytes, *, trusted: Iterable[VerifyingKey], anchors: AnchorSet) 
     """
     bundle = open_bundle(data, trusted)
     outcome = decide(bundle.case, anchors=anchors, fetcher=StaticFetcher(bundle.fetched, bundle.failed))
-    same_code = bundle.tool == build.this_tool()
+    same_code = bundle.tool == THIS_TOOL
     view = _whole if same_code else _essence
     recorded, again = view(bundle.result), view(document(outcome))
     if canonical.dumps(recorded) != canonical.dumps(again):

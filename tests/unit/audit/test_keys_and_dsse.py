@@ -21,7 +21,7 @@ def test_the_key_is_made_once_and_is_the_owner_s_alone(tmp_path: Path) -> None:
     assert path.parent.stat().st_mode & 0o777 == 0o700
     assert keys.load_or_create(tmp_path / "state", os.urandom).pem == first.pem
     assert keys.VerifyingKey.from_pem((path.parent / keys.PUBLIC_NAME).read_bytes()) == first.public
-    assert {item.name for item in path.parent.iterdir()} == {keys.FILE_NAME, keys.PUBLIC_NAME}
+    assert {item.name for item in path.parent.iterdir()} == {keys.FILE_NAME, keys.PUBLIC_NAME, "verifier-key.lock"}
 
 
 def test_randomness_is_the_caller_s(tmp_path: Path) -> None:
