@@ -125,7 +125,12 @@ def _identities(report: SnpReport, key: EndorsementKey) -> dict[str, str]:
 
 def claims(report: SnpReport, key: EndorsementKey, signer: Certificate) -> dict[str, Any]:
     """The claims of a report whose signature holds, with the certificate that it was verified by."""
-    return {**report_claims(report), "signature_verifies": True, "endorsement_cert": _certificate_claims(key, signer)}
+    return {
+        **report_claims(report),
+        "product": key.product.name,
+        "signature_verifies": True,
+        "endorsement_cert": _certificate_claims(key, signer),
+    }
 
 
 def report_claims(report: SnpReport) -> dict[str, Any]:
