@@ -451,11 +451,14 @@ class Collateral:
     pck_crl: bytes | None = None
     root_crl: bytes | None = None
     certificates: bytes = b""
-    """PEM: issuer chains of TCB info, QE identity and PCK CRL, in any order and perhaps repeated."""
+    """PEM: issuer chains of TCB info and QE identity, in any order and perhaps repeated."""
 
 
 def parse_collateral(text: bytes) -> Collateral:
-    """One JSON object with all collateral, as dcap-qvl and Intel's quote library name its members (CRLs in hex or PEM)."""
+    """One JSON object with all collateral, as dcap-qvl and Intel's quote library name its members (CRLs in hex or PEM).
+
+    The issuer chain of the PCK CRL is not read: its issuer is the PCK CA, whose certificate is in the quote.
+    """
     what = "intel.collateral"
     members = _Members(codec.loads(text, what, limit=DOCUMENT_LIMIT * 4), what)
     strings = {name: members.document(name) for name in _COLLATERAL_MEMBERS if name in members}
@@ -482,7 +485,6 @@ _COLLATERAL_MEMBERS = (
     "qe_identity_signature",
     "qe_identity_issuer_chain",
     "pck_crl",
-    "pck_crl_issuer_chain",
     "root_ca_crl",
 )
 
