@@ -212,9 +212,7 @@ def _content(payload_type: str, payload: bytes, keyid: str, data: bytes) -> Bund
         references=_typed(ReferenceSet, collection, "reference-values").values,
         profile=_typed(Profile, collection, "profile") if "profile" in collection.members else None,
     )
-    subjects = {subject.name: subject.digest for subject in statement.subject}
-    if subjects != {subject.name: subject.digest for subject in _subjects(case)} or len(subjects) != len(statement.subject):
-        raise _malformed("subjects", "the SHA-256 of every piece of evidence as a subject", "other names or digests")
+    _check_subjects(statement, case)
     return Bundle(
         case=case,
         fetched=_fetched(predicate, collection),
@@ -224,6 +222,12 @@ def _content(payload_type: str, payload: bytes, keyid: str, data: bytes) -> Bund
         keyid=keyid,
         sha256=hashlib.sha256(data).hexdigest(),
     )
+
+
+def _check_subjects(statement: _Statement, case: Case) -> None:
+    subjects = {subject.name: subject.digest for subject in statement.subject}
+    if subjects != {subject.name: subject.digest for subject in _subjects(case)} or len(subjects) != len(statement.subject):
+        raise _malformed("subjects", "the SHA-256 of every piece of evidence as a subject", "other names or digests")
 
 
 def _fetched(predicate: _Predicate, collection: cmw.Collection) -> dict[str, Fetched]:

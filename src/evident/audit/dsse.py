@@ -103,9 +103,13 @@ def _parse(data: bytes) -> tuple[_Envelope, bytes, bytes]:
         base64.b64encode(payload).decode(),
         (_Signature(envelope.signatures[0].keyid, base64.b64encode(signature).decode()),),
     )
-    if canonical.dumps(codec.encode(again)) != data:
-        raise _malformed("not-canonical", "canonical JSON (RFC 8785), byte for byte", "another spelling of the same document")
+    _refuse_other_spelling(again, data)
     return envelope, payload, signature
+
+
+def _refuse_other_spelling(envelope: _Envelope, data: bytes) -> None:
+    if canonical.dumps(codec.encode(envelope)) != data:
+        raise _malformed("not-canonical", "canonical JSON (RFC 8785), byte for byte", "another spelling of the same document")
 
 
 def _malformed(problem: str, expected: str, found: str) -> Malformed:

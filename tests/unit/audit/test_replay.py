@@ -213,3 +213,51 @@ def _other_key() -> Any:
     from evident.audit import keys
 
     return keys.generate(lambda size: b"somebody else".ljust(size, b"\x02"))
+
+
+def _forged(packed: Any) -> bytes:
+    """Somebody else's signature over other content, under the trusted verifier's name."""
+    statement = json.loads(dsse.read(packed.data)[1])
+    statement["predicate"]["fetched"][0]["retrieved_at"] = "2020-01-01T00:00:00Z"
+    form = json.loads(dsse.seal(bundle.PAYLOAD_TYPE, canonical.dumps(statement), _other_key()))
+    form["signatures"][0]["keyid"] = packed.key.public.keyid
+    return canonical.dumps(form)
+
+
+def _lie(packed: Any, pack: Callable[..., Any]) -> bytes:
+    return bytes(pack("swap-kernel").with_outcome(packed.outcome).data)
+
+
+@pytest.mark.parametrize(
+    ("attack", "code", "check", "switched_off"),
+    [
+        (lambda packed, _: _forged(packed), "bundle.signature", "evident.audit.keys.VerifyingKey.holds", lambda *_: None),
+        (_lie, "bundle.replay-differs", "evident.audit.replay._whole", lambda _: {}),
+        (
+            lambda packed, _: packed.data.replace(b'","signatures"', b'", "signatures"'),
+            "bundle.not-canonical",
+            "evident.audit.dsse._refuse_other_spelling",
+            lambda *_: None,
+        ),
+        (
+            lambda packed, _: resealed(packed, _put([], "subject")),
+            "bundle.subjects",
+            "evident.audit.bundle._check_subjects",
+            lambda *_: None,
+        ),
+    ],
+    ids=["signature", "outcome", "spelling", "subjects"],
+)
+def test_each_attack_succeeds_with_just_its_check_off(
+    packed: Any,
+    pack: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    attack: Callable[[Any, Any], bytes],
+    code: str,
+    check: str,
+    switched_off: Callable[..., Any],
+) -> None:
+    data = attack(packed, pack)
+    assert refusal(packed, data).code == code
+    monkeypatch.setattr(check, switched_off)
+    assert replay(data, trusted=[packed.key.public], anchors=packed.anchors).outcome
