@@ -18,7 +18,8 @@ from evident.endorsements.anchors import Anchor, AnchorSet
 from evident.endorsements.x509 import Certificate
 from evident.errors import NotAuthentic
 
-PURPOSES: Mapping[str, str] = MappingProxyType({"tpm:gce": "hypervisor", "tpm:azure": "unknown", "tpm": "unknown"})
+GCE_PURPOSE = "tpm:gce"
+PURPOSES: Mapping[str, str] = MappingProxyType({GCE_PURPOSE: "hypervisor", "tpm:azure": "unknown", "tpm": "unknown"})
 """Purpose of a root to where the TPMs live that it certifies; Azure's CA certifies vTPMs of paravisors and of hosts alike."""
 UNDERSTOOD = ("2.5.29.17",)
 """Critical extensions that are not acted on: the subject alternative name, which holds the TPM's model."""

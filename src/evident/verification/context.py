@@ -48,5 +48,7 @@ class Context:
     """Scope of a CRL (`evident.endorsements.amd.crl_scope`) to the highest number seen before; a lower one is a replay (AT-28)."""
     unsafe: frozenset[str] = frozenset()
     """Members of `UNSAFE_OPTIONS` that the caller switched on; each that was needed shows in the result."""
+    activated: frozenset[tuple[bytes, bytes]] = frozenset()
+    """Names of (EK, AK) for which this verifier has seen a credential of its own activated (`credential.Challenge.confirm`)."""
     chain_cache: ChainCache | None = None
     """Where certificate chains that were verified once are remembered; None verifies them every time."""

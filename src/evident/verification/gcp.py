@@ -114,7 +114,16 @@ def _endorsement(case: Case) -> None:
     """(4) Whether the endorsement is of this measurement is not a question of authenticity: `reference_values` compares."""
     parsed = gce_endorsement.parse(piece.one(case.pieces, "endorsement"))
     given = [found for data in piece.several(case.pieces, "chain") for found in x509.load_all(content.unhex(data))]
-    case.endorsement = google.verify(parsed, given, case.context.anchors, case.context.at)
+    verified = google.verify(parsed, given, case.context.anchors, case.context.at)
+    if verified.simulated and "simulated-root" not in case.context.unsafe:
+        raise NotAuthentic.of(
+            "endorsement.root.simulated",
+            expected="a root of Google",
+            found=f"the TEST root {verified.root.name}",
+            remedy="A simulator made this endorsement: never trust it.",
+            layer="firmware",
+        )
+    case.endorsement = verified
 
 
 BINDING_STEP: Step[Case] = Step("gcp.binding", "The report names the vTPM's attestation key and the challenge.", _binding)

@@ -38,6 +38,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "azure-tdx": Kind("evident.verification.azure_tdx", "Azure TDX machine: HCL report, TD quote, and quotes by the paravisor's vTPM"),
         "gcp-snp": Kind("evident.verification.gcp", "Google SEV-SNP machine: report bound to the vTPM's AK, quotes, launch endorsement"),
         "aws-snp": Kind("evident.verification.aws", "EC2 SEV-SNP machine: report that names a NitroTPM document"),
+        "svsm": Kind("evident.verification.svsm", "SEV-SNP report of an SVSM, and quotes by the vTPM inside it"),
         "nitrotpm": Kind("evident.verification.nitrotpm", "NitroTPM attestation document, signed by the Nitro hypervisor"),
         "nitro-enclave": Kind("evident.verification.nitro_enclave", "Nitro Enclave attestation document; no confidential VM"),
     }

@@ -71,6 +71,11 @@ REMARKS: Mapping[str, Remark] = MappingProxyType(
             "That the attestation key lives in the same TPM as the endorsement key was not shown.",
             "Run credential activation when the key is enrolled.",
         ),
+        "endorsement.other-measurement": Remark(
+            "firmware",
+            "The launch endorsement that came along is genuine, and of another firmware or vCPU count.",
+            "Pass the endorsement that Google publishes for this very measurement.",
+        ),
         "log.command-line-ambiguous": Remark(
             "boot_chain",
             "The log tells more than one kernel command line; none was believed.",

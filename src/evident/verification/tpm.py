@@ -36,6 +36,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 
 from evident.endorsements.tpm_ca import CRL_DISTRIBUTION_POINTS_OID
+from evident.endorsements.x509 import Certificate
 from evident.errors import Finding, NotAuthentic
 from evident.evidence import tcg_log, tpm
 from evident.evidence import tpm_algorithms as alg
@@ -301,20 +302,25 @@ def _ak_name(case: Case) -> None:
 
 def _ak_certificate(case: Case) -> Open | None:
     """(11) Without a pinned root the key is just a key: the quote is authentic, and nobody knows whose it is."""
-    certificate = case.ak.certificate
+    certificate = case.ak.certificate or _activated_ek_certificate(case)
     if certificate is None:
         finding = Finding(
             "tpm.ak-certificate.missing",
             LAYER,
             "somebody who vouches for the attestation key",
             "a bare key",
-            "Pass ak-cert=PATH, or bind the key to a TEE's report.",
+            "Pass ak-cert=PATH, activate a credential for it, or bind it to a TEE's report.",
         )
         return Open(finding, waived_by="")
     path = certificate_path(case, certificate)
     case.ak_path = path
-    if certificate.is_ca or (certificate.key_usage is not None and "digital_signature" not in certificate.key_usage):
+    signs = certificate.key_usage is None or "digital_signature" in certificate.key_usage
+    if certificate.is_ca or (certificate is case.ak.certificate and not signs):
         raise refuse("tpm.ak-certificate.usage", "a certificate for signing", "one for another use", "Pass the certificate of the AK.")
+    if path.anchor is not None and path.anchor.simulated and "simulated-root" not in case.context.unsafe:
+        raise refuse(
+            "tpm.ak-certificate.simulated", "a root of a real TPM", f"the TEST root {path.anchor.name}", "A simulator made this key."
+        )
     if path.anchor is None:
         top = path.chain[-1]
         finding = Finding(
@@ -330,13 +336,20 @@ def _ak_certificate(case: Case) -> Open | None:
     return None
 
 
+def _activated_ek_certificate(case: Case) -> Certificate | None:
+    """The EK's certificate speaks for the AK where this verifier has seen their TPM activate a credential (AT-22)."""
+    ek, ak = case.ek, case.ak.public
+    return case.ek_certificate if ek and ak and (ek.name, ak.name) in case.context.activated else None
+
+
 def _ek_certificate(case: Case) -> None:
     """(13) An EK certificate speaks for the AK only after credential activation (`credential`), which bytes cannot replay."""
     certificate = _given(case.ek_certificate)
     if case.ek is not None and _spki(case.ek.public_key()) != _spki(certificate.public_key):
         raise refuse("tpm.ek-certificate.key", "the given endorsement key", "another key", "Pass the certificate of this endorsement key.")
     case.ek_path = certificate_path(case, certificate)
-    case.caveats.append("tpm.ek-not-activated")
+    if _activated_ek_certificate(case) is None:
+        case.caveats.append("tpm.ek-not-activated")
 
 
 def _log(case: Case) -> Open | None:
@@ -408,4 +421,5 @@ def verify(pieces: Pieces, context: Context, *, without: frozenset[str] = frozen
         revocation="unknown",
         simulated=bool(anchor and anchor.simulated),
         endorsers=(anchor.vendor,) if anchor else (),
+        unsafe=("simulated-root",) if anchor and anchor.simulated else (),
     )

@@ -13,12 +13,16 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from evident.endorsements import anchors
+from evident.endorsements import anchors, pem
 from evident.endorsements.anchors import Anchor, AnchorSet
 from evident.endorsements.fetcher import Fetched
 from evident.errors import CollateralUnavailable
+from evident.evidence import cert_table
 from evident.evidence.snp_report import MILAN, Product, Tcb
 from evident.simulator import pki as simulator
+from evident.simulator import scenario
+from evident.simulator.cloud_pki import CloudPki
+from evident.simulator.guest import VmState
 from evident.simulator.id_block import signature_field
 from evident.simulator.pki import SimulatorPki
 from evident.simulator.secure_processor import Chip, SecureProcessor
@@ -116,13 +120,16 @@ class World:
         scheme: Any = PSS,
         authority: bool = False,
         tcb: Tcb | None = None,
+        unknown: bool = False,
     ) -> bytes:
         """A VCEK certificate to measure."""
         chip = chip or Chip()
-        extensions = [
+        extensions: list[x509.ExtensionType] = [
             *simulator._product_extensions("Milan-B0", tcb or chip.tcb("reported")),
             x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.3704.1.4"), chip.hwid),
         ]
+        if unknown:
+            extensions.append(x509.TLSFeature([x509.TLSFeatureType.status_request]))  # marked critical below
         return self.certificate(
             "TEST-SEV-VCEK", issuer, public or self.key(chip).public_key(), extensions, signed_by or self.rsa("ask"), scheme, authority
         )
@@ -163,7 +170,7 @@ class World:
             .not_valid_after(AT + timedelta(days=300))
         )
         for extension in extensions:
-            builder = builder.add_extension(extension, critical=False)
+            builder = builder.add_extension(extension, critical=isinstance(extension, x509.TLSFeature))
         if authority:
             builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         return builder.sign(signed_by, hashes.SHA384(), rsa_padding=scheme).public_bytes(Encoding.DER)
@@ -178,3 +185,29 @@ class World:
 @pytest.fixture(scope="session")
 def world(simulator_pki: SimulatorPki) -> World:
     return World(simulator_pki)
+
+
+class Cloud:
+    """A launched guest on the simulated processor, and everything a verifier needs to judge what it sends."""
+
+    def __init__(self, simulated: SimulatorPki) -> None:
+        self.scenario = scenario.good(simulated)
+        self.at = self.scenario.at
+        self.pki = CloudPki(self.at - timedelta(days=1))
+        vm = self.scenario.start()
+        self.guest = vm.guest
+        self.table = vm.collect(NONCE)["auxblob"]
+        entries = cert_table.parse(self.table[0])
+        self.vcek = b"".join(pem.encode(entries.get(role) or b"", "CERTIFICATE") for role in ("vcek", "ask"))
+        other = dataclasses.replace(self.scenario, state=VmState(bytes(range(32, 64)))).start()
+        self.other_guest = other.guest
+
+    def context(self, nonce: bytes | None = NONCE, **changes: Any) -> Context:
+        """The verifier's context; it believes the TEST roots."""
+        trusted = AnchorSet(self.scenario.pki.anchors()).plus(*self.pki.anchors())
+        return dataclasses.replace(self.scenario.context(nonce, anchors=trusted), **changes)
+
+
+@pytest.fixture(scope="session")
+def cloud(simulator_pki: SimulatorPki) -> Cloud:
+    return Cloud(simulator_pki)

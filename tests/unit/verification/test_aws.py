@@ -1,0 +1,173 @@
+"""AWS: real Nitro documents are authentic in their three hours; altered and foreign ones are refused; report and document are tied."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from evident.endorsements import anchors
+from evident.errors import CollateralUnavailable, Indeterminate, NotAuthentic, Unsupported, UsageError
+from evident.evidence import cose, nitro
+from evident.simulator import clouds
+from evident.simulator.cloud_pki import CloudPki
+from evident.simulator.vtpm import SimulatedTpm
+from evident.verification import aws, kinds
+from evident.verification import nitro as nitro_procedure
+from evident.verification.context import Context
+
+NONCE = bytes(range(100, 132))
+DOCUMENTS = {
+    "aws/reclaim-nitrotpm-doc": ("nitrotpm", "nitrotpm.cose"),
+    "aws/evervault-enclave-2022": ("nitro-enclave", "doc.cose"),
+    "aws/evervault-enclave-debug": ("nitro-enclave", "doc.cose"),
+    "aws/dstack-enclave-2025": ("nitro-enclave", "doc.cose"),
+    "aws/dstack-enclave-app": ("nitro-enclave", "doc.cose"),
+}
+
+
+class Nowhere:
+    def fetch(self, url: str, *, limit: int) -> None:
+        raise CollateralUnavailable.of("test.offline", expected=f"{limit} bytes of {url}", found="no network", remedy="none")
+
+
+def context(at: str | datetime, nonce: bytes | None = None) -> Context:
+    when = at if isinstance(at, datetime) else datetime.fromisoformat(at.replace("Z", "+00:00")).astimezone(UTC)
+    return Context(at=when, anchors=anchors.production(), fetcher=Nowhere(), nonce=nonce)
+
+
+@pytest.mark.parametrize("case", DOCUMENTS)
+def test_real_documents_are_authentic(vectors, case):
+    kind, name = DOCUMENTS[case]
+    facts = vectors.facts(case)
+    nonce = bytes.fromhex(facts["nonce"]) or None
+    verified = kinds.verify(kind, {"document": (vectors.read(case, name),)}, context(facts["evaluate_at"], nonce))
+    for member in (
+        "kind",
+        "module_id",
+        "timestamp_ms",
+        "digest",
+        "pcrs",
+        "user_data",
+        "nonce",
+        "public_key",
+        "cose_algorithm",
+        "root_sha256",
+    ):
+        assert verified.facts.claims[member] == facts[member]
+    assert {point.code for point in verified.open_points} == (set() if nonce else {"nitro.challenge.missing"})
+    assert verified.facts.technology is None
+    assert verified.facts.tee is None
+    assert ("nitro.debug-mode" in verified.facts.caveats) is ("debug" in case)
+    if kind == "nitrotpm":
+        assert verified.facts.vtpm is not None
+        assert (verified.facts.vtpm.location, verified.facts.vtpm.operator) == ("hypervisor", "AWS")
+        assert {str(index): value.hex() for index, value in verified.facts.vtpm.pcrs["sha384"].items()} == facts["pcrs"]
+
+
+@pytest.mark.parametrize("case", DOCUMENTS)
+def test_the_leaf_lives_three_hours(vectors, case):
+    kind, name = DOCUMENTS[case]
+    pieces = {"document": (vectors.read(case, name),)}
+    begin, end = (datetime.fromisoformat(text) for text in vectors.facts(case)["leaf_validity"])
+    with pytest.raises(NotAuthentic) as late:
+        kinds.verify(kind, pieces, context(end + timedelta(seconds=1)))
+    assert late.value.code == "x509.expired"
+    with pytest.raises(NotAuthentic) as early:
+        kinds.verify(kind, pieces, context(begin - timedelta(minutes=10)))
+    assert {"x509.not-yet-valid", "nitro.timestamp"} <= {finding.code for finding in early.value.findings}
+
+
+def test_an_enclave_is_not_the_machine(vectors):
+    case = "aws/dstack-enclave-app"
+    with pytest.raises(Unsupported) as refused:
+        kinds.verify("nitrotpm", {"document": (vectors.read(case, "doc.cose"),)}, context(vectors.facts(case)["evaluate_at"]))
+    assert refused.value.code == "nitro.kind"
+
+
+def _refused(vectors, raw: bytes, step: str, nonce: bytes | None = None) -> str:
+    at = vectors.facts("aws/reclaim-nitrotpm-doc")["evaluate_at"]
+    with pytest.raises(NotAuthentic) as refused:
+        nitro_procedure.verify_document("nitrotpm", {"document": (raw,)}, context(at, nonce), without=frozenset())
+    passed = nitro_procedure.verify_document("nitrotpm", {"document": (raw,)}, context(at, nonce), without=frozenset({step}))
+    assert step in passed.required - {record.id for record in passed.steps}
+    return refused.value.code
+
+
+def test_an_altered_register_is_refused(vectors):
+    raw = vectors.read("aws/reclaim-nitrotpm-doc", "nitrotpm.cose")
+    value = nitro.parse(raw).pcrs[4]
+    altered = raw.replace(value, bytes([value[0] ^ 1]) + value[1:], 1)
+    assert _refused(vectors, altered, "nitro.signature") == "nitro.signature"
+
+
+def test_another_challenge_is_refused(vectors):
+    raw = vectors.read("aws/reclaim-nitrotpm-doc", "nitrotpm.cose")
+    assert _refused(vectors, raw, "nitro.challenge", b"another") == "nitro.challenge"
+
+
+def test_a_root_of_somebody_else_is_refused(vectors):
+    at = datetime.fromisoformat(vectors.facts("aws/reclaim-nitrotpm-doc")["evaluate_at"])
+    stranger = CloudPki(at - timedelta(days=1)).nitro_document({0: bytes(48)}, NONCE, at)
+    assert _refused(vectors, stranger, "nitro.root") == "nitro.root"
+
+
+def test_a_document_older_than_its_certificate_is_refused(cloud):
+    """The timestamp is the signer's; a certificate that was not born yet did not sign then."""
+    document = nitro.parse(cloud.pki.nitro_document({0: bytes(48)}, NONCE, cloud.at))
+    late = cloud.context(NONCE, at=document.made_at - timedelta(hours=1))
+    with pytest.raises(NotAuthentic) as refused:
+        nitro_procedure.verify_document("nitrotpm", {"document": (document.sign1.raw,)}, late, without=frozenset({"nitro.validity"}))
+    assert refused.value.code == "nitro.timestamp"
+
+
+def _pieces(cloud, **changes):
+    return {**clouds.aws_snp(cloud.guest, SimulatedTpm(), NONCE, cloud.pki, cloud.at), "auxblob": cloud.table, **changes}
+
+
+def test_report_and_document_together_pass(cloud):
+    verified = aws.verify(_pieces(cloud), cloud.context(NONCE))
+    assert verified.facts.vtpm is not None
+    assert verified.facts.vtpm.location == "hypervisor"
+    assert verified.facts.freshness.scope == "challenge"
+    assert aws.CAVEAT_SOFTWARE_BINDING in verified.facts.caveats
+    assert {"snp", "nitrotpm"} == set(verified.facts.claims)
+    assert verified.open_points == ()
+
+
+def test_at23_the_document_of_another_machine_is_refused(cloud):
+    other = cloud.pki.nitro_document({4: b"\xaa" * 48}, NONCE, cloud.at)
+    mixed = _pieces(cloud, document=(other,))
+    with pytest.raises(NotAuthentic) as refused:
+        aws.verify(mixed, cloud.context(NONCE))
+    assert [(finding.code, finding.layer) for finding in refused.value.findings] == [("aws.binding", "vtpm")]
+    passed = aws.verify(mixed, cloud.context(NONCE), without=frozenset({"aws.binding"}))
+    assert "aws.binding" in passed.required - {record.id for record in passed.steps}
+
+
+def test_without_the_challenge_nothing_ties_report_and_document(cloud):
+    with pytest.raises(Indeterminate) as undecided:
+        aws.verify(_pieces(cloud), cloud.context(None))
+    assert undecided.value.code == "aws.binding.challenge-missing"
+
+
+def test_real_pieces_of_two_machines_are_refused(vectors):
+    pieces = {
+        "evidence": (vectors.read("aws/reclaim-vlek-v5", "attestation.pb"),),
+        "document": (vectors.read("aws/reclaim-nitrotpm-doc", "nitrotpm.cose"),),
+    }
+    facts = vectors.facts("aws/reclaim-nitrotpm-doc")
+    with pytest.raises(NotAuthentic) as refused:
+        kinds.verify("aws-snp", pieces, context(facts["evaluate_at"], bytes.fromhex(facts["nonce"])))
+    assert [finding.code for finding in refused.value.findings] == ["aws.binding"]
+
+
+def test_a_report_is_needed(cloud):
+    with pytest.raises(UsageError):
+        aws.verify({"document": _pieces(cloud)["document"]}, cloud.context(NONCE))
+
+
+def test_the_signed_structure_is_that_of_the_standard():
+    """RFC 9052 section 4.4: the context string, the protected header, no external data, the payload."""
+    sign1 = cose.Sign1(b"\xa1\x01\x38\x22", cose.ES384, b"payload", bytes(96), False, b"")
+    assert sign1.to_be_signed == b"\x84\x6aSignature1\x44\xa1\x01\x38\x22\x40\x47payload"
