@@ -313,6 +313,18 @@ def check_validity(certificate: Certificate, at: datetime) -> None:
         )
 
 
+def check_critical(certificate: Certificate, known: frozenset[str] = _UNDERSTOOD) -> None:
+    """`Unsupported` ``x509.critical-extension`` for a critical extension that is not in `known` (RFC 5280 section 4.2)."""
+    unknown = [oid for oid, extension in certificate.extensions.items() if extension.critical and oid not in known]
+    if unknown:
+        raise Unsupported.of(
+            f"{WHAT}.critical-extension",
+            expected=f"no unknown critical extension in {certificate.name}",
+            found=", ".join(unknown),
+            remedy="This certificate needs a newer Evident.",
+        )
+
+
 def verify_chain(chain: Sequence[Certificate], at: datetime, *, understood: Iterable[str] = ()) -> None:
     """Check a chain, leaf first and trusted anchor last, at the time `at`.
 
@@ -325,14 +337,7 @@ def verify_chain(chain: Sequence[Certificate], at: datetime, *, understood: Iter
     known = _UNDERSTOOD | frozenset(understood)
     for position, certificate in enumerate(chain):
         check_validity(certificate, at)
-        unknown = [oid for oid, extension in certificate.extensions.items() if extension.critical and oid not in known]
-        if unknown:
-            raise Unsupported.of(
-                f"{WHAT}.critical-extension",
-                expected=f"no unknown critical extension in {certificate.name}",
-                found=", ".join(unknown),
-                remedy="This certificate needs a newer Evident.",
-            )
+        check_critical(certificate, known)
         if position + 1 < len(chain):
             verify_issued_by(certificate, chain[position + 1])
         below = sum(1 for lower in chain[1:position] if not lower.self_issued)

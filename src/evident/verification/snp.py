@@ -241,8 +241,14 @@ def _root(case: Case) -> None:
 def _chain(case: Case) -> None:
     """(5) The pinned root needs no check of its own signature. What was verified once is remembered by its bytes."""
     leaf, signer, root = case.path.certificates
-    once(case.context.chain_cache, ("x509.issued-by", leaf.der, signer.der), partial(x509.verify_issued_by, leaf, signer))
-    once(case.context.chain_cache, ("x509.issued-by", signer.der, root.der), partial(x509.verify_issued_by, signer, root))
+    once(case.context.chain_cache, ("snp.chain", leaf.der, signer.der, root.der), partial(_check_links, leaf, signer, root))
+
+
+def _check_links(leaf: Certificate, signer: Certificate, root: Certificate) -> None:
+    for certificate in (leaf, signer, root):
+        x509.check_critical(certificate)
+    x509.verify_issued_by(leaf, signer)
+    x509.verify_issued_by(signer, root)
 
 
 def _chain_algorithms(case: Case) -> None:

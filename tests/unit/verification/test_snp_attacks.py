@@ -170,6 +170,13 @@ ROWS: tuple[Row, ...] = (
         "snp.chain",
     ),
     Row(
+        "an unknown critical extension",
+        "AT-64",
+        lambda w: w.honest().but(vcek=(w.leaf(unknown=True),)),
+        ("x509.critical-extension",),
+        "snp.chain",
+    ),
+    Row(
         "an issuer that nobody knows",
         "AT-39",
         lambda w: w.honest().but(vcek=(w.leaf(issuer="TEST-SEV-Venice"),)),
@@ -569,7 +576,7 @@ GUARDED: tuple[tuple[types.ModuleType, frozenset[str] | None], ...] = (
         snp_report,
         frozenset({"parse", "_product", "_check_policy", "_known_bits", "_signing_key", "_firmware_version", "_signature_component"}),
     ),
-    (x509, frozenset({"verify_issued_by", "check_validity"})),
+    (x509, frozenset({"verify_issued_by", "check_validity", "check_critical"})),
     (crl, frozenset({"verify_issued_by", "check_window", "check_floor", "check_not_revoked"})),
 )
 """Modules, and the functions in them that SNP verification relies on (None: all)."""

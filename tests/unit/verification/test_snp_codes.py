@@ -26,14 +26,14 @@ def literals(module: ModuleType, only: set[str] | None = None) -> set[str]:
 
 def codes_of_source() -> set[str]:
     found = {text for module in (snp, snp_facts, content) for text in literals(module) if CODE.fullmatch(text)}
-    found -= {"x509.issued-by", "snp.crl"}  # questions of the cache
+    found -= {"snp.crl"}  # a question of the cache
     raised_as = {"snp.signature-algorithm", "snp.signing-key", "snp.tcb", "snp.signature"}  # steps whose one code is their id
     found -= STEPS - raised_as
     found |= {snp_report.WHAT + text for text in literals(snp_report) if re.fullmatch(r"\.[a-z-]+", text)} - {"snp.report.tcb"}
     found |= {"snp.report.length", "snp.steps-not-run"}  # built by exact_length and by the runner
     for module, prefix in ((x509, "x509."), (crl, "crl.")):
         found |= {prefix + text for text in literals(module, CHECKS) if re.fullmatch(r"[a-z]+(-[a-z]+)*", text)}
-    return found | {"x509.signature", "crl.signature"}
+    return found | {"x509.signature", "crl.signature", "x509.critical-extension"}
 
 
 def test_the_page_names_every_code_and_no_other() -> None:
