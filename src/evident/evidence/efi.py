@@ -105,7 +105,8 @@ class PartitionTable:
 
 def guid(raw: bytes) -> str:
     """Text form of 16 bytes in EFI_GUID order."""
-    return str(uuid.UUID(bytes_le=raw))
+    text = raw[3::-1].hex(), raw[5:3:-1].hex(), raw[7:5:-1].hex(), raw[8:10].hex(), raw[10:16].hex()
+    return "-".join(text)
 
 
 def utf16(raw: bytes, what: str) -> str:

@@ -6,7 +6,7 @@ Source: TCG TPM 2.0 Library, Part 1, section 17 (PCR); Intel TDX module ABI, TDG
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 DIGEST_SIZES: Mapping[str, int] = MappingProxyType({"sha1": 20, "sha256": 32, "sha384": 48, "sha512": 64})
@@ -14,9 +14,19 @@ DIGEST_SIZES: Mapping[str, int] = MappingProxyType({"sha1": 20, "sha256": 32, "s
 DRTM_REGISTERS = range(17, 23)  # start as ff (TCG PFP 1.06, section 2.3.4, table 1)
 
 
-def extend(bank: str, value: bytes, digest: bytes) -> bytes:
-    """One extend: H(value || digest)."""
-    return hashlib.new(bank, value + digest).digest()
+HASHES: Mapping[str, Callable[[bytes], hashlib._Hash]] = MappingProxyType(
+    {"sha1": hashlib.sha1, "sha256": hashlib.sha256, "sha384": hashlib.sha384, "sha512": hashlib.sha512}
+)
+
+
+def digest(bank: str, content: bytes) -> bytes:
+    """The digest of `content` in a bank's algorithm."""
+    return HASHES[bank](content).digest()
+
+
+def extend(bank: str, value: bytes, measured: bytes) -> bytes:
+    """One extend: H(value || measured digest)."""
+    return HASHES[bank](value + measured).digest()
 
 
 def initial_pcr(index: int, bank: str, locality: int = 0) -> bytes:

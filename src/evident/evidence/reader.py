@@ -24,16 +24,17 @@ class Reader:
 
     def take(self, length: int, field: str) -> bytes:
         """The next `length` bytes."""
-        if length < 0 or length > self.remaining:
+        start = self.offset
+        end = start + length
+        if length < 0 or end > len(self._data):
             raise Malformed.of(
                 f"{self._what}.truncated",
                 expected=f"{length} bytes of {field} at offset {self.offset:#x}",
                 found=f"{self.remaining} bytes left of {len(self._data)}",
                 remedy="Collect the evidence again; it was cut short or is of another format.",
             )
-        start = self.offset
-        self.offset = start + length
-        return self._data[start : self.offset]
+        self.offset = end
+        return self._data[start:end]
 
     def unsigned(self, size: int, field: str, *, order: str = "little") -> int:
         """An unsigned integer of `size` bytes, ``little`` or ``big`` endian."""

@@ -290,12 +290,15 @@ def _separator(data: bytes) -> Separator:
     return Separator(data)
 
 
+_BLANKS = str.maketrans("\n\t", "  ")
+
+
 def _printable(data: bytes) -> str | None:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         return None
-    return text if all(character.isprintable() or character in "\n\t" for character in text) else None
+    return text if text.translate(_BLANKS).isprintable() else None
 
 
 def _wide(data: bytes) -> str | None:

@@ -9,6 +9,7 @@ an event's data says is read by `tcg_events`.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -42,6 +43,8 @@ ALGORITHMS: Mapping[int, tuple[str, int]] = MappingProxyType(
     }
 )
 REPLAYABLE = ("sha1", "sha256", "sha384", "sha512")
+
+_EVENT_HEAD = struct.Struct("<III")
 
 Format = Literal["crypto-agile", "sha1-legacy"]
 RegisterKind = Literal["pcr", "rtmr"]
@@ -191,8 +194,7 @@ def _legacy_event(reader: Reader, number: int) -> LogEvent:
 
 
 def _agile_event(reader: Reader, number: int, sizes: Mapping[int, int]) -> LogEvent:
-    register, kind = reader.u32("register index"), reader.u32("event type")
-    count = reader.u32("digest count")
+    register, kind, count = _EVENT_HEAD.unpack(reader.take(12, "register index, event type and digest count"))
     if not 1 <= count <= len(sizes):
         raise _refuse("digests", expected=f"1 to {len(sizes)} digests in event {number}", found=f"{count:#x}")
     digests: dict[str, bytes] = {}

@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from evident.errors import Malformed
 from evident.evidence import efi
 from evident.evidence import tcg_events as events
 from evident.verification.facts import BootChain, Stage
@@ -36,10 +35,14 @@ class SecureBoot:
 
     enabled: bool | None
     """None when no verified SecureBoot variable was measured."""
-    databases: Mapping[str, tuple[efi.Signature, ...]]
-    """``PK``, ``KEK``, ``db``, ``dbx`` to their entries, where they could be read."""
+    variables: Mapping[str, efi.Variable]
+    """``PK``, ``KEK``, ``db``, ``dbx``, as far as they were measured."""
     authorities: tuple[efi.Variable, ...]
     """What images were actually verified against (EV_EFI_VARIABLE_AUTHORITY), in order."""
+
+    def entries(self, name: str) -> tuple[efi.Signature, ...]:
+        """The entries of a database, certificates and digests; raises `Malformed` where its data are none."""
+        return efi.parse_signature_lists(self.variables[name].data) if name in self.variables else ()
 
 
 def boot_chain(
@@ -80,7 +83,7 @@ def tell(authentic: Authenticated, measured_by: Literal["tee", "vtpm"]) -> BootC
 def secure_boot(items: Sequence[ReplayedEvent]) -> SecureBoot:
     """The policy register's variables up to its first separator. What follows it is not the firmware's word and is not read."""
     enabled: bool | None = None
-    databases: dict[str, tuple[efi.Signature, ...]] = {}
+    databases: dict[str, efi.Variable] = {}
     authorities: list[efi.Variable] = []
     configured = True
     for item in items:
@@ -97,15 +100,8 @@ def secure_boot(items: Sequence[ReplayedEvent]) -> SecureBoot:
             if (variable.vendor, variable.name) == (efi.GLOBAL_VARIABLE, "SecureBoot"):
                 enabled = variable.data == b"\x01"
             elif variable.vendor in (efi.GLOBAL_VARIABLE, efi.IMAGE_SECURITY_DATABASE) and variable.name in ("PK", "KEK", "db", "dbx"):
-                databases[variable.name] = _signatures(variable)
+                databases[variable.name] = variable
     return SecureBoot(enabled, databases, tuple(authorities))
-
-
-def _signatures(variable: efi.Variable) -> tuple[efi.Signature, ...]:
-    try:
-        return efi.parse_signature_lists(variable.data)
-    except Malformed:  # the variable's digest stands; its entries cannot be listed
-        return ()
 
 
 @dataclass(frozen=True, slots=True)

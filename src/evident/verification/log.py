@@ -15,14 +15,13 @@ Sources: TCG PFP 1.06, sections 2.3.4 (PCR usage) and 10; UEFI 2.10, table 38.4.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from evident.errors import Finding, Indeterminate, Malformed, NotAuthentic, Unsupported
 from evident.evidence import efi
 from evident.evidence import tcg_events as events
-from evident.evidence.pcr import DIGEST_SIZES, extend, initial_pcr
+from evident.evidence.pcr import DIGEST_SIZES, digest, extend, initial_pcr
 from evident.evidence.tcg_log import EV_NO_ACTION, REPLAYABLE, LogEvent, RegisterKind, TcgLog
 from evident.verification.log_rules import ASSERTED, Basis, basis
 
@@ -276,7 +275,7 @@ def _complete(replayed: Replay, number: int, bank: str, wanted: bytes) -> Quirk 
             continue
         current = value
         for count, content in enumerate(completion.contents, start=1):
-            current = extend(bank, current, hashlib.new(bank, content).digest())
+            current = extend(bank, current, digest(bank, content))
             if current == wanted and (completion.partial or count == len(completion.contents)):
                 added = ", ".join(item.decode() for item in completion.contents[:count])
                 return Quirk(completion.name, f"{completion.statement}; added to {register_name(kind, number)}: {added}")

@@ -10,13 +10,13 @@ Sources: TCG PFP 1.06, section 10.4.1 (what is measured per event type); the qui
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from evident.errors import Malformed
 from evident.evidence import efi
 from evident.evidence import tcg_events as events
+from evident.evidence.pcr import digest
 from evident.evidence.tcg_log import LogEvent
 
 
@@ -122,8 +122,8 @@ def basis(event: LogEvent, banks: tuple[str, ...]) -> Basis:
         if rule.types is not None and event.type not in rule.types:
             continue
         content = rule.content(event.data)
-        if content is None or hashlib.new(banks[0], content).digest() != leading:
+        if content is None or digest(banks[0], content) != leading:
             continue
-        if all(hashlib.new(bank, content).digest() == event.digests[bank] for bank in banks[1:]):
+        if all(digest(bank, content) == event.digests[bank] for bank in banks[1:]):
             return Basis(rule.name, rule.quirk)
     return ASSERTED

@@ -6,14 +6,15 @@ to believe a log, verify it together with the quote or report that signs its reg
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from evident.errors import Indeterminate
+from evident.errors import Indeterminate, Malformed
 from evident.evidence import tcg_events, tcg_log
 from evident.verification import pieces as piece
-from evident.verification.boot_chain import secure_boot
+from evident.verification.boot_chain import SecureBoot, secure_boot
 from evident.verification.context import Context
 from evident.verification.log import Replay, replay
 from evident.verification.pieces import Pieces, Role
@@ -37,9 +38,23 @@ def claims(replayed: Replay) -> dict[str, Any]:
         "events": len(log.events),
         "verified_events": sum(item.verified for item in replayed.events),
         "secure_boot": state.enabled,
-        "secure_boot_databases": {name: len(entries) for name, entries in state.databases.items()},
+        "secure_boot_databases": {name: _database(state, name) for name in state.variables},
         "quirks": [{"name": quirk.name, "statement": quirk.statement, "events": list(quirk.events)} for quirk in replayed.quirks],
     }
+
+
+def _database(state: SecureBoot, name: str) -> list[dict[str, str]] | None:
+    """Certificates by SHA-256 and digests, each with its owner; None where the data are no signature lists."""
+    try:
+        entries = state.entries(name)
+    except Malformed:  # the variable's digest stands all the same
+        return None
+    return [
+        {"kind": entry.kind, "owner": entry.owner, "sha256": hashlib.sha256(entry.data).hexdigest()}
+        if entry.kind == "x509"
+        else {"kind": entry.kind, "owner": entry.owner, "digest": entry.data.hex()}
+        for entry in entries
+    ]
 
 
 def event_claims(replayed: Replay) -> list[dict[str, Any]]:

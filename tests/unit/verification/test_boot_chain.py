@@ -70,9 +70,9 @@ def test_verified_and_asserted_stages_are_told_apart(vectors: Vectors) -> None:
 def test_secure_boot_databases_are_read_with_their_certificates(vectors: Vectors) -> None:
     state = secure_boot(replay(tcg_log.parse(raw_log(vectors, "eventlog/go-tpm-tools-rhel8-uefi"))).events)
     assert state.enabled
-    assert [entry.kind for entry in state.databases["PK"]] == ["x509"]
-    assert {len(state.databases["KEK"]), len(state.databases["db"])} == {1, 2}
-    assert {entry.kind for entry in state.databases["dbx"]} <= {"x509", "sha256"}
+    assert [entry.kind for entry in state.entries("PK")] == ["x509"]
+    assert {len(state.entries("KEK")), len(state.entries("db"))} == {1, 2}
+    assert {entry.kind for entry in state.entries("dbx")} <= {"x509", "sha256"}
     assert [variable.name for variable in state.authorities] == ["db", "Shim"]
 
 
