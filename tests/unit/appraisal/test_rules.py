@@ -161,7 +161,15 @@ CASES: dict[str, PerRule] = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+def in_index() -> list[Any]:
+    """The cases as parameters; those of a numbered attack with their place in the index of attacks."""
+    marks = {
+        name: [pytest.mark.attack(name[:5], f"Rule of the policy: {name[6:]}.", CASES[name][0])] for name in CASES if name.startswith("AT-")
+    }
+    return [pytest.param(name, marks=marks.get(name, [])) for name in CASES]
+
+
+@pytest.mark.parametrize("name", in_index())
 def test_a_rule_alone_makes_the_difference(name: str, verified: Make, facts: Make, tee: Make, reference: Make) -> None:
     code, make, lenient, strict = CASES[name]
     evidence = make(SimpleNamespace(verified=verified, facts=facts, tee=tee, at=verified().at))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -84,7 +84,16 @@ LEVEL_LEFT: Mapping[str, int] = MappingProxyType(
 )
 
 
-@pytest.mark.parametrize("name", sorted(ATTACKS))
+def in_index(names: Iterable[str], shows: str) -> list[Any]:
+    """`names` of attacks as parameters, with their place in the index of attacks."""
+    attacks = [(name, ATTACKS[name]) for name in sorted(names)]
+    marks = {
+        name: [pytest.mark.attack(found.requirement, found.title, found.caught_by, shows)] for name, found in attacks if found.requirement
+    }
+    return [pytest.param(name, marks=marks.get(name, [])) for name, _ in attacks]
+
+
+@pytest.mark.parametrize("name", in_index(ATTACKS, "refused"))
 def test_every_attack_is_named(honest: Scenario, name: str) -> None:
     attack = ATTACKS[name]
     outcome = outcome_of(attack.on(honest))
@@ -127,7 +136,7 @@ CHECK_OFF: Mapping[str, Callable[[Scenario], dict[str, Any]]] = MappingProxyType
 )
 
 
-@pytest.mark.parametrize("name", sorted(CHECK_OFF))
+@pytest.mark.parametrize("name", in_index(CHECK_OFF, "succeeds"))
 def test_the_attack_succeeds_with_its_check_off(honest: Scenario, name: str) -> None:
     attacked = ATTACKS[name].on(honest)
     statement = judge(attacked, **CHECK_OFF[name](attacked))
@@ -148,7 +157,8 @@ STEP_OF: Mapping[str, frozenset[str]] = MappingProxyType(
 )
 
 
-@pytest.mark.parametrize("name", sorted(STEP_OF))
+@pytest.mark.attack("AT-68", "A check is missing from the verifier.", "verification.step-missing")
+@pytest.mark.parametrize("name", in_index(STEP_OF, "succeeds"))
 def test_forgeries_pass_where_their_steps_are_left_out(honest: Scenario, name: str) -> None:
     """Verification without exactly these steps believes the forgery; appraisal still notices that they did not run (AT-68)."""
     attacked = ATTACKS[name].on(honest)
@@ -162,6 +172,7 @@ def test_every_attack_has_been_shown_to_succeed() -> None:
     assert CHECK_OFF.keys() | STEP_OF.keys() == ATTACKS.keys()
 
 
+@pytest.mark.attack("AT-39", "An emulation passes for hardware.", "snp.root.unknown, snp.root.simulated, policy.simulated", "refused")
 def test_production_trust_refuses_the_simulator(honest: Scenario) -> None:
     """AT-39: neither the shipped roots nor the TEST roots without the unsafe option believe it; with them, the policy has to."""
     pieces = honest.collect(NONCE)
