@@ -64,12 +64,13 @@ def trusted_anchors(simulated_root: str | None) -> AnchorSet:
 
 
 def _test_anchors(data: bytes, origin: str) -> Iterable[Anchor]:
-    from evident.endorsements import amd, x509
+    from evident.endorsements import amd, intel, x509
     from evident.endorsements.anchors import Anchor, amd_root_purpose
     from evident.errors import UsageError
     from evident.evidence.snp_report import PRODUCTS
 
     purposes = {f"TEST-{amd.ark_name(product)}": amd_root_purpose(product) for product in PRODUCTS}
+    purposes[f"TEST-{intel.ROOT_NAME}"] = "tdx"
     for certificate in x509.load_all(data):
         if certificate.name not in purposes:
             raise UsageError.of(

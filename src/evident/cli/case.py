@@ -21,7 +21,7 @@ from evident.reference_values import documents as reference_documents
 from evident.reports.json_report import Outcome
 from evident.verification.pieces import Pieces
 
-UNSAFE = ("revocation-unknown", "no-challenge")
+UNSAFE = ("revocation-unknown", "tcb-unknown", "no-challenge")
 """Options of the verification that the command line offers as ``--unsafe-...``; the TEST root is named by its file."""
 
 
@@ -43,6 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--platform", metavar="ID", help="platform whose facts name the parties, e.g. aws-snp (see `evident explain`)")
     parser.add_argument("--offline", action="store_true", help="never touch the network: cache and built-in roots only")
     parser.add_argument("--kds", metavar="URL", help="another server for AMD's key distribution service (a mirror, or the simulator's)")
+    parser.add_argument("--pccs", metavar="URL", help="another server for Intel's provisioning service (a PCCS)")
     for option in UNSAFE:
         parser.add_argument(
             f"--unsafe-{option}", action="store_true", help=f"go on in spite of: {option.replace('-', ' ')}; shown in the result"
@@ -97,7 +98,8 @@ def _anchors(args: argparse.Namespace) -> AnchorSet:
 
 
 def _fetcher(args: argparse.Namespace, cache: Cache) -> Fetcher:
-    from evident.endorsements import amd
+    from evident.endorsements import amd, intel
 
-    bases = {amd.KDS_BASE: args.kds.rstrip("/")} if args.kds else None
+    others = ((amd.KDS_BASE, args.kds), (intel.PCS_BASE, args.pccs))
+    bases = {base: url.rstrip("/") for base, url in others if url}
     return standard_fetcher(cache, real_world(), offline=args.offline, bases=bases)

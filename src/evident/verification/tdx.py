@@ -211,6 +211,8 @@ def _issued_by(case: Case, certificate: Certificate, issuer: Certificate) -> Non
 def _chain(case: Case) -> None:
     """(3) The pinned root needs no check of its own signature."""
     leaf, ca, root = case.path.certificates
+    for certificate in (leaf, ca, root):
+        x509.check_critical(certificate)
     _issued_by(case, leaf, ca)
     _issued_by(case, ca, root)
 
@@ -393,6 +395,7 @@ def _tcb_signer(case: Case) -> Open | None:
     signers = [c for c in (*given, *shipped) if c.issuer == root.subject and _name(c) == intel.TCB_SIGNING_NAME]
     current = [c for c in signers if c.not_before <= context.at <= c.not_after][:1]
     for certificate in current:
+        x509.check_critical(certificate)
         _issued_by(case, certificate, root)
         _check_algorithm(certificate)
         if certificate.is_ca or not _on_p256(certificate):
