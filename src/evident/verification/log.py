@@ -179,8 +179,8 @@ def _quirks(log: TcgLog, judged: tuple[ReplayedEvent, ...], banks: tuple[str, ..
 
 _FORM_QUIRKS = {
     "startup-locality": "PCR 0 starts from the startup locality, not from zero",
-    "image-trailing": "bytes behind the image load structure (shim before 15.3)",
-    "variable-trailing": "bytes behind the variable's data (shim before 15.3)",
+    "image-trailing": "bytes behind the image load structure (older shims)",
+    "variable-trailing": "bytes behind the variable's data (older shims)",
     "empty-secure-boot": "the SecureBoot variable has no data (it does not exist); read as off",
     "image-in-pcr2": "a boot application measured into PCR 2, as some firmware does with every image that it starts",
     "untagged-event": "a tagged event without its frame",

@@ -87,13 +87,13 @@ RULES: tuple[Rule, ...] = (
         "loader-text-half-nul",
         frozenset({events.EV_IPL}),
         _with_half_nul,
-        quirk="the boot loader logged its text one byte shorter than it measured it (systemd-boot before 252)",
+        quirk="the boot loader logged its text one byte shorter than it measured it (older systemd-boot)",
     ),
     Rule(
         "shim-authority-size",
         frozenset({events.EV_EFI_VARIABLE_AUTHORITY}),
         _without_last,
-        quirk="shim before 15.3 measured one byte less of the authority than it logged",
+        quirk="older shims measure one byte less of the authority than they log",
     ),
 )
 
