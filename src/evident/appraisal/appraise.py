@@ -46,20 +46,22 @@ def appraise(
         raise TypeError("appraisal accepts verified evidence only")
     _all_steps(verified)
     facts = verified.facts
-    judged = rules.judge(verified, policy)
+    judged = (*rules.judge(verified, policy), *rules.vtpm_code(verified, references))
     grounds = _grounds(verified, policy, references, judged)
     basis = Basis(
         fresh=facts.tee is not None and facts.freshness.scope == "challenge" and facts.freshness.carried_by == "tee",
         degrees={name: ground.degree for name, ground in grounds.items()},
         carriers={name: ground.carrier for name, ground in grounds.items()},
         vtpm_location=facts.vtpm.location if facts.vtpm else "none",
-        vtpm_anchored=facts.vtpm is not None and facts.vtpm.anchor == "tee" and not _codes(judged) & {"vtpm.privilege-level"},
+        vtpm_anchored=facts.vtpm is not None
+        and facts.vtpm.anchor == "tee"
+        and not _codes(judged) & {"vtpm.privilege-level", "vtpm.service-module-unknown"},
     )
     degrees, needs = settle(basis.degrees), needs_provider(basis)
     reached = levels(degrees, needs)
     parties = sentences.cast(verified, profile)
     level_layers = sentences.level_layers(verified, profile, grounds, degrees, needs)
-    beside_them = beside.beside(verified, policy, parties.provider, needs["vtpm"], grounds["root_filesystem"])
+    beside_them = beside.beside(verified, policy, parties.provider, needs["vtpm"], grounds)
     all_layers = tuple(_remembering(layer, facts.caveats) for layer in (*level_layers, *beside_them))
     remarks = (
         *judged,

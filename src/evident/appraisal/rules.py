@@ -5,13 +5,14 @@ Rules that concern a layer's reference values live in `layers`, those that conce
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
 from evident.appraisal.policy import Policy, TechnologyRules, parse_tcb
 from evident.appraisal.remarks import Remark, open_point, refusal
 from evident.codec import format_time
+from evident.reference_values.model import ReferenceValue
 from evident.verification.facts import Tee
 from evident.verification.verified import Verified
 
@@ -25,6 +26,9 @@ CHIP_IDENTITIES = frozenset({"chip_id", "hwid", "ppid"})
 
 BEST_TCB_STATUS = "UpToDate"
 """The one status that needs no excuse, where a vendor publishes statuses at all."""
+
+SERVICE_MODULE = "svsm"
+"""Name of the service module's image among the artifacts of a launch reference value."""
 
 BREAKS_ROOT = frozenset(
     {
@@ -333,3 +337,22 @@ def _vtpm_privilege(verified: Verified[Any], tee: Tee) -> Iterator[Remark]:
             found=f"level {tee.privilege_level}: the guest's own kernel could have asked for it",
             remedy="Do not believe this vTPM; launch with a service module that holds level 0.",
         )
+
+
+def vtpm_code(verified: Verified[Any], references: Sequence[ReferenceValue]) -> tuple[Remark, ...]:
+    """AT-20, AT-21: at level 0 of a guest without service module the guest's kernel itself asks for reports, so the launch must be
+    known to be of a service module; a launch value without one among its artifacts does not show that."""
+    vtpm, tee = verified.facts.vtpm, verified.facts.tee
+    if vtpm is None or vtpm.location != "svsm" or tee is None:
+        return ()
+    launch = tee.registers["launch"]
+    if any(value.register == "launch" and value.value == launch and SERVICE_MODULE in value.provenance.artifacts for value in references):
+        return ()
+    found = refusal(
+        "vtpm.service-module-unknown",
+        "vtpm",
+        expected="a launch measurement of a known service module, which holds the vTPM",
+        found=launch.hex(),
+        remedy="Measure the SVSM image that you launched (evident measure snp --svsm) and pass the reference value.",
+    )
+    return (found,)

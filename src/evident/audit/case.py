@@ -15,6 +15,7 @@ from evident.audit import canonical
 from evident.endorsements.anchors import AnchorSet
 from evident.endorsements.fetcher import Fetcher
 from evident.errors import EvidentError
+from evident.reference_values import endorsed
 from evident.reference_values.model import ReferenceSet, ReferenceValue
 from evident.reports.json_report import Outcome
 from evident.verification import kinds
@@ -58,10 +59,11 @@ def decide(case: Case, *, anchors: AnchorSet, fetcher: Fetcher, chain_cache: Cha
     )
     policy, references = _settled(Policy, case.policy), _settled(ReferenceSet, ReferenceSet(1, case.references))
     try:
+        verified = kinds.verify(case.kind, case.pieces, context)
         return appraise(
-            kinds.verify(case.kind, case.pieces, context),
+            verified,
             policy=policy,
-            references=references.values,
+            references=(*references.values, *endorsed.of(verified)),
             profile=case.profile and _settled(Profile, case.profile),
             policy_sha256=canonical.digest(policy),
             reference_sha256=canonical.digest(references) if references.values else "",

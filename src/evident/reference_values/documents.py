@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from evident import codec
+from evident.reference_values import expected_pcrs
 from evident.reference_values.model import ReferenceSet
 
 WHAT = "reference"
@@ -13,8 +14,11 @@ SCHEMA_ID = "https://evident.example/schemas/reference-values.json"
 
 
 def load(data: bytes) -> ReferenceSet:
-    """Parse a file of reference values. Raises `Malformed` with the member at fault."""
-    return codec.decode(ReferenceSet, codec.loads(data, WHAT), WHAT)
+    """Parse a file of reference values, or another tool's expected-PCR file. Raises `Malformed` with the member at fault."""
+    value = codec.loads(data, WHAT)
+    if expected_pcrs.looks_like(value):
+        return expected_pcrs.read(value, data)
+    return codec.decode(ReferenceSet, value, WHAT)
 
 
 def dump(values: ReferenceSet) -> bytes:

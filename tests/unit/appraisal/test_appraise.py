@@ -218,9 +218,25 @@ def test_a_vtpm_inside_rests_on_the_hardware_alone(verified: Make, facts: Make, 
     """ST-03, EV-21: bound by a report of privilege level 0, with its code rebuilt from source."""
     inside = cloud(facts, vtpm, boot, location="svsm", anchor="tee", operator="ServiceModule")
     policy = replace(STRICT, levels=RequiredLevels(nominal=4, trustworthy=4), accepted_trust=("ServiceModule",))
-    statement = appraise(verified(inside), policy=policy, references=pcrs(reference))
+    statement = appraise(verified(inside), policy=policy, references=with_service_module(pcrs(reference)))
     assert statement.decision == "accepted", statement.findings
     assert statement.levels.trustworthy == 4
+
+
+def with_service_module(references: tuple[ReferenceValue, ...]) -> tuple[ReferenceValue, ...]:
+    """The launch value, measured over a service module's image."""
+    launch, *rest = references
+    return (replace(launch, provenance=replace(launch.provenance, artifacts={"svsm": b"\x05" * 32})), *rest)
+
+
+def test_a_launch_without_service_module_holds_no_vtpm(verified: Make, facts: Make, vtpm: Make, boot: Make, reference: Make) -> None:
+    """AT-20, AT-21: a known firmware whose kernel runs at level 0 could have asked for the report that names the key."""
+    inside = cloud(facts, vtpm, boot, location="svsm", anchor="tee", operator="ServiceModule")
+    policy = replace(STRICT, levels=RequiredLevels(nominal=4), accepted_trust=("ServiceModule",))
+    statement = appraise(verified(inside), policy=policy, references=pcrs(reference))
+    assert "vtpm.service-module-unknown" in codes(statement)
+    assert statement.decision == "refused"
+    assert layer(statement, "vtpm").needs_provider
 
 
 def test_a_vtpm_bound_from_the_kernels_own_level_is_refused(

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 
 from evident.errors import Malformed, UsageError
-from evident.evidence.importers import azure_cvm, go_attestation, go_tpm_tools
+from evident.evidence.importers import azure_cvm, evident_zero, go_attestation, go_tpm_tools
 
 Pieces = Mapping[str, tuple[bytes, ...]]
 ROLE = "evidence"
@@ -17,7 +17,8 @@ LIMIT = 16 * 1024 * 1024
 
 
 def read(raw: bytes) -> dict[str, tuple[bytes, ...]]:
-    """The pieces in a container: Azure evidence in JSON or bincode, go-attestation's dump, go-tpm-tools' or go-sev-guest's protobuf.
+    """The pieces in a container: Azure evidence in JSON or bincode, go-attestation's dump, protobuf of go-tpm-tools, go-sev-guest or
+    the first Evident.
 
     Roles are those of the composite kinds (``tpm-quote``). Raises `Malformed`, `Unsupported`.
     """
@@ -27,13 +28,18 @@ def read(raw: bytes) -> dict[str, tuple[bytes, ...]]:
         return azure_cvm.from_json(raw)
     if azure_cvm.looks_like_bincode(raw):
         return azure_cvm.from_bincode(raw)
-    try:
-        return _from_attestation(go_tpm_tools.parse(raw))
-    except Malformed as refused:
+    refusals: list[Malformed] = []
+    for reader in _PROTOBUF_READERS:
         try:
-            return _from_snp(go_tpm_tools.parse_snp(raw))
-        except Malformed:
-            raise refused from None
+            return reader(raw)
+        except Malformed as refused:
+            refusals.append(refused)
+    raise Malformed.of(
+        "container",
+        expected="evidence as go-tpm-tools, go-sev-guest, go-attestation, Trustee or the first Evident write it",
+        found="; ".join(refused.findings[0].found for refused in refusals)[:200],
+        remedy="Pass the single pieces by role instead.",
+    )
 
 
 def expand(pieces: Pieces, *, rename: Mapping[str, str] | None = None, keep: frozenset[str] | None = None) -> dict[str, tuple[bytes, ...]]:
@@ -83,3 +89,14 @@ def _from_snp(snp: go_tpm_tools.SnpAttestation) -> dict[str, tuple[bytes, ...]]:
     pieces: dict[str, tuple[bytes, ...]] = {"report": (snp.report,), "chain": snp.chain}
     pieces |= {role: (certificate,) for role, certificate in (("vcek", snp.vcek), ("vlek", snp.vlek)) if certificate}
     return pieces
+
+
+def _read_go_tpm_tools(raw: bytes) -> dict[str, tuple[bytes, ...]]:
+    return _from_attestation(go_tpm_tools.parse(raw))
+
+
+def _read_go_sev_guest(raw: bytes) -> dict[str, tuple[bytes, ...]]:
+    return _from_snp(go_tpm_tools.parse_snp(raw))
+
+
+_PROTOBUF_READERS = (_read_go_tpm_tools, _read_go_sev_guest, evident_zero.parse)
