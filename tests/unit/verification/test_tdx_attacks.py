@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+import types
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509 as cx509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from evident.endorsements import anchors, intel, pem, x509
 from evident.endorsements.fetcher import Fetched, StaticFetcher
 from evident.errors import EvidentError, Malformed, Unsupported, UsageError
 from evident.evidence import binding
 from evident.simulator.tdx import Forgery, Platform, TdxPki, TrustDomain, qe_identity, sgx_extension, tcb_info
-from evident.verification import kinds, tdx
+from evident.verification import challenge, kinds, tdx, tdx_tcb
 from evident.verification.composite import leave_out
 from evident.verification.context import ChainCache, Context
 from evident.verification.verified import Verified
@@ -134,6 +139,12 @@ ROWS = (
         "tdx.root",
     ),
     Row("a PCK CA that the root did not sign", under_forged_ca, ("x509.signature",), "tdx.chain"),
+    Row(
+        "a PCK certificate that the PCK CA did not sign",
+        lambda: with_leaf(signed_by=EVIL.key("platform-ca")),
+        ("x509.signature",),
+        "tdx.chain",
+    ),
     Row("a leaf of another kind", lambda: with_leaf(name="Intel SGX TCB Signing"), ("tdx.chain-profile.names",), "tdx.chain-profile"),
     Row("a leaf that is an authority", lambda: with_leaf(ca_depth=0), ("tdx.chain-profile.names",), "tdx.chain-profile"),
     Row("a PCK CA on P-384", p384_ca, ("tdx.chain-profile.key",), "tdx.chain-profile"),
@@ -431,21 +442,44 @@ def test_kinds_table_knows_tdx() -> None:
     assert not kinds.verify("tdx", pieces, dataclasses.replace(evidence.context, nonce=None)).open_points
 
 
-def test_another_signature_algorithm_in_the_chain() -> None:
-    from cryptography import x509 as cx509
-
-    key, ca_key = PKI.key(f"pck:{PLATFORM.name}"), PKI.key("platform-ca")
+def sha384_leaf() -> Evidence:
+    """A PCK certificate that the PCK CA signed with another hash than Intel uses."""
     template = cx509.load_der_x509_certificate(PKI.pck(PLATFORM))
-    builder = cx509.CertificateBuilder().subject_name(template.subject).issuer_name(template.issuer).public_key(key.public_key())
-    builder = builder.serial_number(9).not_valid_before(AT - DAY).not_valid_after(AT + LIFE)
+    builder = cx509.CertificateBuilder().subject_name(template.subject).issuer_name(template.issuer)
+    builder = builder.public_key(PKI.key(f"pck:{PLATFORM.name}").public_key()).serial_number(9)
+    builder = builder.not_valid_before(AT - DAY).not_valid_after(AT + LIFE)
     extension = cx509.UnrecognizedExtension(cx509.ObjectIdentifier("1.2.840.113741.1.13.1"), sgx_extension(PLATFORM))
-    from cryptography.hazmat.primitives.serialization import Encoding
+    pck = builder.add_extension(extension, critical=False).sign(PKI.key("platform-ca"), hashes.SHA384()).public_bytes(Encoding.DER)
+    return honest().but(quote=forged(pck_chain=chain(pck, PKI.certificate("platform-ca"), PKI.certificate("root"))))
 
-    pck = builder.add_extension(extension, critical=False).sign(ca_key, hashes.SHA384()).public_bytes(Encoding.DER)
-    quote = forged(pck_chain=chain(pck, PKI.certificate("platform-ca"), PKI.certificate("root")))
+
+def odd_signer(*, role: str = "tcb-signing", critical: bool = True, algorithm: hashes.HashAlgorithm | None = None) -> Evidence:
+    """A TCB signing certificate that says something critical nobody understands, or is signed with another hash."""
+    template = cx509.load_der_x509_certificate(PKI.certificate(role))
+    builder = cx509.CertificateBuilder().subject_name(template.subject).issuer_name(template.issuer)
+    builder = builder.public_key(PKI.key(role).public_key()).serial_number(9).not_valid_before(AT - DAY).not_valid_after(AT + LIFE)
+    odd = cx509.UnrecognizedExtension(cx509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
+    made = builder.add_extension(odd, critical=critical).sign(PKI.key("root"), algorithm or hashes.SHA256()).public_bytes(Encoding.DER)
+    return honest().but(tcb_chain=chain(made))
+
+
+def odd_ca() -> Evidence:
+    """The same of the PCK CA."""
+    made = pem.decode(odd_signer(role="platform-ca").pieces["tcb-chain"][0], ("CERTIFICATE",), "t")[0]
+    return honest().but(quote=forged(pck_chain=chain(PKI.pck(PLATFORM), made, PKI.certificate("root"))))
+
+
+def test_another_signature_algorithm_in_the_chain() -> None:
     with pytest.raises(EvidentError) as refusal:
-        act(honest().but(quote=quote))
+        act(sha384_leaf())
     assert refusal.value.code == "tdx.chain-profile.algorithm"
+
+
+@pytest.mark.parametrize("evidence", [odd_signer, odd_ca])
+def test_critical_extensions_that_nobody_understands(evidence: Callable[[], Evidence]) -> None:
+    with pytest.raises(Unsupported) as refusal:
+        act(evidence())
+    assert refusal.value.code == "x509.critical-extension"
 
 
 def test_sgx_documents_are_another_technology() -> None:
@@ -453,3 +487,94 @@ def test_sgx_documents_are_another_technology() -> None:
         act(honest().but(tcb_info=info(id="SGX")))
     with pytest.raises(Unsupported):
         act(honest().but(qe_identity=identity(id="QE")))
+
+
+# --- Mutation: every refusal and open point taken out of the code, one at a time; some row must then end differently (AT-68) ---
+
+GUARDED: tuple[tuple[types.ModuleType, frozenset[str] | None], ...] = (
+    (tdx, None),
+    (challenge, None),
+    (tdx_tcb, None),
+)
+EQUIVALENT = frozenset(
+    {
+        "tdx._authentic: raise AssertionError('called without a signer')",  # a defect of ours, which no evidence reaches
+    }
+)
+
+
+def _mutants(module: types.ModuleType, only: frozenset[str] | None) -> Iterator[tuple[str, types.FunctionType, types.CodeType]]:
+    """Name, function, and the function's code with one statement gone: a raise, an `Open`, a finding collected, a result recorded."""
+    source = Path(str(module.__file__)).read_text()
+    for function in ast.parse(source).body:
+        if not isinstance(function, ast.FunctionDef) or (only is not None and function.name not in only):
+            continue
+        for index, statement in enumerate(node for node in ast.walk(function) if isinstance(node, ast.stmt)):
+            if not _guards(statement):
+                continue
+            tree = ast.parse(source)
+            copy = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function.name)
+            target = [node for node in ast.walk(copy) if isinstance(node, ast.stmt)][index]
+            for node in ast.walk(copy):
+                for _, block in ast.iter_fields(node):
+                    if isinstance(block, list) and target in block:
+                        block[block.index(target)] = ast.Return(ast.Constant(None)) if isinstance(target, ast.Return) else ast.Pass()
+            compiled = compile(ast.fix_missing_locations(tree), str(module.__file__), "exec")
+            code = next(part for part in compiled.co_consts if isinstance(part, types.CodeType) and part.co_name == function.name)
+            original = getattr(module, function.name)
+            if original.__code__.co_freevars == code.co_freevars:
+                yield f"{module.__name__.rpartition('.')[2]}.{function.name}: {ast.unparse(statement)[:90]}", original, code
+
+
+def _guards(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.Raise | ast.AugAssign):
+        return True
+    if isinstance(statement, ast.Expr):
+        return isinstance(statement.value, ast.Call)
+    if isinstance(statement, ast.Return) and isinstance(statement.value, ast.Call):
+        return ast.unparse(statement.value.func) in ("Open", "case.collateral_open", "_window")
+    return False
+
+
+def _outcome(evidence: Evidence) -> object:
+    try:
+        verified = act(evidence)
+    except EvidentError as refusal:
+        return tuple(finding.code for finding in refusal.findings)
+    except (AttributeError, TypeError, ValueError, KeyError, AssertionError, NameError) as crash:
+        return type(crash).__name__
+    return verified.open_points, tuple((record.id, record.open) for record in verified.steps), verified.facts, verified.unsafe
+
+
+@pytest.mark.slow
+def test_no_check_can_go_missing_unnoticed() -> None:
+    forgeries = [row.forge() for row in ROWS]
+    forgeries += [
+        honest().but(quote=forged(pck_chain=chain(PKI.pck(PLATFORM)))),
+        honest().but(nonce=b""),
+        honest(Platform(tee_tcb_svn=bytes((3, 1, 3, *(0,) * 13)), tee_tcb_svn2=PLATFORM.tee_tcb_svn), version=5),
+        sha384_leaf(),
+        odd_signer(),
+        odd_ca(),
+        odd_signer(critical=False, algorithm=hashes.SHA384()),
+        honest(Platform(qe_isv_svn=0)).but(qe_identity=identity()),
+        Evidence({**honest().pieces, "report": (b"x",)}, honest().context),
+    ]
+    expected = [(_outcome(evidence), evidence) for evidence in forgeries]
+    survivors = []
+    for module, only in GUARDED:
+        for name, function, code in list(_mutants(module, only)):
+            likely = sorted(expected, key=lambda known, name=name: not _names(known[0], name))
+            original, function.__code__ = function.__code__, code
+            try:
+                if all(_outcome(evidence) == wanted for wanted, evidence in likely):
+                    survivors.append(name)
+            finally:
+                function.__code__ = original
+    assert set(survivors) <= EQUIVALENT
+
+
+def _names(outcome: object, removed: str) -> bool:
+    """Whether the removed statement names a code of this outcome: such evidence is tried first."""
+    codes = outcome if isinstance(outcome, tuple) and all(isinstance(code, str) for code in outcome) else ()
+    return any(str(code).rpartition(".")[2] in removed for code in codes)
