@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,11 @@ from evident import codec
 from evident.audit import bundle, cmw
 from evident.endorsements import amd, pem, x509
 from evident.errors import EvidentError, Malformed, Unsupported
-from evident.evidence import cert_table, content, snp_report, tsm_report
+from evident.evidence import azure_hcl, cert_table, content, snp_report, tdx_quote, tsm_report
 from evident.evidence.snp_report import REPORT_BYTES
+
+TDX_HEADS = tuple(version.to_bytes(2, "little") + b"\2\0\x81\0\0\0" for version in (4, 5))
+"""Version, attestation key type 2 (ECDSA P-256) and TEE type 0x81: the first eight bytes of a TDX quote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,10 @@ def _snp(data: bytes) -> Any:
         "platform_flags": dict(report.platform_flags),
     }
     return {**shown, "certificates": _table(table)} if table else shown
+
+
+def _parsed(form: Any) -> dict[str, Any]:
+    return {"sha256": hashlib.sha256(form.raw).hexdigest(), **_plain(form)}
 
 
 def _table(data: bytes) -> Any:
@@ -99,6 +106,10 @@ def _plain(value: Any) -> Any:
         return value.hex()
     if isinstance(value, enum.Enum):
         return value.name
+    if isinstance(value, Mapping):
+        return {str(_plain(key)): _plain(member) for key, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(member) for member in value]
     return value
 
 
@@ -139,13 +150,12 @@ def _piece(data: bytes) -> dict[str, Any]:
 
 
 def _is_certificate(data: bytes) -> bool:
-    if not pem.is_pem(data) and not data.startswith(b"\x30\x82"):
-        return False
+    if pem.is_pem(data):
+        return b"\0" not in data  # certificates inside something binary do not make it a certificate
     try:
-        x509.load_all(data)
+        return data.startswith(b"\x30\x82") and bool(x509.load_all(data))
     except (Malformed, Unsupported):
-        return pem.is_pem(data)
-    return True
+        return False
 
 
 def _is_snp_report(data: bytes) -> bool:
@@ -165,6 +175,8 @@ def _is_table(data: bytes) -> bool:
 FORMATS = (
     Format("audit bundle", bundle.looks_like_bundle, _bundle),
     Format("wrapped collection (CMW)", lambda data: data[:1] in b"{[" and cmw.TYPE_KEY.encode() in data, _collection),
+    Format("TDX quote", lambda data: content.unhex(data)[:8] in TDX_HEADS, lambda data: _parsed(tdx_quote.parse(content.unhex(data)))),
+    Format("Azure HCL report", lambda data: data.startswith(azure_hcl.MAGIC), lambda data: _parsed(azure_hcl.parse(data))),
     Format("SEV-SNP attestation report", _is_snp_report, _snp),
     Format("SNP certificate table", _is_table, _table),
     Format("X.509 certificates", _is_certificate, _certificates),

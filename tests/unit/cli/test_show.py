@@ -74,3 +74,19 @@ def test_text_says_that_nothing_was_checked(pieces: dict[str, bytes], tmp_path: 
     out, err = capsys.readouterr()
     assert "decoded only, nothing was checked" in out
     assert "evident verify" in err
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("tdx/go-tdx-guest-v5/quote.bin", "TDX quote"),
+        ("tdx/dcap-qvl-uptodate/quote.bin", "TDX quote"),
+        ("snp/cmc-milan-v2/report.bin", "SEV-SNP attestation report"),
+        ("snp/cmc-milan-v2/vcek.pem", "X.509 certificates"),
+        ("snp/snpguard-milan-json-v2/report.json", "SEV-SNP attestation report"),
+        ("snp/veraison-genoa-v3-tsm/tsm-report.cbor", "SEV-SNP attestation report"),
+        ("snp/veraison-genoa-v3-tsm/auxblob.bin", "SNP certificate table"),
+    ],
+)
+def test_real_evidence(vectors: Any, path: str, form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert shown(capsys, vectors.root / path)["format"] == form
