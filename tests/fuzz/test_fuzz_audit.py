@@ -9,8 +9,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evident.audit import bundle, canonical, cmw, dsse, keys
+from evident.audit import bundle, canonical, dsse, keys
 from evident.errors import Malformed, NotAuthentic, Unsupported
+from evident.evidence import cmw
 
 REFUSALS = (Malformed, Unsupported, NotAuthentic)
 KEY = keys.generate(lambda size: b"\x03" * size)

@@ -20,12 +20,13 @@ from typing import Any, Literal, TypeVar
 from evident import codec
 from evident.appraisal.policy import Policy
 from evident.appraisal.profile import Profile
-from evident.audit import canonical, cmw, dsse
+from evident.audit import canonical, dsse
 from evident.audit.build import THIS_TOOL, Tool
 from evident.audit.case import Case
 from evident.audit.keys import SigningKey, VerifyingKey
 from evident.endorsements.fetcher import Fetched, RecordingFetcher
 from evident.errors import Finding, Malformed, Unsupported, UsageError
+from evident.evidence import cmw
 from evident.files import write_private_bytes
 from evident.reference_values.model import ReferenceSet
 from evident.reports.json_report import Outcome, document

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from evident import codec
-from evident.audit import bundle, cmw
+from evident.audit import bundle
 from evident.endorsements import amd, pem, x509
 from evident.errors import EvidentError, Malformed, Unsupported
-from evident.evidence import azure_hcl, cert_table, content, snp_report, tdx_quote, tsm_report
+from evident.evidence import azure_hcl, cert_table, cmw, content, snp_report, tdx_quote, tsm_report
 from evident.evidence.snp_report import REPORT_BYTES
 
 TDX_HEADS = tuple(version.to_bytes(2, "little") + b"\2\0\x81\0\0\0" for version in (4, 5))

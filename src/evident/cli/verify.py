@@ -62,7 +62,7 @@ def _only_file(words: list[str]) -> bytes:
 
 
 def _unwrap(data: bytes) -> tuple[str, Pieces]:
-    from evident.audit import cmw
+    from evident.evidence import cmw
 
     return cmw.to_pieces(cmw.parse(data))
 

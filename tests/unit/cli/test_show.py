@@ -50,7 +50,7 @@ def test_a_certificate_table_and_its_certificates(pieces: dict[str, bytes], tmp_
 
 
 def test_a_wrapped_collection(pieces: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from evident.audit import cmw
+    from evident.evidence import cmw
 
     wrapped = cmw.encode(cmw.of_pieces("snp", {role: (data,) for role, data in pieces.items()}))
     (tmp_path / "cmw").write_text(json.dumps(wrapped))

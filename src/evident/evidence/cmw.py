@@ -19,13 +19,15 @@ from typing import Any
 
 from evident import codec
 from evident.errors import Malformed, Unsupported
-from evident.verification.pieces import Pieces
 
 TYPE_KEY = "__cmwc_t"
 EVIDENCE_TYPE = "https://evident.example/cmw/evidence/v1#"
 OCTETS = "application/octet-stream"
 MAX_BYTES = 64 * 1024 * 1024
 MAX_NESTING = 8
+
+Pieces = Mapping[str, tuple[bytes, ...]]
+"""Role to raw contents, as `evident.verification.pieces` has them."""
 
 _LABEL = re.compile(r"([a-z0-9-]+)\.(0|[1-9][0-9]{0,3})")
 _ENDORSEMENT_ROLES = frozenset(

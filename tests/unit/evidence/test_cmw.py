@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evident.audit import cmw
 from evident.errors import Malformed, Unsupported
+from evident.evidence import cmw
 
 PIECES = {"report": (b"\0" * 1184,), "crl": (b"one", b"two"), "auxblob": (b"",)}
 
