@@ -231,6 +231,7 @@ def _facts(name: str, root: Verified[Any], case: Case) -> Facts:
         freshness=case.freshness,
         vtpm=vtpm,
         boot=case.tpm.boot if case.tpm else None,
+        runtime=case.tpm.ran.runtime if case.tpm and case.tpm.ran else None,
         caveats=tuple(dict.fromkeys(caveats)),
         claims=claims,
     )

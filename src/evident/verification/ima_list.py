@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from evident.errors import Indeterminate
 from evident.evidence import ima_log, tcg_log
-from evident.verification import ima
+from evident.verification import ima, tpm_ima
 from evident.verification import log as log_replay
 from evident.verification import pieces as piece
 from evident.verification.context import Context
@@ -23,8 +23,8 @@ ROLES: Mapping[str, Role] = MappingProxyType(
     {
         "ima": Role("one", ima_log.MAX_LIST_BYTES, "IMA measurement list, binary or ASCII"),
         "log": Role("optional", tcg_log.MAX_LOG_BYTES, "firmware log of the same boot, for boot_aggregate"),
-        "allow-list": Role("any", 64 * 1024 * 1024, "acceptable digests, as sha256sum prints them"),
-        "key": Role("any", 64 * 1024, "public key that signs files"),
+        "allow-list": tpm_ima.ROLES["allow-list"],
+        "ima-key": tpm_ima.ROLES["ima-key"],
     }
 )
 BANKS = ("sha1", "sha256")
@@ -41,7 +41,7 @@ def verify(pieces: Pieces, context: Context) -> NoReturn:
         registers = log_replay.replay(tcg_log.parse(firmware)).registers
         said["boot_aggregate"] = ima.boot_aggregate(listed.entries, registers).rule
     allowed = [ima.parse_allow_list(raw) for raw in piece.several(pieces, "allow-list")]
-    keys = tuple(ima.load_key(raw) for raw in piece.several(pieces, "key"))
+    keys = tuple(ima.load_key(raw) for raw in piece.several(pieces, "ima-key"))
     whole = ima.Authenticated(listed.entries, BANKS[0], ima.GENERATIONS[0], 0)
     ran = ima.runtime(whole, allowed=ima.merge(allowed), keys=keys)
     said |= {"unlisted": list(ran.unlisted), "gaps": list(ran.gaps)}

@@ -86,6 +86,50 @@ REMARKS: Mapping[str, Remark] = MappingProxyType(
             "The text of the command line is the log's word: its measured digest does not follow from it.",
             "Use a UKI, or compare the register with a reference value.",
         ),
+        "log.bank-not-replayed": Remark(
+            "boot_chain", "The log declares a bank that it has no digests for, or of an unknown algorithm.", NO_REMEDY
+        ),
+        "log.startup-locality": Remark(
+            "boot_chain", "PCR 0 starts from the startup locality, as the log says and the quote proves.", NO_REMEDY
+        ),
+        "log.empty-secure-boot": Remark("boot_chain", "The SecureBoot variable does not exist; Secure Boot counts as off.", NO_REMEDY),
+        "log.duplicate-separator": Remark(
+            "boot_chain", "A register has more separators than it should; what follows the first is not the firmware's word.", NO_REMEDY
+        ),
+        "log.error-separator": Remark(
+            "boot_chain", "The firmware says that a measurement failed.", "Boot again; if it stays, replace the firmware."
+        ),
+        "log.loader-text-half-nul": Remark("boot_chain", "An older systemd-boot logged its text one byte short.", "Update systemd-boot."),
+        "log.shim-authority-size": Remark("boot_chain", "An older shim logged one byte more than it measured.", "Update shim."),
+        "log.image-trailing": Remark("boot_chain", "An older shim logged bytes behind the image's description.", "Update shim."),
+        "log.variable-trailing": Remark("boot_chain", "An older shim logged bytes behind a variable's content.", "Update shim."),
+        "log.untagged-event": Remark("boot_chain", "The kernel logged its load options without their tag.", "Update the kernel."),
+        "log.image-in-pcr2": Remark("boot_chain", "The firmware measures boot applications into PCR 2 rather than PCR 4.", NO_REMEDY),
+        "log.undecodable-event": Remark(
+            "boot_chain", "An event's data do not have the form of its type: its digest counts, its words do not.", NO_REMEDY
+        ),
+        "log.unknown-type": Remark("boot_chain", "The log has an event of a type that no specification names.", NO_REMEDY),
+        "log.launch-register-event": Remark(
+            "boot_chain", "The log has events for the launch measurement, which nothing extends.", NO_REMEDY
+        ),
+        "log.exit-boot-services-unlogged": Remark(
+            "boot_chain", "The two events of leaving the boot services were measured and not logged; they were added.", "Update the kernel."
+        ),
+        "log.systemd-boot-phases": Remark(
+            "boot_chain", "The words of systemd's boot phases were measured and not logged; they were added.", NO_REMEDY
+        ),
+        "log.register-unsigned": Remark(
+            "boot_chain",
+            "The log has events for registers that the quote leaves out; they were ignored.",
+            "Ask for a quote over PCR 0 to 14.",
+        ),
+        "log.register-unexplained": Remark(
+            "boot_chain", "Something that this log does not record extended a register.", "Compare the register with a reference value."
+        ),
+        "ima.boot-aggregate-undecided": Remark(
+            "userspace", "The quote leaves out PCRs that boot_aggregate covers.", "Ask for a quote over PCR 0 to 10."
+        ),
+        "ima.later-entries": Remark("userspace", "Files were listed after the quote was made; they are not covered by it.", "Ask again."),
         "log.sha1-only": Remark(
             "boot_chain", "The log has no bank but SHA-1, for which collisions can be made.", "Turn the SHA-256 bank of the vTPM on."
         ),

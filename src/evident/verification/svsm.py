@@ -209,6 +209,7 @@ def _facts(root: Verified[Any], case: Case) -> Facts:
         freshness=case.freshness,
         vtpm=tpm_facts.vtpm(case.tpm, "svsm", "tee" if case.activated else "none", OPERATOR),
         boot=case.tpm.boot,
+        runtime=case.tpm.ran.runtime if case.tpm.ran else None,
         caveats=tuple(dict.fromkeys((*root.facts.caveats, *case.tpm.caveats))),
         claims=claims,
     )

@@ -16,8 +16,9 @@ The procedure ``tpm``, in order; every step that fails is reported. Quotes of se
 (12) tpm.ak-name          where the AK's public area is given: the signer named in the quote can be this AK
 (13) tpm.ek-certificate   where an endorsement key is given: its certificate is valid and for that key
 (14) tpm.log              where a log is given: it replays to the PCRs that the quote covers
+(15) tpm.ima              where an IMA list is given: it replays to PCR 10, and its boot_aggregate is of these PCRs
 
-A TPM speaks for whoever runs it: steps 1 to 14 hold as well for a virtual TPM whose host made up every PCR (AT-18). What the
+A TPM speaks for whoever runs it: steps 1 to 15 hold as well for a virtual TPM whose host made up every PCR (AT-18). What the
 facts say of `location` and `anchor` decides what the values are worth.
 
 Source: TCG TPM 2.0 Library, Part 1 sections 31.4 and 36.7, Part 3 TPM2_Quote; TCG "TPM v2.0 Provisioning Guidance" for AKs.
@@ -43,7 +44,7 @@ from evident.evidence import tpm_algorithms as alg
 from evident.evidence.importers import containers
 from evident.evidence.tpm import Signature
 from evident.evidence.tpm_public import HANDLE_ENDORSEMENT, HIERARCHIES
-from evident.verification import boot_chain, log
+from evident.verification import boot_chain, log, tpm_ima
 from evident.verification import pieces as piece
 from evident.verification.composite import leave_out
 from evident.verification.context import Context
@@ -71,6 +72,7 @@ TPM_ROLES: Mapping[str, Role] = MappingProxyType(
         "ek-cert": Role("optional", PIECE_LIMIT, "certificate of the endorsement key"),
         "chain": Role("any", 256 * 1024, "issuers of the certificates"),
         "log": Role("optional", tcg_log.MAX_LOG_BYTES, "firmware event log"),
+        **tpm_ima.ROLES,
     }
 )
 ROLES: Mapping[str, Role] = MappingProxyType(
@@ -369,6 +371,17 @@ def _log(case: Case) -> Open | None:
     return None
 
 
+def _ima(case: Case) -> Open | None:
+    """(15) `evident.verification.tpm_ima`, against the PCRs of step 8."""
+    measured = _given(case.ima)
+    if not case.pcrs:
+        finding = Finding("tpm.ima.unquoted", LAYER, "the value of PCR 10 to replay the list to", "none", "Pass pcrs=PATH with the quote.")
+        return Open(finding, waived_by="")
+    case.ran = tpm_ima.judge(measured, case.pcrs)
+    case.caveats += case.ran.caveats
+    return None
+
+
 def _given(value: T | None) -> T:
     """A piece whose step is only part of the procedure when the piece was given."""
     if value is None:
@@ -396,10 +409,12 @@ AK_NAME_STEP: Step[Case] = Step("tpm.ak-name", "The quote's signer can be this a
 EK_STEP: Step[Case] = Step("tpm.ek-certificate", "The endorsement key's certificate is valid and for that key.", _ek_certificate)
 LOG_STEP: Step[Case] = Step("tpm.log", "The event log replays to the quoted PCRs.", _log, ("tpm.signature", "tpm.pcr-digest"))
 
+IMA_STEP: Step[Case] = Step("tpm.ima", "The IMA list replays to the quoted PCR 10.", _ima, ("tpm.signature", "tpm.pcr-digest"))
+
 
 def procedure(name: str, case: Case, *steps: Step[Case]) -> Procedure[Case]:
-    """The procedure of these steps, and of those about pieces that need not be given: AK's public area, EK certificate, log."""
-    optional = ((case.ak.public, AK_NAME_STEP), (case.ek_certificate, EK_STEP), (case.log, LOG_STEP))
+    """The procedure of these steps, and of those about pieces that need not be given: AK's public area, EK certificate, log, IMA list."""
+    optional = ((case.ak.public, AK_NAME_STEP), (case.ek_certificate, EK_STEP), (case.log, LOG_STEP), (case.ima, IMA_STEP))
     return Procedure.of(name, *steps, *(step for given, step in optional if given is not None))
 
 

@@ -18,9 +18,11 @@ from evident.evidence.importers import pcr_values
 from evident.evidence.tpm import Attest, PcrValues, QuoteInfo, Signature
 from evident.evidence.tpm_public import Public
 from evident.verification import pieces as piece
+from evident.verification import tpm_ima
 from evident.verification.context import Context
 from evident.verification.facts import BootChain, Freshness
 from evident.verification.pieces import Pieces
+from evident.verification.tpm_ima import Measured, Ran
 
 Key = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
@@ -73,6 +75,8 @@ class Case:
     """PCR values that a verified digest covers."""
     boot: BootChain | None = None
     log_claims: Mapping[str, object] = field(default_factory=dict)
+    ima: Measured | None = None
+    ran: Ran | None = None
     caveats: list[str] = field(default_factory=list)
 
 
@@ -105,6 +109,7 @@ def open_case(pieces: Pieces, context: Context, *, quote_role: str = "quote", vo
         x509.load_all(content.unhex(ek_certificate))[0] if ek_certificate else None,
         piece.optional(pieces, "log"),
         context,
+        ima=tpm_ima.read(pieces),
     )
 
 

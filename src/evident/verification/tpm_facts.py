@@ -23,6 +23,7 @@ def facts(case: Case) -> Facts:
         case.freshness,
         vtpm=vtpm(case, location, "certificate" if anchored else "none", operator),
         boot=case.boot,
+        runtime=case.ran.runtime if case.ran else None,
         caveats=tuple(case.caveats),
         claims=claims(case) | ({"log": dict(case.log_claims)} if case.log_claims else {}),
     )
@@ -48,6 +49,8 @@ def claims(case: Case) -> dict[str, Any]:
     found["pcrs"] = {
         bank: {str(index): value.hex() for index, value in sorted(registers.items())} for bank, registers in sorted(case.pcrs.items())
     }
+    if case.ran:
+        found["ima"] = dict(case.ran.claims)
     if len(case.quotes) > 1:
         found["quotes"] = [quote_claims(quote) for quote in case.quotes]
     if case.ak.public:

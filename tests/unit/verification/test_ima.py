@@ -198,7 +198,7 @@ def test_a_bare_log_is_told_and_never_authentic(vectors: Vectors, kind: str) -> 
 def test_a_bare_ima_list_compares_with_allow_list_and_keys() -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     pem = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    pieces = {"ima": (signed_entry(key) + an_entry("/init"),), "key": (pem,), "allow-list": (f"{DIGEST}  /other\n".encode(),)}
+    pieces = {"ima": (signed_entry(key) + an_entry("/init"),), "ima-key": (pem,), "allow-list": (f"{DIGEST}  /other\n".encode(),)}
     with pytest.raises(Indeterminate) as caught:
         kinds.verify("ima", pieces, context())
     assert caught.value.claims["unlisted"] == ["/init"]
