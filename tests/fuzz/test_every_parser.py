@@ -10,7 +10,7 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parents[1] / "src" / "evident"
-PARSER = re.compile(r"(parse|load|decode|from_|read)[a-z0-9_]*")
+PARSER = re.compile(r"(parse|load|decode|from_|read|names)[a-z0-9_]*")
 CALLED_BY_OTHERS = {"endorsements/signatures.py": "endorsements/x509.py", "evidence/uki.py": "reference_values/uki.py"}
 """Parsers of parts, reached through the harness of another module."""
 

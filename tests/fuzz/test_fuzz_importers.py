@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evident.errors import Malformed, Unsupported
-from evident.evidence import svsm_manifest
+from evident.evidence import cpio, svsm_manifest
 from evident.evidence.importers import azure_cvm, containers, go_attestation, pcr_values
 from evident.evidence.tpm import PcrSelection
 
@@ -29,6 +29,14 @@ _DUMP = {
 }
 _BINCODE = (256).to_bytes(8, "little") + bytes(256) + (2).to_bytes(8, "little") + b"\xff\x54" + (1).to_bytes(8, "little") + bytes(32)
 _MANIFEST = svsm_manifest.serialize((svsm_manifest.Service(svsm_manifest.VTPM_GUID, bytes(40)),))
+_ENTRY = b"070701" + b"%08x" * 13
+_INITRD = (
+    _ENTRY % (1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 2, 0)
+    + b"a\0"
+    + _ENTRY % (2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 11, 0)
+    + b"TRAILER!!!\0"
+    + bytes(3)
+)
 _SELECTIONS = (PcrSelection.of("sha256", (0, 7)),)
 TARGETS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "azure json": (azure_cvm.from_json, json.dumps(_AZURE).encode()),
@@ -39,6 +47,7 @@ TARGETS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "pcr values": (lambda raw: pcr_values.parse(raw, _SELECTIONS), json.dumps({"sha256": {"0": "00" * 32}}).encode()),
     "pcr array": (lambda raw: pcr_values.parse(raw, _SELECTIONS), json.dumps({"pcrs": _PCRS}).encode()),
     "bare pcrs": (lambda raw: pcr_values.parse(raw, _SELECTIONS), bytes(64)),
+    "initrd": (cpio.names, _INITRD),
     "services manifest": (svsm_manifest.parse, _MANIFEST),
 }
 _LEAVES = st.none() | st.booleans() | st.integers(-1, 1 << 70) | st.text(max_size=6) | st.sampled_from([_TEXT, "00" * 32, "sha256", 11])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from evident.appraisal.layers import Ground
 from evident.appraisal.policy import Policy
 from evident.appraisal.remarks import Remark, refusal
+from evident.appraisal.requirements import agents_in_image
 from evident.appraisal.statement import Caveat, Layer, Verifiability
 from evident.verification.facts import Facts, Vtpm
 from evident.verification.remarks import NO_REMEDY
@@ -26,15 +28,17 @@ LOCATION_WORDS = {
 }
 
 
-def beside(verified: Verified[Any], policy: Policy, provider: str, needs_provider: bool, root_fs: Ground) -> tuple[Layer, ...]:
+def beside(
+    verified: Verified[Any], policy: Policy, provider: str, needs_provider: bool, grounds: Mapping[str, Ground]
+) -> tuple[Layer, ...]:
     """The layers beside the levels, in the order in which a statement shows them."""
     facts = verified.facts
     freshness = "for this challenge" if facts.freshness.scope == "challenge" else "per boot"
     return (
         vtpm(facts, provider, needs_provider, freshness),
         userspace(facts, provider, needs_provider, freshness),
-        provisioning(facts, policy, provider, freshness),
-        storage(provider, root_fs, freshness),
+        provisioning(facts, policy, provider, freshness, agents_in_image(grounds)),
+        storage(provider, grounds["root_filesystem"], freshness),
         identity(facts, freshness),
         devices(provider),
     )
@@ -170,18 +174,14 @@ def userspace(facts: Facts, provider: str, needs_provider: bool, freshness: str)
     )
 
 
-def provisioning(facts: Facts, policy: Policy, provider: str, freshness: str) -> Layer:
-    """Agents, metadata, ACPI: what the host hands in after, or beside, the launch measurement (AT-24, AT-46)."""
+def provisioning(facts: Facts, policy: Policy, provider: str, freshness: str, agents: tuple[str, ...] | None) -> Layer:
+    """Agents, metadata, ACPI: what the host hands in after, or beside, the launch measurement (AT-24, AT-26, AT-46)."""
     tee = facts.tee
     rules = policy.technologies.get(tee.technology) if tee else None
     pinned = [name for name in CONFIGURATION_REGISTERS if tee and rules and name in rules.registers and name in tee.registers]
     holds = [name for name in pinned if tee and rules and tee.registers[name].hex() in rules.registers[name]]
     caveats = (
-        Caveat(
-            "provisioning.agents",
-            "User data, metadata and provider agents are not measured; whoever serves them can reconfigure the guest.",
-            "Leave cloud-init and agents out of the image, and deliver configuration over the attested channel.",
-        ),
+        _agents(agents),
         Caveat(
             "provisioning.acpi",
             "ACPI tables, device tree, fw_cfg and SMBIOS come from the host and are not in the launch measurement.",
@@ -203,6 +203,26 @@ def provisioning(facts: Facts, policy: Policy, provider: str, freshness: str) ->
         freshness=freshness,
         evidence=evidence,
         caveats=caveats,
+    )
+
+
+def _agents(found: tuple[str, ...] | None) -> Caveat:
+    if found is None:
+        return Caveat(
+            "provisioning.agents",
+            "User data, metadata and provider agents are not measured; whoever serves them can reconfigure the guest.",
+            "Leave cloud-init and agents out of the image, and deliver configuration over the attested channel.",
+        )
+    if found:
+        return Caveat(
+            "provisioning.agents-in-image",
+            f"Agents in the measured image: {', '.join(found)}. Whoever controls their channel can reconfigure the guest.",
+            "Leave them out of the image, and deliver configuration over the attested channel.",
+        )
+    return Caveat(
+        "provisioning.no-known-agent",
+        "No known provisioning agent is among the files of the measured image; a program that nobody knows could still take orders.",
+        "Keep the image small, and look at what listens in it.",
     )
 
 

@@ -156,6 +156,13 @@ class Policy:
         ),
         metadata=_doc("Kernel parameters that are refused wherever the command line is known."),
     )
+    allowed_agents: tuple[str, ...] | None = field(
+        default=None,
+        metadata=_doc(
+            "Provisioning agents that the measured image may contain; an empty list allows none, null does not ask. "
+            "Known only where the reference value was made from the image's files."
+        ),
+    )
     technologies: Mapping[str, TechnologyRules] = field(default_factory=dict, metadata=_doc("Rules by technology: `snp`, `tdx`."))
 
 

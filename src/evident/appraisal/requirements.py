@@ -23,6 +23,7 @@ def demand(
         *_parties(policy, layers, always),
         *_command_lines(policy, facts, grounds),
         *_components(policy, facts, grounds),
+        *_agents(policy, grounds),
     )
 
 
@@ -133,3 +134,35 @@ def _components(policy: Policy, facts: Facts, grounds: Mapping[str, Ground]) -> 
             found=", ".join(sorted(found)) or f"no measured {stage}",
             remedy="Boot the accepted build, or add this digest to required_components.",
         )
+
+
+def agents_in_image(grounds: Mapping[str, Ground]) -> tuple[str, ...] | None:
+    """Provisioning agents in what was measured, by the reference values that hold; None where none of them was made from the files."""
+    known = [value.agents for ground in grounds.values() for value in ground.matched if value.agents is not None]
+    return tuple(dict.fromkeys(agent for agents in known for agent in agents)) if known else None
+
+
+def _agents(policy: Policy, grounds: Mapping[str, Ground]) -> Iterator[Remark]:
+    """AT-26: whoever controls an agent's channel controls the guest, whatever was measured."""
+    if policy.allowed_agents is None:
+        return
+    found = agents_in_image(grounds)
+    allowed = ", ".join(policy.allowed_agents) or "none"
+    if found is None:
+        yield open_point(
+            "provisioning.agents-unknown",
+            "provisioning",
+            expected=f"to know which provisioning agents are in the image (allowed: {allowed})",
+            found="no matching reference value that was made from the image's files",
+            remedy="Measure again with the list of the image's files: evident measure snp ... --files LIST.",
+        )
+        return
+    for agent in found:
+        if agent not in policy.allowed_agents:
+            yield refusal(
+                "policy.agent",
+                "provisioning",
+                expected=f"no provisioning agent in the image but: {allowed}",
+                found=agent,
+                remedy="Leave it out of the image, or name it in allowed_agents if you trust whoever gives it orders.",
+            )

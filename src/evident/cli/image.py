@@ -73,6 +73,8 @@ def _uki(raw: bytes) -> dict[str, Any]:
         "kernel_authenticode": {algorithm: pe.authenticode(inner, algorithm).hex() for algorithm in ALGORITHMS},
         "section_sha256": {name: hashlib.sha256(content).hexdigest() for name, content in parsed.sections.items()},
     }
+    if ".initrd" in parsed.sections:
+        said["agents_in_initrd"] = _agents(parsed.sections[".initrd"])
     try:
         prediction = predict_uki(raw, banks=ALGORITHMS)
     except Unsupported as unknown:
@@ -81,6 +83,17 @@ def _uki(raw: bytes) -> dict[str, Any]:
         bank: {str(index): value.hex() for index, value in values(prediction.measurements, bank).items()} for bank in ALGORITHMS
     }
     return said | {"assumptions": list(prediction.assumptions)}
+
+
+def _agents(initrd: bytes) -> list[str] | str:
+    """Provisioning agents in an initial RAM disk, or why it cannot be said."""
+    from evident.errors import Malformed, Unsupported
+    from evident.reference_values.agents import find_in_initrd
+
+    try:
+        return list(find_in_initrd(initrd))
+    except (Malformed, Unsupported) as unknown:
+        return f"unknown: {unknown.findings[0].found}"
 
 
 def _disk(image: Buffer) -> dict[str, Any]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from evident.reference_values.kernel_hashes import KernelHashes
     from evident.reference_values.model import ReferenceValue
 
+MAX_LIST_BYTES = 256 * 1024 * 1024
 MAX_KERNEL_BYTES = 256 * 1024 * 1024
 MAX_INITRD_BYTES = 2 * 1024 * 1024 * 1024
 
@@ -38,6 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--guest-features", metavar="HEX", default="0x1", help="SEV_FEATURES (default 0x1; 0x21 with debug swap)")
     parser.add_argument("--svsm", metavar="FILE", help="COCONUT-SVSM image, launched below the firmware")
     parser.add_argument("--variable-store-size", metavar="BYTES", default=None, help="size of OVMF_VARS, with --svsm")
+    parser.add_argument("--files", metavar="LIST", help="paths of all files in the image, one per line: records which agents are in it")
     parser.add_argument("--reference-out", metavar="FILE", help="write the predictions as reference values")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="form of the output")
 
@@ -86,7 +88,25 @@ def _predict(args: argparse.Namespace) -> tuple[ReferenceValue, ...]:
     ]
     command_line = (args.append or "") if hashes else None
     origin, now = f"measured from {Path(args.firmware).name}", datetime.now(UTC).replace(microsecond=0)
-    return tuple(snp_reference(launch, command_line=command_line, origin=origin, recorded_at=now) for launch in launches)
+    agents = _agents(args)
+    return tuple(snp_reference(launch, command_line=command_line, origin=origin, recorded_at=now, agents=agents) for launch in launches)
+
+
+def _agents(args: argparse.Namespace) -> tuple[str, ...] | None:
+    """Agents in the image: from the list of all its files, and from an initrd that can be read. An initrd alone is not all of it."""
+    from evident.cli.inputs import read_bytes
+    from evident.errors import Malformed, Unsupported
+    from evident.reference_values import agents
+
+    found: tuple[str, ...] = ()
+    if args.initrd:
+        try:
+            found = agents.find_in_initrd(read_bytes(args.initrd, limit=MAX_INITRD_BYTES))
+        except (Malformed, Unsupported):  # measured all the same: it is the host's and the kernel's business what it is
+            found = ()
+    if args.files:
+        found = tuple(dict.fromkeys((*found, *agents.find(agents.read_list(read_bytes(args.files, limit=MAX_LIST_BYTES))))))
+    return found if args.files or found else None
 
 
 def _kernel_hashes(args: argparse.Namespace) -> KernelHashes | None:
@@ -148,6 +168,8 @@ def _text(value: ReferenceValue) -> str:
     rows = [("measurement", value.value.hex()), ("of", value.description)]
     rows += [(_NAMES[name], digest.hex()) for name, digest in value.components.items()]
     rows.append(("settles", ", ".join(layer.replace("_", " ") for layer in value.layers)))
+    if value.agents is not None:
+        rows.append(("agents in it", ", ".join(value.agents) or "none that is known"))
     if "boot_chain" not in value.layers:
         rows.append(("not covered", "kernel, initrd and command line: this digest is the same whatever the host boots"))
     elif "root_filesystem" not in value.layers:

@@ -56,6 +56,8 @@ class ReferenceValue:
     """Digest of every component that went into it by stage name, so that a mismatch can name the one that differs."""
     command_line: str | None = None
     algorithm: str = "sha384"
+    agents: tuple[str, ...] | None = None
+    """Provisioning agents in the image that this value measures (`agents.find`); None where nobody has looked at all of it."""
     template: bytes = b""
     """Opaque to appraisal: state from which the predictor recomputes the value for other components (see `snp_launch`)."""
 

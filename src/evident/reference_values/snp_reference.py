@@ -35,10 +35,12 @@ def snp_reference(
     artifacts: Mapping[str, bytes] | None = None,
     strength: Strength = Strength.RECOMPUTED,
     recorded_at: datetime | None = None,
+    agents: tuple[str, ...] | None = None,
 ) -> ReferenceValue:
     """The launch digest of `launch` as a reference value of register ``launch``, endorsed by ``you``.
 
     `command_line` must be the text behind `launch.hashes` (`UsageError` otherwise); `artifacts` are names to SHA-256 of further inputs.
+    `agents` as in `ReferenceValue`.
     `strength` is RECOMPUTED, or REBUILT where the caller has built the inputs from source. Other errors as `snp_launch.predict`.
     """
     if command_line is not None and (launch.hashes is None or command_line_hash(command_line) != launch.hashes.cmdline):
@@ -69,6 +71,7 @@ def snp_reference(
         provenance=Provenance(origin, f"SNP launch digest over {what}", {**hashed, **(artifacts or {})}, recorded_at),
         components=components,
         command_line=command_line,
+        agents=agents,
         template=template.serialize(),
     )
 
