@@ -169,7 +169,6 @@ def verify(pieces: Pieces, context: Context, *, without: frozenset[str] = frozen
 
 
 def _facts(root: Verified[Any], case: Case) -> Facts:
-    anchored = case.tpm.ak_path is not None and case.tpm.ak_path.anchor is not None
     claims: dict[str, Any] = {"snp": dict(root.facts.claims), "tpm": tpm_facts.claims(case.tpm)}
     if case.tpm.log_claims:
         claims["log"] = dict(case.tpm.log_claims)
@@ -182,8 +181,9 @@ def _facts(root: Verified[Any], case: Case) -> Facts:
         root.facts,
         kind=NAME,
         freshness=Freshness("challenge", "REPORT_DATA names the verifier's nonce and the vTPM's attestation key"),
-        vtpm=tpm_facts.vtpm(case.tpm, "hypervisor", "certificate" if anchored else "tee", OPERATOR),
+        vtpm=tpm_facts.vtpm(case.tpm, "hypervisor", "tee", OPERATOR),
         boot=case.tpm.boot,
+        runtime=case.tpm.ran.runtime if case.tpm.ran else None,
         caveats=tuple(dict.fromkeys(caveats)),
         claims=claims,
     )

@@ -49,7 +49,7 @@ def test_the_real_evidence_is_authentic(vectors, commitment):
         assert claims["tpm"]["nonce"] == stated["nonce"]
     vtpm = verified.facts.vtpm
     assert vtpm is not None
-    assert (vtpm.location, vtpm.operator, vtpm.anchor) == ("hypervisor", "Google", "certificate")
+    assert (vtpm.location, vtpm.operator, vtpm.anchor) == ("hypervisor", "Google", "tee")
     assert vtpm.instance["project_id"] == "new-reclaim-architecture"
     assert verified.facts.freshness.carried_by == "tee"
     assert gcp.CAVEAT_SOFTWARE_BINDING in verified.facts.caveats
