@@ -27,7 +27,8 @@ def claims(replayed: Replay) -> dict[str, Any]:
     """What a replayed log says, JSON-ready: registers (``pcrs`` by bank and index, or ``rtmr0``...), Secure Boot, quirks, counts."""
     log = replayed.log
     state = secure_boot(replayed.events)
-    registers: dict[str, Any] = {"pcrs": {bank: _hex(values) for bank, values in replayed.registers.items()}}
+    banks = [bank for bank in log.banks if bank in tcg_log.REPLAYABLE]
+    registers: dict[str, Any] = {"pcrs": {bank: _hex(replayed.registers.get(bank, {})) for bank in banks}}
     if log.registers == "rtmr":
         values = next(iter(replayed.registers.values()))
         registers = {f"rtmr{number}": values.get(number, bytes(48)).hex() for number in range(4)}

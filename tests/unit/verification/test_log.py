@@ -13,6 +13,7 @@ from evident.errors import Indeterminate, Malformed, NotAuthentic, Unsupported
 from evident.evidence import tcg_log
 from evident.evidence.pcr import extend
 from evident.verification.log import authenticate, initial_value, replay
+from evident.verification.tcg_log import claims
 
 SMALL = ("go-tpm-tools-cos-93-amd-sev", "trustee-ccel-data-grub", "tpm2-tools-event-sd-boot-fedora37")
 
@@ -40,6 +41,19 @@ def test_real_logs_replay_to_their_stated_registers(vectors: Vectors, case: str)
         assert replayed.registers["sha384"].get(int(name[4:]), bytes(48)).hex() == value, name
         compared += 1
     assert compared
+
+
+@pytest.mark.parametrize("case", vector_cases("eventlog/"))
+def test_claims_equal_the_facts_of_real_logs(vectors: Vectors, case: str) -> None:
+    facts = vectors.facts(case)
+    said = claims(replay(tcg_log.parse(raw_log(vectors, case))))
+    assert said["format"] == facts["format"]
+    assert said["banks"] == facts["banks"]
+    assert said["events"] == facts["events"]
+    if "replayed_rtmr" in facts:
+        assert {name: said[name] for name in facts["replayed_rtmr"]} == facts["replayed_rtmr"]
+    elif "computed_pcrs" in facts:
+        assert said["pcrs"] == facts["computed_pcrs"]
 
 
 @pytest.mark.parametrize("case", vector_cases("eventlog/"))
