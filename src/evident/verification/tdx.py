@@ -106,7 +106,8 @@ class Case:
 
     quote: TdxQuote
     collateral: Collateral
-    crls: tuple[bytes, ...]
+    crls: list[Crl]
+    """As given; step 6 adds what it fetches."""
     key: bytes | None
     context: Context
     path: _Path = field(init=False)
@@ -270,10 +271,9 @@ def _revocation(case: Case) -> Open | None:
     is forged or replayed refuses: somebody is hiding something.
     """
     leaf, ca, root = case.path.certificates
-    given = [_load_crl(case, data) for data in case.crls]
     reasons = [
-        *_judge_lists(case, given, root, (ca, root), intel.ROOT_CRL_URL),
-        *_judge_lists(case, given, ca, (leaf,), intel.pck_crl_url(intel.PCK_CA_NAMES.get(_name(ca), "platform"))),
+        *_judge_lists(case, root, (ca, root), intel.ROOT_CRL_URL),
+        *_judge_lists(case, ca, (leaf,), intel.pck_crl_url(intel.PCK_CA_NAMES.get(_name(ca), "platform"))),
     ]
     if not reasons:
         case.revocation = "good"
@@ -290,19 +290,20 @@ def _revocation(case: Case) -> Open | None:
     )
 
 
-def _load_crl(case: Case, data: bytes) -> Crl:
-    return remembered(case.context.chain_cache, ("crl", data), lambda: crl.load(content.unhex(data)))
+def _load_crl(context: Context, data: bytes) -> Crl:
+    return remembered(context.chain_cache, ("crl", data), lambda: crl.load(content.unhex(data)))
 
 
-def _judge_lists(case: Case, given: list[Crl], issuer: Certificate, subjects: tuple[Certificate, ...], url: str) -> list[str]:
+def _judge_lists(case: Case, issuer: Certificate, subjects: tuple[Certificate, ...], url: str) -> list[str]:
     """Why no list of `issuer` is in force; empty when one is. Raises when a list is forged, replayed, or names one of `subjects`."""
     reasons: list[str] = []
-    lists = [crl_list for crl_list in given if crl_list.issuer == issuer.subject]
+    lists = [crl_list for crl_list in case.crls if crl_list.issuer == issuer.subject]
     if not lists:
         try:
-            lists = [_load_crl(case, case.context.fetcher.fetch(url, limit=intel.CRL_LIMIT).body)]
+            lists = [_load_crl(case.context, case.context.fetcher.fetch(url, limit=intel.CRL_LIMIT).body)]
         except (CollateralUnavailable, Malformed, Unsupported) as error:
             return [f"{issuer.name}: {finding.code}: {finding.found}" for finding in error.findings]
+        case.crls += lists
     in_force = False
     for crl_list in lists:
         once(case.context.chain_cache, ("crl.issued-by", crl_list.der, issuer.der), partial(crl.verify_issued_by, crl_list, issuer))
@@ -400,7 +401,7 @@ def _tcb_signer(case: Case) -> Open | None:
         _check_algorithm(certificate)
         if certificate.is_ca or not _on_p256(certificate):
             raise _refuse("tdx.tcb-signer.profile", "a P-256 signing key that is no authority", certificate.name, "Do not trust it.")
-        for crl_list in (_load_crl(case, data) for data in case.crls):
+        for crl_list in case.crls:
             crl.check_not_revoked(crl_list, certificate)
     if current:
         case.signer = current[0]
@@ -657,7 +658,7 @@ def _open(pieces: Pieces, context: Context) -> Case:
     return Case(
         quote=quote,
         collateral=replace(collateral, certificates=certificates),
-        crls=tuple(data for data in lists if data),
+        crls=[_load_crl(context, data) for data in lists if data],
         key=piece.optional(pieces, "key"),
         context=context,
     )

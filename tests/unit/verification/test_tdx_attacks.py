@@ -104,6 +104,10 @@ def signer(**changes: Any) -> bytes:
     return chain(PKI.issue(intel.TCB_SIGNING_NAME, PKI.key("tcb-signing"), "root", 3, LIFE, **changes))
 
 
+def shelf(bodies: Mapping[str, bytes]) -> StaticFetcher:
+    return StaticFetcher({url: Fetched(url, body, AT) for url, body in bodies.items()})
+
+
 def flipped(content: bytes, offset: int) -> bytes:
     return content[:offset] + bytes((content[offset] ^ 1,)) + content[offset + 1 :]
 
@@ -203,6 +207,12 @@ ROWS = (
     Row(
         "a revoked TCB signing certificate",
         lambda: honest().but(root_crl=PKI.crl("root", at=AT, revoked=[3])),
+        ("crl.revoked", "tdx.steps-not-run"),
+        "tdx.tcb-signer",
+    ),
+    Row(
+        "a TCB signing certificate that the fetched CRL revokes",
+        lambda: honest().but(root_crl=(), fetcher=shelf({intel.ROOT_CRL_URL: PKI.crl("root", at=AT, revoked=[3])})),
         ("crl.revoked", "tdx.steps-not-run"),
         "tdx.tcb-signer",
     ),
@@ -380,15 +390,15 @@ def test_collateral_is_fetched() -> None:
         intel.pck_crl_url("platform"): "pck-crl",
         intel.ROOT_CRL_URL: "root-crl",
     }
-    bodies = {url: Fetched(url, given.pieces[role][0], AT) for url, role in urls.items()}
-    verified = act(given.but(tcb_info=(), qe_identity=(), pck_crl=(), root_crl=(), fetcher=StaticFetcher(bodies)))
+    bodies = {url: given.pieces[role][0] for url, role in urls.items()}
+    verified = act(given.but(tcb_info=(), qe_identity=(), pck_crl=(), root_crl=(), fetcher=shelf(bodies)))
     assert not verified.open_points
     assert verified.revocation == "good"
 
 
 def test_a_portals_page_is_no_collateral() -> None:
-    bodies = {url: Fetched(url, b"<html>", AT) for url in (intel.tcb_info_url(PLATFORM.fmspc), intel.pck_crl_url("platform"))}
-    verified = act(honest().but(tcb_info=(), pck_crl=(), fetcher=StaticFetcher(bodies)))
+    bodies = dict.fromkeys((intel.tcb_info_url(PLATFORM.fmspc), intel.pck_crl_url("platform")), b"<html>")
+    verified = act(honest().but(tcb_info=(), pck_crl=(), fetcher=shelf(bodies)))
     assert {point.code for point in verified.open_points} == {"tdx.revocation.unknown", "tdx.collateral.missing"}
 
 
