@@ -102,7 +102,6 @@ def test_a_recorded_refusal_holds_and_still_refuses(evident: Evident) -> None:
     assert done.returncode == 11
     form = json.loads(done.stdout)
     assert (form["decision"], form["code"], form["simulated"]) == ("refused", "launch.kernel", True)
-    assert form["bundle"]["same_code"] is True
 
 
 def test_the_page_names_the_bundle(evident: Evident, folder: Path) -> None:
