@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,10 @@ from evident import codec
 from evident.audit import bundle
 from evident.endorsements import amd, pem, x509
 from evident.errors import EvidentError, Malformed, Unsupported
-from evident.evidence import azure_hcl, cert_table, cmw, content, snp_report, tdx_quote, tsm_report
+from evident.evidence import azure_hcl, cert_table, cmw, content, ima_log, snp_report, tcg_log, tdx_quote, tsm_report
 from evident.evidence.snp_report import REPORT_BYTES
+from evident.verification import log
+from evident.verification import tcg_log as tcg_log_kind
 
 TDX_HEADS = tuple(version.to_bytes(2, "little") + b"\2\0\x81\0\0\0" for version in (4, 5))
 """Version, attestation key type 2 (ECDSA P-256) and TEE type 0x81: the first eight bytes of a TDX quote."""
@@ -172,6 +175,26 @@ def _is_table(data: bytes) -> bool:
         return False
 
 
+def _is_event_log(data: bytes) -> bool:
+    size = int.from_bytes(data[28:32], "little")
+    opens_a_sha1_log = data[:4] == bytes(4) and data[4:8] in (b"\7\0\0\0", b"\x08\0\0\0") and size < len(data) - 32
+    return data[32:45] == b"Spec ID Event" or opens_a_sha1_log
+
+
+def _event_log(data: bytes) -> Any:
+    replayed = log.replay(tcg_log.parse(data))
+    return {**tcg_log_kind.claims(replayed), "event_list": tcg_log_kind.event_claims(replayed)}
+
+
+def _is_ima_list(data: bytes) -> bool:
+    return re.match(rb"10 [0-9a-f]{40} ima|\x0a\0{3}.{20}[\x03-\x10]\0{3}ima", data, re.DOTALL) is not None
+
+
+def _ima_list(data: bytes) -> Any:
+    entries = ima_log.parse(data).entries
+    return {"entries": [{**_plain(entry), "violation": entry.violation, "template_data": len(entry.template_data)} for entry in entries]}
+
+
 FORMATS = (
     Format("audit bundle", bundle.looks_like_bundle, _bundle),
     Format("wrapped collection (CMW)", lambda data: data[:1] in b"{[" and cmw.TYPE_KEY.encode() in data, _collection),
@@ -179,6 +202,8 @@ FORMATS = (
     Format("Azure HCL report", lambda data: data.startswith(azure_hcl.MAGIC), lambda data: _parsed(azure_hcl.parse(data))),
     Format("SEV-SNP attestation report", _is_snp_report, _snp),
     Format("SNP certificate table", _is_table, _table),
+    Format("firmware event log", _is_event_log, _event_log),
+    Format("IMA measurement list", _is_ima_list, _ima_list),
     Format("X.509 certificates", _is_certificate, _certificates),
 )
 """Told apart in this order."""

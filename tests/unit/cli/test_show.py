@@ -90,3 +90,20 @@ def test_text_says_that_nothing_was_checked(pieces: dict[str, bytes], tmp_path: 
 )
 def test_real_evidence(vectors: Any, path: str, form: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert shown(capsys, vectors.root / path)["format"] == form
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("eventlog/trustee-ccel-data-grub/ccel.bin", "firmware event log"),
+        ("eventlog/go-tpm-tools-debian-10/binary_bios_measurements", "firmware event log"),
+        ("ima/keylime-ima-sig/ascii_runtime_measurements", "IMA measurement list"),
+    ],
+)
+def test_logs_and_lists_are_told_by_content(capsys: pytest.CaptureFixture[str], vectors: Any, path: str, form: str) -> None:
+    case = path.rsplit("/", 1)[0]
+    told = shown(capsys, vectors.root / path)
+    assert told["format"] == form
+    facts = vectors.facts(case)
+    listed = told["content"].get("event_list", told["content"].get("entries"))
+    assert len(listed) == facts.get("events", facts.get("entries"))
