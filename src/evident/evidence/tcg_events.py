@@ -41,6 +41,8 @@ EV_EFI_HANDOFF_TABLES2 = 0x8000000B
 EV_EFI_VARIABLE_BOOT2 = 0x8000000C
 EV_EFI_HCRTM_EVENT = 0x80000010
 EV_EFI_VARIABLE_AUTHORITY = 0x800000E0
+EV_RUNTIME = 0x08000001
+"""dstack's events after the boot, into RTMR 3; the data are name, colon and payload."""
 
 TYPE_NAMES: Mapping[int, str] = MappingProxyType(
     {
@@ -78,6 +80,7 @@ TYPE_NAMES: Mapping[int, str] = MappingProxyType(
         EV_EFI_VARIABLE_BOOT2: "EV_EFI_VARIABLE_BOOT2",
         EV_EFI_HCRTM_EVENT: "EV_EFI_HCRTM_EVENT",
         EV_EFI_VARIABLE_AUTHORITY: "EV_EFI_VARIABLE_AUTHORITY",
+        EV_RUNTIME: "RUNTIME_EVENT",
         0x800000E1: "EV_EFI_SPDM_FIRMWARE_BLOB",
         0x800000E2: "EV_EFI_SPDM_FIRMWARE_CONFIG",
         0x800000E3: "EV_EFI_SPDM_DEVICE_POLICY",
@@ -246,6 +249,17 @@ class ShimTable:
 
 
 @dataclass(frozen=True, slots=True)
+class RuntimeEvent:
+    """What an agent inside the guest measured after the boot: its own word, authentic in order."""
+
+    name: str
+    payload: bytes
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.payload[:64].hex()}"
+
+
+@dataclass(frozen=True, slots=True)
 class Opaque:
     """Data of no form known here."""
 
@@ -267,6 +281,7 @@ Decoded: TypeAlias = (
     | PlatformId
     | NonHostInfo
     | ShimTable
+    | RuntimeEvent
     | Opaque
     | efi.Variable
     | efi.PartitionTable
@@ -416,6 +431,11 @@ def _configuration(data: bytes) -> Decoded:
     return _text(data)
 
 
+def _runtime(data: bytes) -> RuntimeEvent:
+    name, _, payload = data.partition(b":")
+    return RuntimeEvent(name.decode("utf-8", "replace"), payload)
+
+
 def _non_host(data: bytes) -> Decoded:
     name, nul, rest = data.partition(b"\0")
     text = _printable(name)
@@ -470,6 +490,7 @@ _DECODERS: Mapping[int, Callable[[bytes], Decoded]] = MappingProxyType(
         0x0C: _text,
         EV_IPL: _ipl,
         0x11: _non_host,
+        EV_RUNTIME: _runtime,
         EV_EFI_VARIABLE_DRIVER_CONFIG: efi.parse_variable,
         EV_EFI_VARIABLE_BOOT: efi.parse_variable,
         EV_EFI_VARIABLE_BOOT2: efi.parse_variable,

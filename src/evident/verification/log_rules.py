@@ -37,6 +37,10 @@ def _shim_table(data: bytes) -> bytes | None:
     return data[20:] if len(data) >= 20 and int.from_bytes(data[16:20], "little") == len(data) - 20 else None
 
 
+def _runtime(data: bytes) -> bytes | None:
+    return events.EV_RUNTIME.to_bytes(4, "little") + b":" + data
+
+
 def _whole(data: bytes) -> bytes:
     return data
 
@@ -82,6 +86,7 @@ RULES: tuple[Rule, ...] = (
     Rule("loader-command", frozenset({events.EV_IPL}), _after_prefix_stripped),
     Rule("loader-command-nul", frozenset({events.EV_IPL}), _after_prefix),
     Rule("stub-section-name", frozenset({events.EV_IPL}), _section_name),
+    Rule("runtime-event", frozenset({events.EV_RUNTIME}), _runtime),
     Rule("shim-table", frozenset({events.EV_PLATFORM_CONFIG_FLAGS}), _shim_table),
     Rule(
         "loader-text-half-nul",

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from evident.errors import Indeterminate, Malformed
 from evident.evidence import tcg_events, tcg_log
+from evident.evidence.importers import event_log
 from evident.verification import pieces as piece
 from evident.verification.boot_chain import SecureBoot, secure_boot
 from evident.verification.context import Context
@@ -80,7 +81,7 @@ def _hex(values: Mapping[int, bytes]) -> dict[str, str]:
 def verify(pieces: Pieces, context: Context) -> NoReturn:
     """Replay the log; never returns. Raises as the module says."""
     piece.check(pieces, ROLES, NAME)
-    replayed = replay(tcg_log.parse(piece.one(pieces, "log")))
+    replayed = replay(event_log.read(piece.one(pieces, "log")))
     said = {**claims(replayed), "event_list": event_claims(replayed)}
     raise Indeterminate.of(
         "log.unsigned",
