@@ -15,6 +15,10 @@ from evident.verification.procedure import Open
 LAYER = "root_of_trust"
 REPORT_DATA_BYTES = 64
 NOT_COMPARED = Freshness("unknown", "no challenge was compared", carried_by="none")
+_EXACT = Freshness("challenge", "REPORT_DATA is the value that the verifier expects")
+_WITH_KEY = Freshness("challenge", "REPORT_DATA binds the verifier's nonce and the guest's key")
+_RAW = Freshness("challenge", "REPORT_DATA is the verifier's nonce")
+_HASHED = Freshness("challenge", "REPORT_DATA is the SHA-512 of the verifier's nonce")
 _STALE = "This evidence answers another challenge, perhaps an old one: have the guest make new evidence for yours."
 
 
@@ -58,18 +62,18 @@ def compare(context: Context, found: bytes, key: bytes | None, prefix: str) -> A
     if context.report_data is not None:
         if not hmac.compare_digest(context.report_data, found):
             raise _refuse(f"{prefix}.challenge.report-data", f"REPORT_DATA {context.report_data.hex()}", found)
-        answer = Answer(Freshness("challenge", "REPORT_DATA is the value that the verifier expects"))
+        answer = Answer(_EXACT)
     if context.nonce is None:
         return answer
     if key is not None:
         expected = binding.report_data(context.nonce, key)
         if not hmac.compare_digest(expected, found):
             raise _refuse(f"{prefix}.challenge.key", f"REPORT_DATA {expected.hex()}, which binds this nonce and the guest's key", found)
-        return Answer(Freshness("challenge", "REPORT_DATA binds the verifier's nonce and the guest's key"), binding.key_digest(key))
-    if hmac.compare_digest(hashlib.sha512(context.nonce).digest(), found):
-        return Answer(Freshness("challenge", "REPORT_DATA is the SHA-512 of the verifier's nonce"))
+        return Answer(_WITH_KEY, binding.key_digest(key))
     if len(context.nonce) <= len(found) and hmac.compare_digest(context.nonce.ljust(len(found), b"\0"), found):
-        return Answer(Freshness("challenge", "REPORT_DATA is the verifier's nonce"))
+        return Answer(_RAW)
+    if hmac.compare_digest(hashlib.sha512(context.nonce).digest(), found):
+        return Answer(_HASHED)
     raise _refuse(f"{prefix}.challenge.nonce", f"REPORT_DATA bound to nonce {context.nonce.hex()}, as it is or as SHA-512", found)
 
 

@@ -22,8 +22,6 @@ Source: AMD publications 56860 (ATTESTATION_REPORT) and 57230 (certificates, KDS
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -41,8 +39,9 @@ from evident.endorsements.crl import Crl
 from evident.endorsements.signatures import SignatureAlgorithm
 from evident.endorsements.x509 import Certificate
 from evident.errors import CollateralUnavailable, Finding, Indeterminate, Malformed, NotAuthentic, Unsupported, UsageError
-from evident.evidence import binding, cert_table, content, snp_report
+from evident.evidence import cert_table, content, snp_report
 from evident.evidence.snp_report import GENOA, MILAN, PRODUCTS, SigningKey, SnpReport
+from evident.verification import challenge
 from evident.verification import pieces as piece
 from evident.verification.context import Context
 from evident.verification.facts import Freshness, StatedLaunch
@@ -74,11 +73,6 @@ ROLES: Mapping[str, Role] = MappingProxyType(
     }
 )
 
-_UNCOMPARED = Freshness("unknown", "no challenge was compared", carried_by="none")
-_EXACT = Freshness("challenge", "REPORT_DATA is the value that the verifier expects")
-_RAW = Freshness("challenge", "REPORT_DATA is the verifier's nonce")
-_HASHED = Freshness("challenge", "REPORT_DATA is the SHA-512 of the verifier's nonce")
-_WITH_KEY = Freshness("challenge", "REPORT_DATA binds the verifier's nonce and the guest's key")
 _CHAIN_ALGORITHM = SignatureAlgorithm("rsa-pss", "sha384", 48)
 _REPORT_ALGORITHM = ec.ECDSA(hashes.SHA384())
 _RSA_BITS = 4096
@@ -112,7 +106,7 @@ class Case:
     path: _Path = field(init=False)
     """Set by step 3."""
     revocation: Revocation = "unknown"
-    freshness: Freshness = _UNCOMPARED
+    freshness: Freshness = challenge.NOT_COMPARED
     key: bytes | None = None
     """SubjectPublicKeyInfo that the guest says it has bound to the challenge."""
     bound_key: bytes | None = None
@@ -445,45 +439,13 @@ def _signature(case: Case) -> None:
 
 
 def _challenge(case: Case) -> Open | None:
-    """(14) AT-05. The nonce as it is, padded with zeros, or its SHA-512; with a key, the two bound as in `evidence.binding`; or
-    exactly the value that the caller computed."""
-    context, found = case.context, case.report.report_data
-    if context.report_data is None and context.nonce is None:
-        return Open(
-            Finding(
-                "snp.challenge.missing",
-                LAYER,
-                "a challenge of the verifier's own to compare REPORT_DATA with",
-                "none given",
-                "Pass nonce=PATH or report-data=PATH; without it an old report cannot be told from a new one.",
-            ),
-            waived_by="no-challenge",
-        )
-    if context.report_data is not None:
-        if not hmac.compare_digest(context.report_data, found):
-            raise _refuse("snp.challenge.report-data", f"REPORT_DATA {context.report_data.hex()}", found.hex(), _STALE)
-        case.freshness = _EXACT
-    if context.nonce is not None and case.key is not None:
-        expected = binding.report_data(context.nonce, case.key)
-        if not hmac.compare_digest(expected, found):
-            raise _refuse(
-                "snp.challenge.key", f"REPORT_DATA {expected.hex()}, which binds this nonce and the guest's key", found.hex(), _STALE
-            )
-        case.freshness = _WITH_KEY
-        case.bound_key = binding.key_digest(case.key)
-    elif context.nonce is not None:
-        if len(context.nonce) <= len(found) and hmac.compare_digest(context.nonce.ljust(len(found), b"\0"), found):
-            case.freshness = _RAW
-        elif hmac.compare_digest(hashlib.sha512(context.nonce).digest(), found):
-            case.freshness = _HASHED
-        else:
-            raise _refuse(
-                "snp.challenge.nonce", f"REPORT_DATA bound to nonce {context.nonce.hex()}, as it is or as SHA-512", found.hex(), _STALE
-            )
+    """(14) As for every technology that signs 64 bytes of the guest's choice."""
+    answer = challenge.compare(case.context, case.report.report_data, case.key, NAME)
+    if isinstance(answer, Open):
+        return answer
+    case.freshness, case.bound_key = answer.freshness, answer.bound_key
     return None
 
-
-_STALE = "This report answers another challenge, perhaps an old one: have the guest make a new report for yours."
 
 _PATH = ("snp.endorsement-key",)
 PROCEDURE: Procedure[Case] = Procedure.of(
@@ -512,7 +474,7 @@ def verify(pieces: Pieces, context: Context, procedure: Procedure[Case] = PROCED
     `Unsupported`, and `UsageError` for wrong roles.
     """
     piece.check(pieces, ROLES, NAME)
-    _check_challenge(context)
+    challenge.check_size(context, NAME)
     case = _open(pieces, context)
     try:
         trail = run(procedure, case, context)
@@ -541,16 +503,6 @@ def verify(pieces: Pieces, context: Context, procedure: Procedure[Case] = PROCED
         endorsers=(path.anchor.vendor if path.anchor else "unknown", *((path.key.csp_id,) if path.key.csp_id else ()), "AMD-SP"),
         unsafe=("simulated-root",) if simulated else (),
     )
-
-
-def _check_challenge(context: Context) -> None:
-    if context.nonce == b"" or (context.report_data is not None and len(context.report_data) != 64):
-        raise UsageError.of(
-            "snp.challenge.size",
-            expected="a nonce of at least one byte, and report data of exactly 64",
-            found="an empty nonce" if context.nonce == b"" else f"{len(context.report_data or b'')} bytes of report data",
-            remedy="Give the challenge as it was sent to the guest.",
-        )
 
 
 def _open(pieces: Pieces, context: Context) -> Case:

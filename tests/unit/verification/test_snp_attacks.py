@@ -13,7 +13,7 @@ import ast
 import dataclasses
 import struct
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from evident.evidence import binding, content, snp_report
 from evident.evidence.snp_report import GENOA, MILAN, SigningKey, Tcb
 from evident.simulator.pki import SimulatorPki
 from evident.simulator.secure_processor import Chip, certificate_table
-from evident.verification import kinds, memory, pieces, procedure, snp
+from evident.verification import challenge, kinds, memory, pieces, procedure, snp
 from evident.verification.verified import Verified
 
 VLEK = Chip(vlek_csp="CN=cc-test.invalid")
@@ -469,7 +469,17 @@ def forged(world: Any) -> dict[str, Any]:
     return {row.name: row.forge(world) for row in ROWS}
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def in_index(rows: Iterable[Row], shows: str) -> list[Any]:
+    """`rows` as parameters; those that are an attack with their place in the index of attacks."""
+    found = []
+    for row in rows:
+        codes = ", ".join(row.codes or row.open)
+        marks = [pytest.mark.attack(row.at, f"{row.name[0].upper()}{row.name[1:]}.", codes, shows)] if codes else []
+        found.append(pytest.param(row, marks=marks, id=row.name))
+    return found
+
+
+@pytest.mark.parametrize("row", in_index(ROWS, "refused"))
 def test_refused_with_every_step_in(row: Row, forged: dict[str, Any]) -> None:
     if not row.codes:
         verified = _act(forged[row.name])
@@ -482,7 +492,7 @@ def test_refused_with_every_step_in(row: Row, forged: dict[str, Any]) -> None:
     assert all(finding.remedy and finding.expected and finding.found for finding in refusal.value.findings)
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.step], ids=lambda row: row.name)
+@pytest.mark.parametrize("row", in_index((row for row in ROWS if row.step), "succeeds"))
 def test_succeeds_with_just_that_step_left_out(row: Row, forged: dict[str, Any]) -> None:
     verified = _act(forged[row.name], _without(str(row.step)))
     assert isinstance(verified, Verified)
@@ -571,6 +581,7 @@ GUARDED: tuple[tuple[types.ModuleType, frozenset[str] | None], ...] = (
     (pieces, None),
     (kinds, None),
     (memory, None),
+    (challenge, None),
     (content, frozenset({"snp_report", "_refuse_relatives"})),
     (
         snp_report,
@@ -654,6 +665,7 @@ def _survives(mutant: Mutant, expected: dict[str, object], forged: dict[str, Any
         mutant.function.__code__ = original
 
 
+@pytest.mark.attack("AT-68", "Any one check is deleted from the code of the verifier.", "the mutation test fails")
 def test_no_refusal_can_be_deleted_unnoticed(forged: dict[str, Any], simulator_pki: SimulatorPki) -> None:
     expected = {row.name: _outcome(forged[row.name]) for row in ROWS}
     mutants = [mutant for module, only in GUARDED for mutant in _mutants(module, only)]

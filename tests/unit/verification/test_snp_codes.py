@@ -9,7 +9,7 @@ from types import ModuleType
 
 from evident.endorsements import crl, x509
 from evident.evidence import content, snp_report
-from evident.verification import procedure, snp, snp_facts
+from evident.verification import challenge, procedure, snp, snp_facts
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "platforms" / "snp.md").read_text()
 STEPS = {step.id for step in snp.PROCEDURE.steps}
@@ -30,6 +30,7 @@ def codes_of_source() -> set[str]:
     raised_as = {"snp.signature-algorithm", "snp.signing-key", "snp.tcb", "snp.signature"}  # steps whose one code is their id
     found -= STEPS - raised_as
     found |= {snp_report.WHAT + text for text in literals(snp_report) if re.fullmatch(r"\.[a-z-]+", text)} - {"snp.report.tcb"}
+    found |= {"snp" + text for text in literals(challenge) if re.fullmatch(r"\.challenge\.[a-z-]+", text)}
     found |= {"snp.report.length", "snp.steps-not-run"}  # built by exact_length and by the runner
     for module, prefix in ((x509, "x509."), (crl, "crl.")):
         found |= {prefix + text for text in literals(module, CHECKS) if re.fullmatch(r"[a-z]+(-[a-z]+)*", text)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json
+import re
 import types
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -320,6 +321,14 @@ def test_steps_of_docstring_and_procedure_agree() -> None:
     assert tdx.__doc__ is not None
     listed = [line.split()[1] for line in tdx.__doc__.splitlines() if line.strip().startswith("(") and ") tdx." in line]
     assert listed == [step.id for step in tdx.PROCEDURE.steps]
+
+
+def test_the_page_lists_every_step_in_order_and_every_role() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "platforms" / "tdx.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| `(tdx\.[a-z-]+)`", page, re.MULTILINE)
+    assert rows == [(str(number), step.id) for number, step in enumerate(tdx.PROCEDURE.steps, 1)]
+    assert {role for role in tdx.ROLES if f"`{role}`" not in page} == set()
+    assert {code for row in ROWS for code in row.open if f"`{code}`" not in page} == set()
 
 
 def test_a_chain_without_its_authority() -> None:
