@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evident.errors import Malformed, Unsupported
-from evident.evidence import azure_hcl, cose, gce_endorsement, nitro, protobuf, tpm, tpm_public
-from evident.evidence.importers import go_tpm_tools, tpm2_tools
+from evident.evidence import azure_hcl, cose, gce_endorsement, nitro, protobuf, svsm_manifest, tpm, tpm_public
+from evident.evidence.importers import azure_cvm, containers, evident_zero, go_attestation, go_tpm_tools, pcr_values, tpm2_tools
+from evident.reference_values import documents
 
 _INFO = tpm.serialize_quote_info(tpm.QuoteInfo((tpm.PcrSelection.of("sha256", (0, 7)),), bytes(32)))
 _ATTEST = tpm.serialize_attest(tpm.Attest(tpm.GENERATED, tpm.ST_ATTEST_QUOTE, bytes(34), b"nonce", 1, 2, 3, True, 4, _INFO, b""))
@@ -40,6 +41,23 @@ _PCR_FILE = (
 )  # fmt: skip
 _QUOTE = protobuf.encode(((1, _ATTEST), (2, b"s"), (3, protobuf.encode(((1, 11), (2, protobuf.encode(((1, 7), (2, bytes(32))))))))))
 _ATTESTATION = protobuf.encode(((1, _RSA_PUBLIC), (2, _QUOTE)))
+_SELECTIONS = (tpm.PcrSelection.of("sha256", (0, 7)),)
+_MANIFEST = svsm_manifest.serialize((svsm_manifest.Service(svsm_manifest.VTPM_GUID, _ECC_PUBLIC),))
+_AZURE_JSON = (
+    b'{"version":1,"hcl_report":"SENM","tpm_quote":{"message":"ff54","signature":"00","pcrs":["' + b"00" * 32 + b'"]},"vcek":"AAAA"}'
+)
+_AZURE_BINCODE = (256).to_bytes(8, "little") + bytes(256) + (2).to_bytes(8, "little") + b"ab" + (1).to_bytes(8, "little") + bytes(32)
+_GO_ATTESTATION = (
+    b'{"AK":{"Public":"AAEA"},"Quote":{"Alg":11,"Quote":"/1RD","Signature":"ABQA"},'
+    b'"Log":{"PCRs":[{"Index":0,"Digest":"AAAA","DigestAlg":5}],"Raw":"AAAA"}}'
+)
+_EVIDENT_ZERO = protobuf.encode(
+    (
+        (1, 2),
+        (2, protobuf.encode(((1, bytes(672)), (2, bytes(512)), (3, protobuf.encode(((1, 1), (6, protobuf.encode(((3, b"c"),))))))))),
+        (3, protobuf.encode(((1, b"quote"), (2, b"\x30\x06\x02\x01\x01\x02\x01\x01")))),
+    )
+)
 
 TARGETS: dict[str, tuple[Callable[[bytes], object], Callable[[object], bytes] | None, bytes]] = {
     "attest": (tpm.parse_attest, tpm.serialize_attest, _ATTEST),
@@ -57,6 +75,14 @@ TARGETS: dict[str, tuple[Callable[[bytes], object], Callable[[object], bytes] | 
     "endorsement": (gce_endorsement.parse, None, _ENDORSEMENT),
     "pcr file": (tpm2_tools.parse, None, _PCR_FILE),
     "go-tpm-tools": (go_tpm_tools.parse, None, _ATTESTATION),
+    "manifest": (svsm_manifest.parse, lambda manifest: svsm_manifest.serialize(manifest.services), _MANIFEST),
+    "azure json": (azure_cvm.from_json, None, _AZURE_JSON),
+    "azure bincode": (azure_cvm.from_bincode, None, _AZURE_BINCODE),
+    "go-attestation": (go_attestation.parse, None, _GO_ATTESTATION),
+    "evident zero": (evident_zero.parse, None, _EVIDENT_ZERO),
+    "container": (containers.read, None, _EVIDENT_ZERO),
+    "pcr values": (lambda raw: pcr_values.parse(raw, _SELECTIONS), None, b'{"sha256":{"0":"' + b"00" * 32 + b'"}}'),
+    "expected pcrs": (documents.load, None, b'[{"pcr":4,"digest":"' + b"7f" * 32 + b'"}]'),
     "sevsnp": (go_tpm_tools.parse_snp, None, protobuf.encode(((1, protobuf.encode(((1, 5),))),))),
 }
 
