@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from evident.errors import Indeterminate, Malformed
+from evident.endorsements import x509
+from evident.errors import Indeterminate, Malformed, Unsupported
 from evident.evidence import tcg_events, tcg_log
 from evident.evidence.importers import event_log
 from evident.verification import pieces as piece
@@ -46,17 +47,23 @@ def claims(replayed: Replay) -> dict[str, Any]:
 
 
 def _database(state: SecureBoot, name: str) -> list[dict[str, str]] | None:
-    """Certificates by SHA-256 and digests, each with its owner; None where the data are no signature lists."""
+    """Certificates by subject and SHA-256, and digests, each with its owner; None where the data are no signature lists."""
     try:
         entries = state.entries(name)
     except Malformed:  # the variable's digest stands all the same
         return None
     return [
-        {"kind": entry.kind, "owner": entry.owner, "sha256": hashlib.sha256(entry.data).hexdigest()}
-        if entry.kind == "x509"
-        else {"kind": entry.kind, "owner": entry.owner, "digest": entry.data.hex()}
+        {"kind": entry.kind, "owner": entry.owner, **(_certificate(entry.data) if entry.kind == "x509" else {"digest": entry.data.hex()})}
         for entry in entries
     ]
+
+
+def _certificate(der: bytes) -> dict[str, str]:
+    fingerprint = {"sha256": hashlib.sha256(der).hexdigest()}
+    try:
+        return {"subject": x509.load_all(der)[0].name, **fingerprint}
+    except (Malformed, Unsupported):  # firmware boots with it all the same; its digest names it
+        return fingerprint
 
 
 def event_claims(replayed: Replay) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """Event logs as machines hand them out: binary (TPM or CCEL), or the JSON array that dstack keeps of all four RTMRs.
 
-Source: dstack ``cc-eventlog`` (members ``imr``, ``event_type``, ``digest``, ``event``, ``event_payload``; run-time events have type 0x08000001
-and the digest SHA-384(type, little endian || ":" || event || ":" || payload)), and its quote report, which holds the array as a string.
+Source: dstack ``cc-eventlog`` (members ``imr``, ``event_type``, ``digest``, ``event``, ``event_payload``; run-time events have the type
+0x08000001 and the digest SHA-384(type, little endian || ":" || event || ":" || payload)), and its quote report, which holds the array as a
+string.
 """
 
 from __future__ import annotations
