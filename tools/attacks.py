@@ -1,0 +1,147 @@
+"""Write docs/attacks.md from the marks of the tests that show attacks; with --check, say whether it is current.
+
+python tools/attacks.py [--check]
+
+A test names what it shows with ``@pytest.mark.attack(id, what, code, shows)``, where `shows` is ``succeeds`` (with its check off),
+``refused`` (with it on) or, left out, both. Every id must be shown both ways.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PAGE = REPOSITORY / "docs" / "attacks.md"
+TITLES: Mapping[str, str] = MappingProxyType(
+    {
+        "AT-01": "Another operating system under genuine firmware",
+        "AT-02": "A key of somebody in between",
+        "AT-04": "Replay of evidence made at boot",
+        "AT-05": "Replay of an old answer",
+        "AT-06": "Other firmware, or changed evidence of it",
+        "AT-07": "Another kernel",
+        "AT-08": "Another initial RAM disk",
+        "AT-09": "Another command line",
+        "AT-10": "A launch that does not measure kernel, initial RAM disk and command line",
+        "AT-20": "A report asked for by somebody less privileged",
+        "AT-26": "A provisioning agent that takes orders",
+        "AT-27": "Revoked keys",
+        "AT-28": "A revocation list that is forged, replayed, out of date or withheld",
+        "AT-29": "Debugging by the host",
+        "AT-30": "Export by a migration agent",
+        "AT-31": "Settings of launch and host",
+        "AT-32": "Old platform firmware",
+        "AT-39": "An emulation",
+        "AT-40": "The wrong product or kind of key",
+        "AT-54": "Pieces of different machines",
+        "AT-55": "Evidence of SEV or SEV-ES",
+        "AT-58": "Machines and versions whose keys have leaked",
+        "AT-60": "Poisoned reference values, and honest mismatches",
+        "AT-61": "A cloud's key taken for a chip's",
+        "AT-62": "Denial of service",
+        "AT-64": "Bytes that a careless parser misreads",
+        "AT-67": "A partial result read as a whole one",
+        "AT-68": "A check that is missing",
+        "AT-69": "The certificate of another TCB",
+        "AT-70": "A hijacked exchange of a disk key",
+    }
+)
+HEAD = """# Attacks
+
+Every attack here is a test that runs: once with just the check that stops it switched off, where it gets through, and once with it on,
+where it is refused. Made from the tests by `python tools/attacks.py`; do not edit.
+
+The ids are those of the project's requirements. *Stopped by* is the code of the finding (see [codes](codes.md)), or what stands in the way.
+"""
+
+
+@dataclass
+class Shown:
+    """One way of doing an attack, and the tests that show it."""
+
+    code: str
+    tests: dict[str, set[str]] = field(default_factory=lambda: {"succeeds": set(), "refused": set()})
+
+
+class Collector:
+    """Reads the marks of all collected tests."""
+
+    def __init__(self) -> None:
+        self.shown: dict[str, dict[str, Shown]] = defaultdict(dict)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        for item in session.items:
+            for mark in item.iter_markers("attack"):
+                identifier, what, code, *shows = mark.args
+                entry = self.shown[identifier].setdefault(what, Shown(code))
+                test = item.nodeid.partition("[")[0]
+                for way in shows or ("succeeds", "refused"):
+                    entry.tests[way].add(test)
+
+
+def marked_files() -> list[str]:
+    """Test files in which the mark occurs; collecting the others would take longer and find nothing."""
+    files = sorted((REPOSITORY / "tests").rglob("test_*.py"))
+    return [str(path.relative_to(REPOSITORY)) for path in files if "mark.attack(" in path.read_text() or "both_ways(" in path.read_text()]
+
+
+def collect() -> dict[str, dict[str, Shown]]:
+    collector = Collector()
+    os.chdir(REPOSITORY)
+    arguments = ["--collect-only", "-qq", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", "--no-summary", *marked_files()]
+    with contextlib.redirect_stdout(io.StringIO()):  # pytest lists what it collects
+        status = pytest.main(arguments, plugins=[collector])
+    if status:
+        raise SystemExit(f"collecting the tests failed: {status}")
+    return collector.shown
+
+
+def page(shown: dict[str, dict[str, Shown]]) -> str:
+    parts = [HEAD]
+    for identifier in sorted(shown):
+        parts.append(f"\n## {identifier} {TITLES.get(identifier, '')}\n\n| attack | stopped by | shown by |\n|---|---|---|\n")
+        for what, entry in sorted(shown[identifier].items()):
+            tests = sorted(entry.tests["succeeds"] | entry.tests["refused"])
+            names = ", ".join(f"`{test.rpartition('/')[2]}`" for test in tests)
+            parts.append(f"| {what} | `{entry.code}` | {names} |\n")
+    return "".join(parts)
+
+
+def missing(shown: dict[str, dict[str, Shown]]) -> list[str]:
+    """What keeps the catalogue from being complete."""
+    problems = [f"{identifier} has no test" for identifier in TITLES if identifier not in shown]
+    problems += [f"{identifier} has no title in tools/attacks.py" for identifier in shown if identifier not in TITLES]
+    for identifier, entries in shown.items():
+        problems += [
+            f"{identifier} is never shown: {way}"
+            for way in ("succeeds", "refused")
+            if not any(entry.tests[way] for entry in entries.values())
+        ]
+    return sorted(problems)
+
+
+def main(arguments: list[str]) -> int:
+    shown = collect()
+    problems = missing(shown)
+    text = page(shown)
+    if "--check" in arguments:
+        if not PAGE.is_file() or PAGE.read_text() != text:
+            problems.append("docs/attacks.md is stale: run tools/attacks.py")
+    else:
+        PAGE.write_text(text)
+    sys.stdout.write("".join(f"{problem}\n" for problem in problems))
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
