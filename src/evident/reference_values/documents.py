@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from evident import codec
-from evident.reference_values import expected_pcrs
+from evident.reference_values import expected_pcrs, pcr
 from evident.reference_values.model import ReferenceSet
 
 WHAT = "reference"
@@ -14,8 +14,13 @@ SCHEMA_ID = "https://evident.example/schemas/reference-values.json"
 
 
 def load(data: bytes) -> ReferenceSet:
-    """Parse a file of reference values, or another tool's expected-PCR file. Raises `Malformed` with the member at fault."""
+    """Parse a file of reference values, or another tool's: expected PCRs, or the measurements of systemd-pcrlock.
+
+    Raises `Malformed` with the member at fault.
+    """
     value = codec.loads(data, WHAT)
+    if isinstance(value, dict) and set(value) == {"records"}:
+        return pcr.read_records(data)
     if expected_pcrs.looks_like(value):
         return expected_pcrs.read(value, data)
     return codec.decode(ReferenceSet, value, WHAT)

@@ -17,7 +17,7 @@ from evident import codec
 from evident.errors import Malformed
 from evident.evidence import efi
 from evident.evidence.pcr import DIGEST_SIZES, extend, initial_pcr
-from evident.reference_values.model import Provenance, ReferenceValue, Strength
+from evident.reference_values.model import Provenance, ReferenceSet, ReferenceValue, Strength
 from evident.reference_values.snp_reference import verity_root_hash
 
 WHAT = "pcrlock"
@@ -173,6 +173,17 @@ def from_pcrlock(raw: bytes) -> tuple[Measurement, ...]:
             )
         measurements.append(Measurement(record.pcr, digests))
     return tuple(measurements)
+
+
+def read_records(raw: bytes) -> ReferenceSet:
+    """A ``.pcrlock`` file as reference values, in every bank that all of its records have; ``you`` endorse what you give."""
+    measurements = from_pcrlock(raw)
+    banks = [bank for bank in DIGEST_SIZES if measurements and all(bank in item.digests for item in measurements)]
+    prediction = Prediction(
+        measurements, artifacts={"file": hashlib.sha256(raw).digest()}, assumptions=("the file lists every measurement",)
+    )
+    found = [value for bank in banks for value in references(prediction, bank=bank, origin="pcrlock file", strength=Strength.ENDORSED)]
+    return ReferenceSet(1, tuple(found), "expected measurements")
 
 
 def references(

@@ -17,6 +17,8 @@ from tests.unit.verification.test_log import raw_log
 from evident.errors import Malformed, Unsupported
 from evident.evidence import efi, pe, tcg_events, tcg_log
 from evident.evidence.pcr import extend
+from evident.reference_values import documents
+from evident.reference_values.model import Strength
 from evident.reference_values.pcr import (
     Measurement,
     Prediction,
@@ -189,3 +191,13 @@ def test_references_name_registers_components_and_what_they_settle() -> None:
 
 def test_values_of_an_empty_prediction_are_initial_ones() -> None:
     assert Prediction((), unextended=(12, 17)).values("sha256") == {12: bytes(32), 17: b"\xff" * 32}
+
+
+def test_a_pcrlock_file_is_a_file_of_reference_values() -> None:
+    prediction = predict_uki(a_uki(cmdline=b"quiet"), banks=("sha256", "sha384"))
+    found = documents.load(to_pcrlock(prediction.measurements))
+    assert {value.algorithm for value in found.values} == {"sha256", "sha384"}
+    values_by_register = {value.register: value.value for value in found.values if value.algorithm == "sha256"}
+    assert values_by_register == {f"pcr{index}": value for index, value in values(prediction.measurements, "sha256").items()}
+    assert {value.strength for value in found.values} == {Strength.ENDORSED}
+    assert documents.load(b'{"records": []}').values == ()
