@@ -47,7 +47,7 @@ from evident.endorsements.crl import Crl
 from evident.endorsements.intel import Collateral, Pck, QeIdentity, SignedDocument, TcbInfo, TcbStatus
 from evident.endorsements.signatures import SignatureAlgorithm
 from evident.endorsements.x509 import Certificate
-from evident.errors import CollateralUnavailable, Finding, Indeterminate, Malformed, NotAuthentic, Unsupported
+from evident.errors import CollateralUnavailable, Finding, Indeterminate, Malformed, NotAuthentic, Unsupported, UsageError
 from evident.evidence import content, tdx_quote
 from evident.evidence.tdx_quote import TdxQuote
 from evident.verification import challenge, tdx_tcb
@@ -70,7 +70,8 @@ CERTIFICATE_LIMIT = 256 * 1024
 
 ROLES: Mapping[str, Role] = MappingProxyType(
     {
-        "quote": Role("one", QUOTE_LIMIT, "TDX quote: raw, hex, or a configfs-tsm document"),
+        "quote": Role("optional", QUOTE_LIMIT, "TDX quote: raw, hex, or a configfs-tsm document"),
+        "evidence": Role("optional", QUOTE_LIMIT, "the same inside another tool's JSON"),
         "collateral": Role("optional", 4 * intel.DOCUMENT_LIMIT, "all collateral in one JSON object"),
         "tcb-info": Role("optional", intel.DOCUMENT_LIMIT, "TCB info of the FMSPC, as Intel's service sends it"),
         "qe-identity": Role("optional", intel.DOCUMENT_LIMIT, "identity of the TD quoting enclave, as Intel's service sends it"),
@@ -643,7 +644,12 @@ def verify(pieces: Pieces, context: Context, procedure: Procedure[Case] = PROCED
 
 
 def _open(pieces: Pieces, context: Context) -> Case:
-    quote = tdx_quote.parse(content.tdx_quote(piece.one(pieces, "quote")))
+    given = (*piece.several(pieces, "quote"), *piece.several(pieces, "evidence"))
+    if len(given) != 1:
+        raise UsageError.of(
+            "pieces.count", expected="exactly one 'quote' or 'evidence'", found=str(len(given)), remedy="Pass quote=PATH once."
+        )
+    quote = tdx_quote.parse(content.tdx_quote(given[0]))
     bundle = piece.optional(pieces, "collateral")
     collateral = Collateral()
     if bundle:

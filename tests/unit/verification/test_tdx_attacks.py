@@ -449,6 +449,19 @@ def test_expired_collateral_is_noticed_from_a_warm_cache() -> None:
     assert {point.code for point in later.open_points} == {"tdx.revocation.unknown", "tdx.tcb-info.stale", "tdx.qe-identity.stale"}
 
 
+@pytest.mark.parametrize("roles", [{}, {"evidence": honest().pieces["quote"]}, {"quote": (b"1", b"2")}])
+def test_one_quote(roles: dict[str, tuple[bytes, ...]]) -> None:
+    pieces = {**honest().pieces, **roles} if roles else {}
+    with pytest.raises(UsageError):
+        act(Evidence(pieces, honest().context))
+
+
+def test_a_quote_inside_json() -> None:
+    pieces = dict(honest().pieces)
+    pieces["evidence"] = (b'{"quote": "' + pieces.pop("quote")[0].hex().encode() + b'"}',)
+    assert not act(Evidence(pieces, honest().context)).open_points
+
+
 @pytest.mark.parametrize("challenge", [{"nonce": b""}, {"report_data": b"short"}])
 def test_a_challenge_that_is_none(challenge: dict[str, bytes]) -> None:
     with pytest.raises(UsageError):
@@ -560,7 +573,7 @@ def _outcome(evidence: Evidence) -> object:
         verified = act(evidence)
     except EvidentError as refusal:
         return tuple(finding.code for finding in refusal.findings)
-    except (AttributeError, TypeError, ValueError, KeyError, AssertionError, NameError) as crash:
+    except (AttributeError, TypeError, ValueError, LookupError, AssertionError, NameError) as crash:
         return type(crash).__name__
     return verified.open_points, tuple((record.id, record.open) for record in verified.steps), verified.facts, verified.unsafe
 
@@ -578,6 +591,7 @@ def test_no_check_can_go_missing_unnoticed() -> None:
         odd_signer(critical=False, algorithm=hashes.SHA384()),
         honest(Platform(qe_isv_svn=0)).but(qe_identity=identity()),
         Evidence({**honest().pieces, "report": (b"x",)}, honest().context),
+        Evidence({}, honest().context),
     ]
     expected = [(_outcome(evidence), evidence) for evidence in forgeries]
     survivors = []
