@@ -1,0 +1,1 @@
+"""What runs inside the confidential VM. All of it is measured, so all of it is small: standard library and `cryptography`."""

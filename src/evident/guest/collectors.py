@@ -1,0 +1,41 @@
+"""Evidence from whichever source works here (NA-03): openable, and answering. What it proves is for the verifier to find (NA-04).
+
+The measured command line says which world this is. ``evident.tee=hardware`` never falls back to the simulator's channel, and
+``evident.tee=simulated`` asks nothing else, so that a machine is what its measurement says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from evident.errors import EvidentError, Unsupported
+from evident.guest.source import Evidence, Question, Source
+from evident.guest.sources.configfs_tsm import ConfigfsTsm
+from evident.guest.sources.sev_guest import SevGuest
+from evident.guest.sources.simulated import SimulatedProcessor
+
+Tee = Literal["hardware", "simulated"]
+
+
+def sources(tee: Tee) -> tuple[Source, ...]:
+    """The sources to try, in order."""
+    if tee == "simulated":
+        return (SimulatedProcessor(),)
+    return (ConfigfsTsm(), SevGuest())
+
+
+def collect(candidates: Sequence[Source], question: Question) -> Evidence:
+    """The answer of the first source that gives one; `Unsupported` ``guest.no-evidence`` with what became of each."""
+    failures: list[str] = []
+    for source in candidates:
+        try:
+            return source.collect(question)
+        except EvidentError as error:
+            failures.append(f"{error.code} ({error.findings[0].found})")
+    raise Unsupported.of(
+        "guest.no-evidence",
+        expected="an interface to a secure processor, a TD module or a confidential VM's vTPM",
+        found="; ".join(failures) or "no source to try",
+        remedy="This is no confidential VM, or its kernel lacks the driver: launch it as one.",
+    )

@@ -1,0 +1,82 @@
+"""One JSON message over HTTP/1.1 (RFC 9112) to a server by address: enough for `evident.keys.messages`, and bounded.
+
+A connection for every message: a boot sends three. No redirects, no chunks, no names to resolve.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import dataclass
+
+from evident.errors import Indeterminate, Malformed
+
+HEAD_LIMIT = 16 * 1024
+BODY_LIMIT = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where a server listens. `timeout`: seconds for a whole exchange."""
+
+    host: str
+    port: int
+    timeout: float = 60.0
+
+    def post(self, path: str, body: bytes) -> tuple[int, bytes]:
+        """Status and body of the answer; `Indeterminate` ``guest.server.unreachable``, `Malformed` ``guest.server.answer``."""
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        deadline = time.monotonic() + self.timeout
+        try:
+            with socket.create_connection((self.host, self.port), self.timeout) as stream:
+                stream.sendall(head.encode("ascii") + body)
+                return parse_response(_read(stream, deadline))
+        except OSError as error:
+            raise Indeterminate.of(
+                "guest.server.unreachable",
+                expected=f"an answer from {self.host}:{self.port}",
+                found=error.strerror or type(error).__name__,
+                remedy="Start the key server where the command line says it is (evident.verifier), and let the guest reach it.",
+                layer="storage",
+            ) from None
+
+
+def _read(stream: socket.socket, deadline: float) -> bytes:
+    received = bytearray()
+    while len(received) <= HEAD_LIMIT + BODY_LIMIT:
+        stream.settimeout(max(0.001, deadline - time.monotonic()))
+        chunk = stream.recv(65536)
+        if not chunk:
+            return bytes(received)
+        received += chunk
+    raise _malformed(f"at most {HEAD_LIMIT + BODY_LIMIT} bytes", "more")
+
+
+def parse_response(data: bytes) -> tuple[int, bytes]:
+    """Status and body of a whole response; raises `Malformed`."""
+    head, end, body = data.partition(b"\r\n\r\n")
+    if not end or len(head) > HEAD_LIMIT:
+        raise _malformed("a whole answer", f"{len(data)} bytes")
+    lines = head.split(b"\r\n")
+    words = lines[0].split(b" ", 2)
+    if len(words) < 2 or words[0] != b"HTTP/1.1" or len(words[1]) != 3 or not words[1].isdigit():
+        raise _malformed("an HTTP/1.1 status line", repr(lines[0][:60]))
+    fields = [line.partition(b":") for line in lines[1:]]
+    lengths = [value.strip() for name, _, value in fields if name.lower() == b"content-length"]
+    if len(lengths) != 1 or not lengths[0].isdigit() or len(lengths[0]) > 9 or int(lengths[0]) != len(body):
+        raise _malformed("one Content-Length, and so many bytes", f"{[bytes(text) for text in lengths]}, {len(body)} bytes")
+    if any(name.lower() == b"transfer-encoding" for name, _, _ in fields):
+        raise _malformed("no transfer coding", "one")
+    return int(words[1]), body
+
+
+def _malformed(expected: str, found: str) -> Malformed:
+    return Malformed.of(
+        "guest.server.answer",
+        expected=expected,
+        found=found,
+        remedy="Something else than the key server answers at this address: correct evident.verifier.",
+    )

@@ -1,0 +1,60 @@
+"""What a source of evidence is asked, and what it answers."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Protocol
+
+from evident.errors import Unsupported
+from evident.evidence import binding
+from evident.evidence.cmw import Pieces
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The verifier's challenge and the key that the evidence has to bind to it."""
+
+    nonce: bytes
+    spki: bytes
+    """SubjectPublicKeyInfo (DER) of a key made in this guest."""
+
+    @property
+    def report_data(self) -> bytes:
+        """64 bytes for a TEE's report."""
+        return binding.report_data(self.nonce, self.spki)
+
+    @property
+    def extra_data(self) -> bytes:
+        """32 bytes for a TPM's quote, which takes no more than one digest."""
+        return hashlib.sha256(self.report_data).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """An answer: the pieces of evidence by role, and as what they are best verified."""
+
+    kind: str
+    """A hint for the verifier, who judges by what verifies (NA-04)."""
+    pieces: Pieces
+    source: str
+    """Name of the source, for the log."""
+
+
+class Source(Protocol):
+    """One way to evidence. `collect` raises an `EvidentError` when it does not work here."""
+
+    @property
+    def name(self) -> str: ...
+
+    def collect(self, question: Question) -> Evidence: ...
+
+
+def absent(name: str, wanted: str, found: str) -> Unsupported:
+    """The error of a source that this machine does not have, or that does not answer."""
+    return Unsupported.of(
+        f"guest.{name}.unavailable",
+        expected=wanted,
+        found=found,
+        remedy="Launch as a confidential VM whose kernel has this interface; otherwise another source has to do.",
+    )

@@ -1,0 +1,66 @@
+"""configfs-tsm: the kernel's own interface to a TEE's report, the same for SEV-SNP and TDX.
+
+Source: Linux, Documentation/ABI/testing/configfs-tsm-report: a directory made below ``tsm/report`` takes ``inblob`` and gives
+``outblob``, ``auxblob`` and ``provider``; ``generation`` counts the writes, so a reader sees whether somebody wrote in between.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from evident.guest.source import Evidence, Question, absent
+
+NAME = "configfs-tsm"
+DIRECTORY = Path("/sys/kernel/config/tsm/report")
+KINDS = {"sev_guest": ("snp", "report"), "tdx_guest": ("tdx", "quote")}
+"""Provider to the kind of evidence and the role of its ``outblob``."""
+
+
+class ConfigfsTsm:
+    def __init__(self, directory: Path = DIRECTORY) -> None:
+        self._directory = directory
+
+    @property
+    def name(self) -> str:
+        return NAME
+
+    def collect(self, question: Question) -> Evidence:
+        entry = self._directory / f"evident-{os.getpid()}-{os.urandom(4).hex()}"
+        try:
+            entry.mkdir()
+        except OSError as error:
+            raise absent(NAME, f"a report directory below {self._directory}", error.strerror or type(error).__name__) from None
+        try:
+            (entry / "inblob").write_bytes(question.report_data)
+            before = (entry / "generation").read_bytes()
+            outblob, auxblob = (entry / "outblob").read_bytes(), self._optional(entry / "auxblob")
+            provider = (entry / "provider").read_text().strip()
+            if (entry / "generation").read_bytes() != before:
+                raise absent(NAME, "a report directory of our own", "another writer in it")
+        except OSError as error:
+            raise absent(NAME, "a report", error.strerror or type(error).__name__) from None
+        finally:
+            self._remove(entry)
+        if provider not in KINDS or not outblob:
+            raise absent(NAME, "a report by " + " or ".join(KINDS), f"{len(outblob)} bytes by {provider!r}")
+        kind, role = KINDS[provider]
+        pieces = {role: (outblob,), "key": (question.spki,)}
+        if auxblob and kind == "snp":
+            pieces["auxblob"] = (auxblob,)
+        return Evidence(kind, pieces, NAME)
+
+    @staticmethod
+    def _optional(path: Path) -> bytes:
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return b""
+
+    @staticmethod
+    def _remove(entry: Path) -> None:
+        """A configfs directory goes as a whole; what cannot be removed is the kernel's to clean up at shutdown."""
+        try:
+            entry.rmdir()
+        except OSError:
+            return

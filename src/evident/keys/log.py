@@ -1,0 +1,102 @@
+"""The release log: every decision, in the order made, each line naming the one before by its digest.
+
+One JSON line per entry, on disk before the decision takes effect. It names disks, keys and statements by digest and holds nothing
+secret. Whoever keeps the last line's digest elsewhere notices when older lines are changed or cut off; `check` finds all else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from evident import codec
+from evident.errors import Malformed
+from evident.files import locked
+
+Event = Literal["challenged", "released", "confirmed", "denied", "revoked", "stored"]
+_FIRST = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    version: Literal[1]
+    at: datetime
+    event: Event
+    disk: str
+    codes: tuple[str, ...]
+    """Why denied, or what was revoked; empty otherwise."""
+    challenge: str
+    """SHA-256 of the nonce, hex; empty where there was none."""
+    guest_key: str
+    """SHA-384 of the guest's public key, hex."""
+    statement: str
+    """SHA-256 of the statement, hex; empty where there was none."""
+    previous: bytes
+    """SHA-256 of the line before, without its newline; zeros before the first."""
+
+
+class ReleaseLog:
+    """The log at `path`."""
+
+    def __init__(self, path: Path, *, clock: Callable[[], datetime]) -> None:
+        self.path = path
+        self._clock = clock
+
+    def append(
+        self, event: Event, disk: str, *, codes: tuple[str, ...] = (), nonce: bytes = b"", guest: bytes = b"", statement: bytes = b""
+    ) -> None:
+        """Add an entry; it is on disk when this returns. `guest` is the key's SPKI, `statement` a digest."""
+        with locked(self.path.with_suffix(".lock")):
+            lines = self._lines()
+            previous = hashlib.sha256(lines[-1]).digest() if lines else _FIRST
+            entry = Entry(
+                version=1,
+                at=self._clock(),
+                event=event,
+                disk=disk,
+                codes=codes,
+                challenge=hashlib.sha256(nonce).hexdigest() if nonce else "",
+                guest_key=hashlib.sha384(guest).hexdigest() if guest else "",
+                statement=statement.hex(),
+                previous=previous,
+            )
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.ftruncate(descriptor, sum(len(line) + 1 for line in lines))  # a line torn by a crash was never a decision
+                data = json.dumps(codec.encode(entry), sort_keys=True).encode() + b"\n"
+                if os.write(descriptor, data) != len(data):
+                    raise OSError(0, "the line was not written whole")
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def entries(self) -> tuple[Entry, ...]:
+        """All entries, oldest first. Raises `Malformed` ``keys.log`` when a line was changed, added or taken out."""
+        return tuple(self._check())
+
+    def _check(self) -> Iterator[Entry]:
+        previous = _FIRST
+        for number, line in enumerate(self._lines(), start=1):
+            entry = codec.decode(Entry, codec.loads(line, "keys.log"), "keys.log")
+            if entry.previous != previous:
+                raise Malformed.of(
+                    "keys.log.chain",
+                    expected=f"line {number} to follow the line before it",
+                    found="another predecessor",
+                    remedy="Somebody changed the release log: compare it with a copy, and treat its keys as released.",
+                )
+            previous = hashlib.sha256(line).digest()
+            yield entry
+
+    def _lines(self) -> list[bytes]:
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return []
+        return data[: data.rfind(b"\n") + 1].splitlines()

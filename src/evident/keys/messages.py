@@ -1,0 +1,124 @@
+"""What a guest and a key server say to each other: JSON over HTTP/1.1, every member strict (`evident.codec`).
+
+    POST /v1/challenge   ChallengeRequest  ->  ChallengeReply
+    POST /v1/evidence    EvidenceRequest   ->  EvidenceReply, or Refusal
+    POST /v1/confirm     ConfirmRequest    ->  Done, or Refusal
+
+The network is the host's. Nothing rests on it: the guest knows the server's key by the digest in its measured command line, the
+server knows the guest's by its evidence, and the secret travels sealed between the two (`evident.keys.exchange`).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from evident import codec
+from evident.errors import Malformed
+from evident.keys.exchange import Offer
+
+T = TypeVar("T")
+
+WHAT = "keys.message"
+LIMIT = 4 * 1024 * 1024
+"""Bytes of one message; evidence with logs is the largest."""
+CHALLENGE, EVIDENCE, CONFIRM, HEALTH = "/v1/challenge", "/v1/evidence", "/v1/confirm", "/v1/health"
+KEY_BYTES_LIMIT = 1024
+_DISK_LIMIT = 64
+
+
+def check_disk(disk: str) -> str:
+    """`disk` if it may name one: a UUID or another word of letters, digits and hyphens."""
+    if not 0 < len(disk) <= _DISK_LIMIT or not disk.isascii() or not disk.replace("-", "").isalnum() or disk != disk.lower():
+        raise Malformed.of(
+            f"{WHAT}.disk",
+            expected=f"a disk's UUID: lower-case letters, digits and hyphens, at most {_DISK_LIMIT}",
+            found=repr(disk)[:80],
+            remedy="Name the disk by its PARTUUID, as on the command line.",
+        )
+    return disk
+
+
+@dataclass(frozen=True, slots=True)
+class ChallengeRequest:
+    version: Literal[1]
+    disk: str
+    """Which disk the guest wants to open."""
+
+    def __post_init__(self) -> None:
+        check_disk(self.disk)
+
+
+@dataclass(frozen=True, slots=True)
+class ChallengeReply:
+    version: Literal[1]
+    nonce: bytes
+    key_server_public: bytes
+    """The key that signs offers, SubjectPublicKeyInfo in DER."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceRequest:
+    version: Literal[1]
+    disk: str
+    nonce: bytes
+    key: bytes
+    """The guest's ephemeral key that the evidence binds, SubjectPublicKeyInfo in DER."""
+    evidence: Any
+    """A CMW collection of evidence (`evident.evidence.cmw`)."""
+    beside: tuple[Any, ...] = ()
+    """More collections that answer the same challenge: a TPM's quote with its log."""
+
+    def __post_init__(self) -> None:
+        check_disk(self.disk)
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceReply:
+    version: Literal[1]
+    offer: Offer
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmRequest:
+    version: Literal[1]
+    nonce: bytes
+    confirmation: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    version: Literal[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """No key. Codes alone: their explanations are the owner's, in the release log."""
+
+    version: Literal[1]
+    decision: str
+    codes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """The secret of one offer: everything the guest may only have from the server it trusts (BW-09)."""
+
+    version: Literal[1]
+    disk: str
+    key: bytes = field(repr=False)
+    root_hash: bytes | None = None
+    """dm-verity root hash of the file system inside; must agree with a measured one where both are given."""
+    hash_device: str | None = None
+    """PARTUUID of the hash tree."""
+
+
+def dumps(message: object) -> bytes:
+    """The JSON text of any of these."""
+    return json.dumps(codec.encode(message), sort_keys=True, separators=(",", ":")).encode()
+
+
+def loads(kind: type[T], data: bytes) -> T:
+    """Read a message of this kind; raises `Malformed`."""
+    return codec.decode(kind, codec.loads(data, WHAT, limit=LIMIT), WHAT)

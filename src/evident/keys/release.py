@@ -1,0 +1,284 @@
+"""Whether a guest gets its disk key: decided on a TrustStatement, denied by default, answered once per challenge, always logged.
+
+(1) challenge    redeemed before anything else is looked at, for the disk it was given for (`challenge.*`)
+(2) terms        the disk is registered, and not revoked (`keys.disk-unknown`, `keys.revoked`)
+(3) verify       the evidence is authentic, answers this challenge and binds this key (`snp.*`, `tdx.*`, `exchange.unbound`...)
+(4) appraise     under the server's policy, raised to the levels and reference values of the terms (`launch.*`, `policy.*`...)
+(5) identity     the machine is one of those that the terms name (`keys.identity`)
+(6) revocation   nothing that it is identified by was revoked (`keys.revoked`)
+(7) log          the release is on disk before the key leaves; one that cannot be logged does not happen
+(8) seal         to the attested key alone (`evident.keys.exchange`)
+
+`tests/attacks/test_release.py` shows what gets through without each of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from threading import Lock
+from typing import Any, Protocol
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from evident import codec
+from evident.appraisal.appraise import appraise
+from evident.appraisal.policy import Policy, RequiredLevels
+from evident.appraisal.profile import Profile
+from evident.appraisal.statement import TrustStatement
+from evident.endorsements.anchors import AnchorSet
+from evident.endorsements.fetcher import Fetcher
+from evident.errors import EvidentError, Indeterminate, NotAuthentic, PolicyRefused
+from evident.evidence import binding, cmw
+from evident.keys import environment
+from evident.keys.exchange import Offer, Sealed, seal, spki
+from evident.keys.log import ReleaseLog
+from evident.keys.messages import EvidenceRequest, Volume, dumps
+from evident.keys.store import Revocation, RootVolume, Secrets, VolumeStore
+from evident.reference_values.model import ReferenceValue
+from evident.verification.context import Context
+from evident.verification.verified import Verified
+
+PENDING_LIMIT = 1024
+"""Releases whose confirmation may be outstanding; the oldest is forgotten first."""
+
+
+class Challenges(Protocol):
+    """`evident.lifecycle.challenges.Challenges`, from below."""
+
+    def issue(self, session: str) -> bytes: ...
+
+    def redeem(self, session: str, nonce: bytes) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surety:
+    """What the decision rests on besides the evidence and the terms."""
+
+    anchors: AnchorSet
+    fetcher: Fetcher
+    policy: Policy
+    profile: Profile | None = None
+    unsafe: frozenset[str] = frozenset()
+    crl_floor: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One accepted machine."""
+
+    statement: TrustStatement
+    verified: Verified[Any]
+    bound_key: bytes | None
+    """SHA-384 of the SPKI that the evidence binds to the challenge."""
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the statement, over which the key is released."""
+        return hashlib.sha256(json.dumps(codec.encode(self.statement), sort_keys=True).encode()).digest()
+
+
+class ReleaseService:
+    """Decides for the disks of `volumes`. `signer` is the P-384 key that guests' measured command lines name."""
+
+    def __init__(
+        self,
+        volumes: VolumeStore,
+        secrets: Secrets,
+        *,
+        surety: Surety,
+        challenges: Challenges,
+        log: ReleaseLog,
+        signer: ec.EllipticCurvePrivateKey,
+        clock: Callable[[], datetime],
+        on_statement: Callable[[str, TrustStatement], None] = lambda _disk, _statement: None,
+    ) -> None:
+        self._volumes = volumes
+        self._secrets = secrets
+        self._surety = surety
+        self._challenges = challenges
+        self._log = log
+        self._signer = signer
+        self._clock = clock
+        self._on_statement = on_statement
+        self._pending: dict[bytes, tuple[str, Sealed]] = {}
+        self._lock = Lock()
+
+    @property
+    def public_key(self) -> bytes:
+        """SubjectPublicKeyInfo of the signer, DER."""
+        return spki(self._signer.public_key())
+
+    def challenge(self, disk: str) -> bytes:
+        """A challenge for whoever wants to open `disk`; given for unknown disks too, so that none can be found by asking."""
+        nonce = self._challenges.issue(disk)
+        self._log.append("challenged", disk, nonce=nonce)
+        return nonce
+
+    def release(self, request: EvidenceRequest) -> Offer:
+        """The sealed key of `request.disk`, or the `EvidentError` that denies it; logged either way."""
+        try:
+            judged, volume, secret = self._decide(request)
+            sealed = seal(
+                secret,
+                nonce=request.nonce,
+                guest=request.key,
+                bound_key=judged.bound_key,
+                statement=judged.digest,
+                signer=self._signer,
+            )
+        except EvidentError as error:
+            codes = tuple(dict.fromkeys(finding.code for finding in error.findings))
+            self._log.append("denied", request.disk, codes=codes, nonce=request.nonce, guest=request.key)
+            raise
+        self._log.append("released", volume.disk, nonce=request.nonce, guest=request.key, statement=judged.digest)
+        with self._lock:
+            while len(self._pending) >= PENDING_LIMIT:
+                del self._pending[next(iter(self._pending))]
+            self._pending[request.nonce] = (volume.disk, sealed)
+        return sealed.offer
+
+    def confirm(self, nonce: bytes, confirmation: bytes) -> None:
+        """The guest proves that it opened the key released for `nonce`; raises `NotAuthentic` otherwise. Once per release."""
+        with self._lock:
+            disk, sealed = self._pending.pop(nonce, ("", None))
+        if sealed is None:
+            raise NotAuthentic.of(
+                "keys.confirmation.unknown",
+                expected="a release that awaits its confirmation",
+                found="none for this challenge",
+                remedy="Attest again; a release is confirmed once, soon after it.",
+            )
+        sealed.confirm(confirmation)
+        self._log.append("confirmed", disk, nonce=nonce)
+
+    def revoke(self, name: str, value: str, reason: str) -> None:
+        """From now on no key for whoever has this identity (see `Revocation`)."""
+        self._volumes.revoke(Revocation(name, value, self._clock(), reason))
+        self._log.append("revoked", value if name == "disk" else "", codes=(f"{name}={value}",))
+
+    def _decide(self, request: EvidenceRequest) -> tuple[Judged, RootVolume, bytes]:
+        self._challenges.redeem(request.disk, request.nonce)
+        volume = self._volumes.get(request.disk)
+        revocations = self._volumes.revocations()
+        check_revoked({"disk": request.disk, "guest_key": hashlib.sha384(request.key).hexdigest()}, revocations)
+        judged = self._judge(request, volume)
+        known = identities(judged.verified)
+        check_identity(volume, known)
+        check_revoked(known, revocations)
+        key = self._secrets.get(volume)
+        secret = dumps(Volume(1, volume.disk, key, volume.root_hash, volume.hash_device))
+        return judged, volume, secret
+
+    def _judge(self, request: EvidenceRequest, volume: RootVolume) -> Judged:
+        surety, at = self._surety, self._clock()
+        references = self._volumes.references(volume.reference_set).values
+        policy = raised(surety.policy, volume)
+        judged = self._appraised(request.evidence, request, policy, references, at)
+        if judged.verified.facts.tee is None:
+            raise PolicyRefused.of(
+                "keys.no-tee",
+                expected="evidence of a TEE",
+                found=f"kind {judged.verified.facts.kind!r} alone",
+                remedy="Attest with the TEE's report; a TPM alone opens no disk.",
+                layer="root_of_trust",
+            )
+        self._beside(request, volume, policy, references, at)
+        return judged
+
+    def _appraised(
+        self, form: Any, request: EvidenceRequest, policy: Policy, references: tuple[ReferenceValue, ...], at: datetime
+    ) -> Judged:
+        """(3) and (4) on one collection."""
+        surety = self._surety
+        _, pieces = cmw.to_pieces(cmw.decode(form))
+        context = Context(at, surety.anchors, surety.fetcher, crl_floor=surety.crl_floor, unsafe=surety.unsafe)
+        verified, bound = environment.verify(pieces, context, request.nonce, request.key)
+        statement = appraise(verified, policy=policy, references=references, profile=surety.profile)
+        self._on_statement(request.disk, statement)
+        check_accepted(statement)
+        return Judged(statement, verified, bound)
+
+    def _beside(
+        self, request: EvidenceRequest, volume: RootVolume, policy: Policy, references: tuple[ReferenceValue, ...], at: datetime
+    ) -> None:
+        """The evidence that the terms demand beside the TEE's: authentic, of the same challenge and key, and as referenced."""
+        seen: set[str] = set()
+        own = replace(policy, levels=RequiredLevels(nominal=0, trustworthy=0, verifiability={}))
+        for form in request.beside:
+            judged = self._appraised(form, request, own, references, at)
+            check_bound(judged.bound_key, request.key)
+            seen.add(judged.verified.facts.kind)
+        missing = [kind for kind in volume.beside if kind not in seen]
+        if missing:
+            raise Indeterminate.of(
+                "keys.beside",
+                expected="evidence beside the TEE's: " + ", ".join(volume.beside),
+                found="no " + ", ".join(missing),
+                remedy="Boot with the TPM attached, so that the agent can quote it.",
+                layer="vtpm",
+            )
+
+
+def raised(policy: Policy, volume: RootVolume) -> Policy:
+    """`policy` with at least the levels that the terms of this disk demand."""
+    levels = policy.levels
+    wanted = replace(levels, nominal=max(levels.nominal, volume.nominal), trustworthy=max(levels.trustworthy, volume.trustworthy))
+    return replace(policy, levels=wanted)
+
+
+def check_accepted(statement: TrustStatement) -> None:
+    """(4) Only an accepted statement releases anything."""
+    if statement.decision == "accepted":
+        return
+    kind = PolicyRefused if statement.decision == "refused" else Indeterminate
+    raise kind(*statement.findings)
+
+
+def check_bound(bound_key: bytes | None, key: bytes) -> None:
+    """Evidence beside the TEE's speaks for the same guest key."""
+    if bound_key != binding.key_digest(key):
+        raise NotAuthentic.of(
+            "keys.beside.unbound",
+            expected="evidence bound to the guest's key and this challenge",
+            found="no key, or another",
+            remedy="Quote over the challenge that binds the key.",
+            layer="vtpm",
+        )
+
+
+def identities(verified: Verified[Any]) -> dict[str, str]:
+    """Everything that the verified evidence identifies this machine by, hex or text, by name."""
+    tee = verified.facts.tee
+    if tee is None:
+        return {}
+    return {**{name: value.hex() for name, value in tee.registers.items()}, **tee.identities}
+
+
+def check_identity(volume: RootVolume, known: Mapping[str, str]) -> None:
+    """(5)"""
+    for name, accepted in volume.identities.items():
+        if known.get(name) not in accepted:
+            raise PolicyRefused.of(
+                "keys.identity",
+                expected=f"{name} among those that may open disk {volume.disk}: " + ", ".join(accepted),
+                found=known.get(name, "none"),
+                remedy="This key is another machine's. Add this one to the terms if it is to have it.",
+                layer="identity",
+            )
+
+
+def check_revoked(known: Mapping[str, str], revocations: tuple[Revocation, ...]) -> None:
+    """(2) (6)"""
+    for revocation in revocations:
+        if known.get(revocation.name) == revocation.value:
+            raise PolicyRefused.of(
+                "keys.revoked",
+                expected=f"a {revocation.name} that was not revoked",
+                found=f"{revocation.value}, revoked at {codec.format_time(revocation.at)}: {revocation.reason}",
+                remedy="It gets no key again. Launch a new machine with new keys.",
+                layer="identity",
+            )
