@@ -8,20 +8,29 @@ linux-image-cloud-amd64.
 from __future__ import annotations
 
 import base64
+import json
 import re
 import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from evident.appraisal.layers import boot_chain as boot_chain_layer
+from evident.appraisal.layers import firmware
+from evident.endorsements import anchors
 from evident.errors import NotAuthentic
 from evident.evidence import ima_log, tcg_log
+from evident.reference_values.model import Strength
+from evident.reference_values.pcr import references
 from evident.reference_values.uki import predict_direct, predict_disk, predict_uki
-from evident.verification import ima
+from evident.simulator.vtpm import SimulatedTpm
+from evident.verification import ima, kinds
 from evident.verification.boot_chain import boot_chain
+from evident.verification.context import Context
 from evident.verification.log import replay
 
 pytestmark = pytest.mark.slow
@@ -228,3 +237,22 @@ def test_tpm2_eventlog_reads_the_same_events(booted: Callable[[str], Boot], work
     (work / "log.bin").write_bytes(machine.log)
     theirs = run(["tpm2_eventlog", "log.bin"], cwd=work).decode()
     assert theirs.count("EventNum:") == len(tcg_log.parse(machine.log).events) + 1
+
+
+def test_predictions_settle_the_boot_chain_of_a_real_boot(booted: Callable[[str], Boot], work: Path) -> None:
+    """The registers of the real boot, quoted by a simulated TPM: matched by what was predicted from the image, refused for another one."""
+    machine, nonce = booted("uki"), bytes(32)
+    tpm = SimulatedTpm()
+    for index, value in machine.pcrs["sha256"].items():
+        tpm.set_pcr("sha256", index, value)
+    quote, signature = tpm.quote(nonce)
+    values = json.dumps({"sha256": {str(index): value.hex() for index, value in tpm.pcrs["sha256"].items()}}).encode()
+    contents = {"quote": quote, "signature": signature, "ak": tpm.ak.tpm2b, "pcrs": values, "log": machine.log, "ima": machine.ima}
+    context = Context(at=datetime(2026, 11, 22, tzinfo=UTC), anchors=anchors.production(), fetcher=None, nonce=nonce)
+    facts = kinds.verify("tpm", {role: (content,) for role, content in contents.items()}, context).facts
+    image = (work / "uki.efi").read_bytes()
+    below = firmware(facts, ())
+    ground = boot_chain_layer(facts, references(predict_uki(image)), below)
+    assert (ground.state, ground.degree) == ("holds", Strength.RECOMPUTED)
+    other = image.replace(b"console=ttyS0", b"console=ttyS1")
+    assert boot_chain_layer(facts, references(predict_uki(other)), below).state == "mismatch"
