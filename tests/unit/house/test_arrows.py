@@ -27,6 +27,7 @@ RANK = {
     "keys": 6,
     "identity": 6,
     "platforms": 7,
+    "image": 7,
     "lifecycle": 8,
     "service": 9,
     "cli": 9,

@@ -1,0 +1,185 @@
+"""Build an image: specification and lock in, kernel, initrd, root file system, UKI and disk out, the same bytes every time.
+
+Whatever could vary is fixed or derived from content: order (sorted), owner (0), time (`tree.EPOCH`), identifiers (digests), tools (those of
+the lock). Folder, clock, locale, umask and user of the machine have no part in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import evident
+from evident.errors import Malformed
+from evident.image import deb, disk, initrd, root, uki
+from evident.image.lock import Lock, LockedPackage, Store
+from evident.image.spec import ImageSpec
+from evident.image.toolbox import Toolbox, merged_usr
+from evident.image.tree import Tree
+
+Progress = Callable[[str], None]
+STUB = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
+BOOT_PATH = "EFI/BOOT/BOOTX64.EFI"
+LUKS_OVERHEAD = 64 * 1024 * 1024
+KERNEL, INITRD, ROOT, HASH, UKI, DISK = "vmlinuz", "initrd.img", "root.erofs", "root.verity", "uki.efi", "disk.raw"
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a build yields; `components` are in the order of the build, so that the first difference is the cause of the later ones."""
+
+    spec: ImageSpec
+    lock: Lock
+    files: Mapping[str, Path]
+    """Name to file: vmlinuz, initrd.img, uki.efi, disk.raw; root.erofs and root.verity unless the profile has no disk."""
+    command_line: str
+    root_hash: bytes | None
+    components: Mapping[str, bytes]
+    """Component to SHA-256: packages, kernel, every file of the initrd and root by group, then the whole artifacts."""
+    inventory: Mapping[str, int]
+    """Bytes by part of the initrd."""
+    root_tree: Tree
+    initrd_tree: Tree
+    python_modules: tuple[str, ...]
+
+
+def build(
+    spec: ImageSpec,
+    lock: Lock,
+    store: Store,
+    out: Path,
+    *,
+    source: Path | None = None,
+    progress: Progress = lambda _: None,
+) -> Built:
+    """Build into the folder `out`. The store must hold the packages of `lock` (see `Store.fetch`).
+
+    `source` is the folder of the Python package ``evident`` whose guest goes into the initrd (default: the running one).
+    Raises what unpacking and the tools raise: `Malformed`, `Unsupported`, `CollateralUnavailable`, `NotAuthentic`.
+    """
+    if lock.suite != spec.suite:
+        raise Malformed.of("image.lock", expected=f"a lock of {spec.suite}", found=lock.suite, remedy="Lock again with --update-lock.")
+    out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="evident-image-") as name:
+        return _Build(spec, lock, store, out, Path(name), source or Path(evident.__file__).parent, progress).run()
+
+
+class _Build:
+    def __init__(self, spec: ImageSpec, lock: Lock, store: Store, out: Path, scratch: Path, source: Path, progress: Progress) -> None:
+        self._spec, self._lock, self._store, self._out = spec, lock, store, out
+        self._scratch, self._source, self._progress = scratch, source, progress
+        self._components: dict[str, bytes] = {"spec": spec.digest()}
+        self._files: dict[str, Path] = {}
+
+    def run(self) -> Built:
+        for package in self._lock.packages:
+            self._components[f"package {package}"] = package.sha256
+        self._progress("unpacking the tools")
+        toolbox, tools = Toolbox.unpack(self._lock, self._store, self._scratch / "tools")
+        verity, root_tree = self._root(toolbox)
+        kernel, made = self._initrd(toolbox)
+        self._progress("packing the initrd")
+        archive = initrd.compressed(made.tree, toolbox)
+        line = command_line(self._spec, verity)
+        self._write(KERNEL, kernel)
+        self._write(INITRD, archive)
+        self._components["command line"] = hashlib.sha256(line.encode()).digest()
+        self._progress("writing UKI and disk")
+        image = self._uki(tools.read(STUB), kernel, archive, line)
+        self._disk(image, verity)
+        hashed = verity.root_hash if verity else None
+        return Built(
+            self._spec, self._lock, self._files, line, hashed, self._components, made.inventory, root_tree, made.tree, made.modules
+        )
+
+    def _write(self, name: str, data: bytes) -> None:
+        self._files[name] = self._out / name
+        self._files[name].write_bytes(data)
+        self._components[name] = hashlib.sha256(data).digest()
+
+    def _record(self, part: str, tree: Tree) -> None:
+        """One digest per top folder: small enough to sign, fine enough to find a difference."""
+        groups: dict[str, list[bytes]] = {}
+        for path in tree:
+            entry = tree[path]
+            line = f"{path}\0{entry.kind}\0{entry.mode:o}\0{hashlib.sha256(entry.data).hexdigest()}\n".encode()
+            groups.setdefault("/".join(path.split("/")[:3]), []).append(line)
+        for group, lines in sorted(groups.items()):
+            self._components[f"{part} /{group}"] = hashlib.sha256(b"".join(lines)).digest()
+
+    def _root(self, toolbox: Toolbox) -> tuple[root.Root | None, Tree]:
+        if self._spec.profile == "microcvm":
+            return None, Tree()
+        self._progress("laying out the root file system")
+        tree = root.lay_out(self._spec, self._lock.group("root"), self._store)
+        self._record("root", tree)
+        self._progress("making the root image and its hash tree")
+        scratch = self._scratch / "root"
+        scratch.mkdir()
+        made = root.make(tree, toolbox, scratch)
+        self._write(ROOT, made.image)
+        self._write(HASH, made.hash_tree)
+        self._components["verity root hash"] = made.root_hash
+        return made, tree
+
+    def _initrd(self, toolbox: Toolbox) -> tuple[bytes, initrd.Initrd]:
+        self._progress("collecting the guest")
+        packages = self._unpack((*self._lock.group("initrd"), *self._lock.group("kernel")))
+        staging = self._scratch / "staging"
+        staging.mkdir()
+        made = initrd.make(self._spec, packages, toolbox, staging, source=self._source)
+        if self._spec.profile == "microcvm":
+            root.lay_out(self._spec, (), self._store, made.tree)
+        self._record("initrd", made.tree)
+        name = next((path for path in packages if path.startswith("boot/vmlinuz-")), "boot/vmlinuz")
+        return packages.read(name), made
+
+    def _unpack(self, packages: tuple[LockedPackage, ...]) -> Tree:
+        tree = merged_usr()
+        for package in packages:
+            deb.unpack(self._store.read(package), str(package), tree)
+        return tree
+
+    def _uki(self, stub: bytes, kernel: bytes, archive: bytes, line: str) -> bytes:
+        release = f'ID=evident\nNAME="Evident guest"\nIMAGE_ID={self._spec.name}\n'.encode()
+        sections = {".osrel": release, ".cmdline": line.encode(), ".initrd": archive, ".linux": kernel}
+        image = uki.write(stub, sections)
+        self._write(UKI, image)
+        return image
+
+    def _disk(self, image: bytes, verity: root.Root | None) -> None:
+        volume = disk.system_partition([(BOOT_PATH, image)], int.from_bytes(hashlib.sha256(image).digest()[:4]))
+        identifier = hashlib.sha256(b"disk" + image).digest()
+        partitions = [disk.Partition("ESP", disk.SYSTEM, uuid.UUID(bytes=identifier[:16]), volume)]
+        if verity is not None and self._spec.profile == "integrity":
+            data, hashes = verity.identifiers
+            partitions.append(disk.Partition("root", disk.ROOT, data, self._files[ROOT]))
+            partitions.append(disk.Partition("root-verity", disk.ROOT_VERITY, hashes, self._files[HASH]))
+        elif verity is not None:
+            size = len(verity.image) + len(verity.hash_tree) + LUKS_OVERHEAD
+            partitions.append(disk.Partition("data", disk.LINUX_DATA, data_identifier(verity.root_hash), b"", size))
+        self._files[DISK] = self._out / DISK
+        disk.write(self._files[DISK], uuid.UUID(bytes=identifier[16:]), partitions)
+        with self._files[DISK].open("rb") as stream:
+            self._components[DISK] = hashlib.file_digest(stream, "sha256").digest()
+
+
+def data_identifier(root_hash: bytes) -> uuid.UUID:
+    """Partition GUID of the LUKS volume that holds the root with this hash."""
+    return uuid.UUID(bytes=hashlib.sha256(b"LUKS" + root_hash).digest()[:16])
+
+
+def command_line(spec: ImageSpec, verity: root.Root | None, further: Mapping[str, str] | None = None) -> str:
+    """The kernel command line of an image; `further` are parameters of the deployment (``evident.verifier``), appended in their order."""
+    words = ["console=ttyS0", "panic=-1", "ro", f"evident.mode={spec.profile}"]
+    if verity is not None:
+        words.append(f"roothash={verity.root_hash.hex()}")
+        if spec.profile == "integrity":
+            words += [f"evident.root={verity.identifiers[0]}", f"evident.hash={verity.identifiers[1]}"]
+        else:
+            words += [f"evident.data={data_identifier(verity.root_hash)}", f"evident.hashoffset={len(verity.image)}"]
+    return " ".join((*words, *spec.command_line, *(f"{name}={value}" for name, value in (further or {}).items())))

@@ -1,0 +1,57 @@
+"""Which shared libraries an ELF file needs, and what a kernel module says about itself.
+
+Sources: System V ABI, chapter 5 (program header, dynamic section); ELF-64 Object File Format 1.5; Linux ``.modinfo`` (modinfo(8)).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+
+from evident.errors import Malformed
+
+_PT_LOAD, _PT_DYNAMIC, _DT_NEEDED, _DT_STRTAB = 1, 2, 1, 5
+
+
+def is_elf(raw: bytes) -> bool:
+    """Whether `raw` begins as a 64-bit little-endian ELF file."""
+    return raw[:6] == b"\x7fELF\x02\x01"
+
+
+def needed(raw: bytes) -> tuple[str, ...]:
+    """File names in DT_NEEDED; none for a static program. Raises `Malformed` (``image.elf``)."""
+    try:
+        return tuple(_needed(raw))
+    except (struct.error, ValueError, UnicodeDecodeError) as error:
+        raise Malformed.of("image.elf", expected="an ELF file", found=str(error), remedy="Lock the packages again.") from None
+
+
+def _needed(raw: bytes) -> Iterator[str]:
+    offset, size, count = struct.unpack_from("<Q", raw, 32)[0], *struct.unpack_from("<HH", raw, 54)
+    headers = [struct.unpack_from("<IIQQQQQQ", raw, offset + index * size) for index in range(count)]
+    dynamic = next((header for header in headers if header[0] == _PT_DYNAMIC), None)
+    if dynamic is None:
+        return
+    entries = [struct.unpack_from("<qQ", raw, dynamic[2] + at) for at in range(0, dynamic[5], 16)]
+    address = next((value for tag, value in entries if tag == _DT_STRTAB), 0)
+    strings = next((h[2] + address - h[3] for h in headers if h[0] == _PT_LOAD and h[3] <= address < h[3] + h[5]), 0)
+    for tag, value in entries:
+        if tag == _DT_NEEDED:
+            start = strings + value
+            yield raw[start : raw.index(b"\0", start)].decode()
+
+
+def modinfo(raw: bytes) -> Mapping[str, tuple[str, ...]]:
+    """The assignments in section .modinfo of a kernel module. Raises `Malformed` (``image.elf``)."""
+    try:
+        offset, size, count, names = struct.unpack_from("<Q", raw, 40)[0], *struct.unpack_from("<HHH", raw, 58)
+        sections = [struct.unpack_from("<IIQQQQ", raw, offset + index * size) for index in range(count)]
+        strings = sections[names][4]
+        found = [raw[s[4] : s[4] + s[5]] for s in sections if raw[strings + s[0] : raw.index(b"\0", strings + s[0])] == b".modinfo"]
+        pairs = [item.decode().partition("=") for section in found for item in section.split(b"\0") if item]
+    except (struct.error, ValueError, IndexError, UnicodeDecodeError) as error:
+        raise Malformed.of("image.elf", expected="a kernel module", found=str(error), remedy="Lock the packages again.") from None
+    info: dict[str, tuple[str, ...]] = {}
+    for name, _, value in pairs:
+        info[name] = (*info.get(name, ()), value)
+    return info

@@ -1,0 +1,253 @@
+"""The lock: every package of an image, and of the tools that make it, by version and SHA-256.
+
+apt resolves in a directory of its own, with the archive's signature checked against Debian's keyring; the host's packages, pins and
+lists play no part. From then on hashes decide: a mirror only transports, and what it hands out is compared with the lock.
+Sources: apt-get(8) (--print-uris), apt.conf(5), sources.list(5).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from evident import codec
+from evident.errors import CollateralUnavailable, Malformed, NotAuthentic, UsageError
+from evident.image.spec import ImageSpec
+
+WHAT = "lock"
+KERNEL = "linux-image-cloud-amd64"
+INITRD = ("python3-minimal", "libpython3-stdlib", "python3-cryptography", "cryptsetup-bin", "openssl-provider-legacy")
+TOOLS = ("erofs-utils", "cryptsetup-bin", "systemd-boot-efi", "python3-minimal", "libpython3-stdlib", "zstd")
+ARCHITECTURE = "amd64"
+_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_URI = re.compile(r"^'([^']+)' (\S+) (\d+) SHA256:([0-9a-f]{64})$")
+Group = Literal["root", "initrd", "tools", "kernel"]
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LockedPackage:
+    name: str
+    version: str
+    path: str
+    """Path in the archive, without host."""
+    size: int
+    sha256: bytes
+    groups: tuple[Group, ...]
+    """What it is used for."""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    version: Literal[1]
+    suite: str
+    architecture: str
+    packages: tuple[LockedPackage, ...] = field(default=())
+
+    def group(self, group: Group) -> tuple[LockedPackage, ...]:
+        return tuple(package for package in self.packages if group in package.groups)
+
+
+def load(data: bytes) -> Lock:
+    """Read a lock file. Raises `Malformed` (``lock.*``)."""
+    lock = codec.decode(Lock, codec.loads(data, WHAT), WHAT)
+    for package in lock.packages:
+        if len(package.sha256) != 32 or not re.fullmatch(r"[a-z0-9-]+/pool/[A-Za-z0-9+._~%:/-]+", package.path) or ".." in package.path:
+            raise Malformed.of(
+                f"{WHAT}.package", expected="a path below pool/ and a SHA-256", found=f"{package}: {package.path}", remedy="Lock again."
+            )
+    return lock
+
+
+def dump(lock: Lock) -> bytes:
+    """The lock file: indented JSON, packages by name."""
+    return json.dumps(codec.encode(lock), indent=1, sort_keys=True).encode() + b"\n"
+
+
+def mirrors(sources: Path = Path("/etc/apt")) -> tuple[str, ...]:
+    """Base addresses of the Debian archive that this host's apt uses, in its order (one-line and deb822 form)."""
+    texts = [
+        path.read_text("utf-8", "replace")
+        for path in (sources / "sources.list", *sorted(sources.glob("sources.list.d/*")))
+        if path.is_file()
+    ]
+    found: list[str] = []
+    for line in "\n".join(texts).splitlines():
+        if line.startswith("URIs:") or re.match(r"deb(-src)?\s", line):
+            found += [word.rstrip("/") for word in line.split() if "://" in word]
+    return tuple(dict.fromkeys(uri for uri in found if urlsplit(uri).path.rsplit("/", 1)[-1] == "debian"))
+
+
+def resolve(spec: ImageSpec, addresses: Sequence[str], *, progress: Progress = lambda _: None) -> Lock:
+    """Lock the newest packages of the suite. Raises `UsageError` and `CollateralUnavailable`."""
+    if not addresses:
+        raise UsageError.of(
+            "image.mirror",
+            expected="an address of the Debian archive in this host's apt sources",
+            found="none",
+            remedy="Name one with --mirror, for example --mirror http://MIRROR/debian",
+        )
+    with tempfile.TemporaryDirectory(prefix="evident-apt-") as folder:
+        apt = _PrivateApt(Path(folder), spec.suite, addresses[0])
+        progress(f"reading the package lists of {spec.suite}")
+        apt.run("update", "-qq")
+        in_initrd = spec.profile == "microcvm"
+        groups: dict[Group, tuple[str, ...]] = {
+            "root": () if in_initrd else spec.packages,
+            "initrd": (*INITRD, *spec.packages) if in_initrd else INITRD,
+            "tools": TOOLS,
+            "kernel": (KERNEL,),
+        }
+        packages: dict[str, LockedPackage] = {}
+        for group, wanted in groups.items():
+            progress(f"resolving: {group}")
+            for package in apt.resolve(wanted, group):
+                if package.name in spec.without or (group == "kernel" and not package.name.startswith("linux-image-")):
+                    continue  # of the kernel's dependencies only itself: it is unpacked, not installed
+                known = packages.get(package.name)
+                used = (*known.groups, group) if known else (group,)
+                packages[package.name] = LockedPackage(package.name, package.version, package.path, package.size, package.sha256, used)
+    return Lock(1, spec.suite, ARCHITECTURE, tuple(packages[name] for name in sorted(packages)))
+
+
+class _PrivateApt:
+    """apt with its own lists, status and sources, and only the transport settings of the host."""
+
+    def __init__(self, folder: Path, suite: str, address: str) -> None:
+        for name in ("lists/partial", "cache/archives/partial"):
+            (folder / name).mkdir(parents=True)
+        (folder / "status").touch()
+        base = address.removesuffix("/debian")
+        lines = [f"deb [signed-by={_KEYRING}] {address} {name} main" for name in (suite, f"{suite}-updates")]
+        lines.append(f"deb [signed-by={_KEYRING}] {base}/debian-security {suite}-security main")
+        (folder / "sources.list").write_text("\n".join(lines) + "\n")
+        settings = {
+            "Dir::State::lists": folder / "lists",
+            "Dir::State::status": folder / "status",
+            "Dir::State::extended_states": folder / "extended",
+            "Dir::Cache": folder / "cache",
+            "Dir::Etc::sourcelist": folder / "sources.list",
+            "Dir::Etc::sourceparts": "-",
+            "Dir::Etc::preferences": "-",
+            "Dir::Etc::preferencesparts": "-",
+            "APT::Architecture": ARCHITECTURE,
+            "APT::Architectures": ARCHITECTURE,
+            "APT::Install-Recommends": "false",
+            "APT::Sandbox::User": "root",
+            "Acquire::Languages": "none",
+            "Acquire::ForceHash": "sha256",
+        }
+        self._options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+
+    def run(self, *words: str) -> str:
+        return _run(["apt-get", *self._options, *words])
+
+    def resolve(self, wanted: Sequence[str], group: Group) -> list[LockedPackage]:
+        found: list[LockedPackage] = []
+        if not wanted:
+            return found
+        for line in self.run("install", "--print-uris", "-y", "-qq", *wanted).splitlines():
+            match = _URI.match(line)
+            if match is None:
+                continue
+            name, version, _ = unquote(match.group(2)).removesuffix(".deb").rsplit("_", 2)
+            archive, _, pool = urlsplit(match.group(1)).path.partition("/pool/")
+            path = f"{archive.rsplit('/', 1)[-1]}/pool/{pool}"
+            found.append(LockedPackage(name, version, path, int(match.group(3)), bytes.fromhex(match.group(4)), (group,)))
+        return found
+
+
+def _run(command: Sequence[str]) -> str:
+    try:
+        # The environment is reduced so that neither language nor the caller's apt configuration has a say.
+        environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)  # noqa: S603  # fixed words
+    except FileNotFoundError:
+        raise UsageError.of(
+            "image.tool", expected=f"{command[0]} on this host", found="none", remedy="Build on Debian or Ubuntu, or in a container of it."
+        ) from None
+    if done.returncode:
+        problem = " ".join(line for line in done.stderr.splitlines() if line.startswith("E:")) or done.stderr.strip()[-300:]
+        raise CollateralUnavailable.of(
+            "image.packages", expected="packages that apt can resolve", found=problem, remedy="Check the names and the network."
+        )
+    return done.stdout
+
+
+class Store:
+    """Packages by content: a file named by its SHA-256. May be shared by many images and deleted at any time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, sha256: bytes) -> Path:
+        return self._folder / sha256.hex()
+
+    def read(self, package: LockedPackage) -> bytes:
+        """The package's bytes, hashed anew on every read. Raises `CollateralUnavailable` and `NotAuthentic` (``image.package-hash``)."""
+        path = self.path(package.sha256)
+        if not path.is_file():
+            raise vanished((package,))
+        data = path.read_bytes()
+        if hashlib.sha256(data).digest() != package.sha256:
+            raise _changed(package, hashlib.sha256(data).digest(), f"Delete {path.name} from the store and build again.")
+        return data
+
+    def fetch(self, lock: Lock, addresses: Sequence[str], *, progress: Progress = lambda _: None) -> None:
+        """Bring in what the store does not hold. Raises `CollateralUnavailable` naming every package that no mirror has any more."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        missing = [package for package in lock.packages if not self.path(package.sha256).is_file()]
+        for number, package in enumerate(missing, 1):
+            progress(f"package {number} of {len(missing)}: {package}")
+            for address in addresses:
+                if self._download(package, address):
+                    break
+        gone = tuple(package for package in missing if not self.path(package.sha256).is_file())
+        if gone:
+            raise vanished(gone)
+
+    def _download(self, package: LockedPackage, address: str) -> bool:
+        """apt's own transport, to a temporary name; what arrives counts only with the right hash."""
+        temporary = self._folder / f".{package.sha256.hex()}.{os.getpid()}"
+        uri = f"{address.rsplit('/', 1)[0]}/{package.path}"
+        try:
+            _run(["/usr/lib/apt/apt-helper", "-o", "APT::Sandbox::User=root", "download-file", uri, str(temporary)])
+        except CollateralUnavailable:
+            return False
+        else:
+            found = hashlib.sha256(temporary.read_bytes()).digest()
+            if found != package.sha256:
+                raise _changed(package, found, "The mirror hands out another file under this name: use another one.")
+            temporary.replace(self.path(package.sha256))
+            return True
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _changed(package: LockedPackage, found: bytes, remedy: str) -> NotAuthentic:
+    return NotAuthentic.of(
+        "image.package-hash", expected=f"{package} with SHA-256 {package.sha256.hex()}", found=found.hex(), remedy=remedy
+    )
+
+
+def vanished(packages: Iterable[LockedPackage]) -> CollateralUnavailable:
+    """The error that names packages which cannot be had."""
+    names = ", ".join(f"{package} (SHA-256 {package.sha256.hex()})" for package in packages)
+    return CollateralUnavailable.of(
+        "image.package-vanished",
+        expected=f"on a mirror or in the store: {names}",
+        found="nowhere",
+        remedy="Put the file into the store under its SHA-256 (an older mirror may have it), or lock anew with --update-lock.",
+    )

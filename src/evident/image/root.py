@@ -1,0 +1,88 @@
+"""The root file system: packages laid out without running their scripts, slimmed, as an EROFS image with a dm-verity hash tree."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from evident.errors import Malformed
+from evident.image import deb
+from evident.image.lock import LockedPackage, Store
+from evident.image.spec import ImageSpec
+from evident.image.toolbox import Toolbox, merged_usr
+from evident.image.tree import EPOCH, Tree
+
+BLOCK = 4096
+_UNNEEDED = (
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/info",
+    "usr/share/lintian",
+    "usr/share/locale",
+    "usr/share/bug",
+    "var/lib/dpkg",
+    "var/cache",
+)
+_FOLDERS = ("dev", "proc", "sys", "run", "tmp", "etc", "var")
+_ROOT_HASH = re.compile(rb"^Root hash:\s*([0-9a-f]{64})$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    image: bytes
+    hash_tree: bytes
+    root_hash: bytes
+
+    @property
+    def identifiers(self) -> tuple[uuid.UUID, uuid.UUID]:
+        """Partition GUIDs of data and hash tree: the two halves of the root hash, as the Discoverable Partitions Specification has it."""
+        return uuid.UUID(bytes=self.root_hash[:16]), uuid.UUID(bytes=self.root_hash[16:])
+
+
+def lay_out(spec: ImageSpec, packages: tuple[LockedPackage, ...], store: Store, tree: Tree | None = None) -> Tree:
+    """The tree of the root file system (laid over `tree`): packages, what nobody reads at run time off, then the files of `spec`."""
+    own = tree is None
+    result = merged_usr() if tree is None else tree
+    for package in packages:
+        deb.unpack(store.read(package), str(package), result)
+    if own:
+        for path in _UNNEEDED:
+            result.remove(path)
+        for name in _FOLDERS:
+            if name not in result:
+                result.add_directory(name)
+    for place in spec.writable:
+        result.add_directory(place.path[1:])
+    for item in spec.files:
+        result.add_file(item.path[1:], item.content(), 0o755 if item.executable else 0o644)
+    workload = spec.workload[0][1:]
+    result.read(workload) if result.resolve(workload, last=True) in result else _missing(spec.workload[0])
+    return result
+
+
+def _missing(path: str) -> None:
+    raise Malformed.of(
+        "image.workload", expected=f"the workload {path} in the image", found="no such file", remedy="Add its package, or the file itself."
+    )
+
+
+def make(tree: Tree, toolbox: Toolbox, scratch: Path) -> Root:
+    """Make the image and its hash tree in `scratch` (an empty folder)."""
+    archive, image, hashes = scratch / "root.tar", scratch / "root.erofs", scratch / "root.verity"
+    archive.write_bytes(tree.tar())
+    name = str(uuid.UUID(bytes=hashlib.sha256(archive.read_bytes()).digest()[:16]))
+    toolbox.run("bin/mkfs.erofs", "--quiet", "--tar=f", f"-T{EPOCH}", f"-U{name}", "-b4096", image, archive)
+    data = image.read_bytes()
+    image.write_bytes(data.ljust((len(data) + BLOCK - 1) // BLOCK * BLOCK, b"\0"))
+    salt = hashlib.sha256(b"dm-verity salt" + image.read_bytes()).digest()
+    said = toolbox.run(
+        "sbin/veritysetup", "format", "--hash=sha256", "--data-block-size=4096", "--hash-block-size=4096", f"--salt={salt.hex()}",
+        f"--uuid={uuid.UUID(bytes=salt[:16])}", image, hashes,
+    )  # fmt: skip
+    match = _ROOT_HASH.search(said)
+    if match is None:
+        raise Malformed.of("image.verity", expected="a root hash", found=said.decode("utf-8", "replace")[-200:], remedy="Lock again.")
+    return Root(image.read_bytes(), hashes.read_bytes(), bytes.fromhex(match.group(1).decode()))
