@@ -40,6 +40,7 @@ from evident.endorsements.signatures import SignatureAlgorithm
 from evident.endorsements.x509 import Certificate
 from evident.errors import CollateralUnavailable, Finding, Indeterminate, Malformed, NotAuthentic, Unsupported, UsageError
 from evident.evidence import cert_table, content, snp_report
+from evident.evidence.importers import containers
 from evident.evidence.snp_report import GENOA, MILAN, PRODUCTS, SigningKey, SnpReport
 from evident.verification import challenge
 from evident.verification import pieces as piece
@@ -506,6 +507,8 @@ def verify(pieces: Pieces, context: Context, procedure: Procedure[Case] = PROCED
 
 
 def _open(pieces: Pieces, context: Context) -> Case:
+    if any(containers.looks_like_protobuf(raw) for raw in piece.several(pieces, "evidence")):
+        pieces = containers.expand(pieces, keep=frozenset(ROLES))
     given = (*piece.several(pieces, "report"), *piece.several(pieces, "evidence"))
     if len(given) != 1:
         raise UsageError.of(

@@ -14,7 +14,7 @@ from evident.endorsements.tpm_ca import KeyPath
 from evident.endorsements.x509 import Certificate
 from evident.errors import Malformed, Unsupported, UsageError
 from evident.evidence import content, tpm, tpm_public
-from evident.evidence.importers import pcr_values
+from evident.evidence.importers import azure_cvm, containers, pcr_values
 from evident.evidence.tpm import Attest, PcrValues, QuoteInfo, Signature
 from evident.evidence.tpm_public import Public
 from evident.verification import pieces as piece
@@ -85,6 +85,7 @@ def open_case(pieces: Pieces, context: Context, *, quote_role: str = "quote", vo
 
     Raises `Malformed` and `Unsupported`, and `UsageError` when quotes, signatures and key do not come together.
     """
+    pieces = _open_quote(pieces, quote_role)
     ak = _attestation_key(pieces, vouched or {})
     messages, signatures = piece.several(pieces, quote_role), piece.several(pieces, "signature")
     if not messages or len(messages) != len(signatures):
@@ -111,6 +112,16 @@ def open_case(pieces: Pieces, context: Context, *, quote_role: str = "quote", vo
         context,
         ima=tpm_ima.read(pieces),
     )
+
+
+def _open_quote(pieces: Pieces, quote_role: str) -> Pieces:
+    """A quote that another tool wrote together with its signature and values (JSON, bincode), taken apart."""
+    given = piece.several(pieces, quote_role)
+    if len(given) != 1 or "signature" in pieces or not (given[0].lstrip()[:1] == b"{" or azure_cvm.looks_like_bincode(given[0])):
+        return pieces
+    others = {role: contents for role, contents in pieces.items() if role != quote_role}
+    kept = frozenset(("tpm-quote", "signature", "pcrs", quote_role))
+    return containers.expand({**others, containers.ROLE: given}, rename={"tpm-quote": quote_role}, keep=kept)
 
 
 def key_of(raw: bytes) -> tuple[Key, Public | None]:

@@ -171,3 +171,10 @@ def test_the_signed_structure_is_that_of_the_standard():
     """RFC 9052 section 4.4: the context string, the protected header, no external data, the payload."""
     sign1 = cose.Sign1(b"\xa1\x01\x38\x22", cose.ES384, b"payload", bytes(96), False, b"")
     assert sign1.to_be_signed == b"\x84\x6aSignature1\x44\xa1\x01\x38\x22\x40\x47payload"
+
+
+def test_a_report_in_go_sev_guests_protobuf_is_a_report(vectors):
+    case = "aws/reclaim-vlek-v5"
+    pieces = {"evidence": (vectors.read(case, "attestation.pb"),)}
+    verified = kinds.verify("snp", pieces, context(vectors.facts(case)["evaluate_at"]))
+    assert verified.facts.claims["measurement"] == vectors.facts(case)["measurement"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from datetime import UTC, datetime
 
@@ -223,12 +224,22 @@ def test_the_public_area_of_the_ak_is_judged_where_given(cloud, machine):
     assert "vtpm.ak-attributes-by-paravisor" not in verified.facts.caveats
 
 
-def test_a_container_beside_its_own_pieces_is_refused(vectors):
+def test_a_piece_beside_a_container_must_be_the_same(vectors):
     case = "azure/trustee-snp-milan-v1"
     evidence = vectors.read(case, "evidence.json")
-    hcl = clouds.base64.urlsafe_b64decode(json.loads(evidence)["hcl_report"] + "==")
+    hcl = base64.urlsafe_b64decode(json.loads(evidence)["hcl_report"] + "==")
+    both = {"evidence": (evidence,), "hcl": (hcl,)}
+    assert kinds.verify("azure-snp", both, context(vectors.facts(case), b"challenge")).facts.tee is not None
     with pytest.raises(UsageError):
-        kinds.verify("azure-snp", {"evidence": (evidence,), "hcl": (hcl,)}, context(vectors.facts(case), b"challenge"))
+        kinds.verify("azure-snp", both | {"hcl": (hcl + b"\0",)}, context(vectors.facts(case), b"challenge"))
+
+
+@pytest.mark.parametrize("name", ["tpm-quote-v1.json", "quote.bin"])
+def test_a_quote_of_another_tool_may_stand_for_its_parts(vectors, name):
+    case = "azure/trustee-snp-milan-v2-raw"
+    files = {"hcl": "hcl-report.bin", "vcek": "vcek.pem", "tpm-quote": name}
+    pieces = {role: (vectors.read(case, file),) for role, file in files.items()}
+    assert kinds.verify("azure-snp", pieces, context(vectors.facts(case), b"challenge")).facts.vtpm is not None
 
 
 @pytest.mark.parametrize("raw", [b"{}", b'{"hcl_report":5}', b'{"tpm_quote":{"message":"zz"}}', b"[]", b"\0" * 40, b'{"evidence":[]}'])

@@ -42,10 +42,15 @@ def read(raw: bytes) -> dict[str, tuple[bytes, ...]]:
     )
 
 
+def looks_like_protobuf(raw: bytes) -> bool:
+    """Does `raw` begin with the first field of a protobuf message, and is it no text that happens to begin with a new line?"""
+    return raw[:1] == b"\x0a" and raw.lstrip()[:1] not in (b"{", b"[") and not raw.isascii()
+
+
 def expand(pieces: Pieces, *, rename: Mapping[str, str] | None = None, keep: frozenset[str] | None = None) -> dict[str, tuple[bytes, ...]]:
     """`pieces` with their container opened. `rename`: role in the container to role of the kind; `keep`: the kind's roles.
 
-    `UsageError` when a single piece is given beside a container that has it too.
+    `UsageError` when another piece of the same role is given beside a container that has one.
     """
     opened = {role: contents for role, contents in pieces.items() if role != ROLE}
     for raw in pieces.get(ROLE, ()):
@@ -53,14 +58,17 @@ def expand(pieces: Pieces, *, rename: Mapping[str, str] | None = None, keep: fro
             name = (rename or {}).get(role, role)
             if keep is not None and name not in keep:
                 continue
-            if name in opened and name not in ("chain", "vcek", "vlek", "ak-cert"):
+            if name == "chain":
+                opened[name] = (*opened.get(name, ()), *contents)
+            elif opened.get(name, contents) != contents:
                 raise UsageError.of(
                     "pieces.container",
-                    expected=f"{name!r} once",
-                    found="in the container and beside it",
+                    expected=f"one {name!r}",
+                    found="one in the container, and another beside it",
                     remedy=f"Leave {name}=PATH out, or pass the pieces without the container.",
                 )
-            opened[name] = opened[name] if name in opened and name == "ak-cert" else (*opened.get(name, ()), *contents)
+            else:
+                opened[name] = contents
     return opened
 
 
