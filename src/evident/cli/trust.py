@@ -5,6 +5,7 @@ examples:
   evident trust fetch                                         AMD's revocation lists for every product
   evident trust fetch --report report.bin --crl               the certificate of the chip that made this report, and the lists
   evident trust fetch --chain                                 compare AMD's own chains with what ships with Evident
+  evident trust fetch --quote quote.bin                       Intel's collateral for the platform that made this TDX quote
   evident trust fetch --product Genoa --hwid 0123... --tcb bootloader=10,tee=0,snp=23,microcode=84
 
 Everything fetched is checked against the pinned roots before it is kept. The cache is below EVIDENT_HOME (or the XDG cache
@@ -41,6 +42,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     fetch = actions.add_parser("fetch", help="fill the cache of endorsements")
     fetch.add_argument("--product", action="append", default=[], help="Milan, Genoa or Turin (repeatable; default: all, or the report's)")
     fetch.add_argument("--report", metavar="FILE", action="append", default=[], help="fetch the VCEK of the chip that made this report")
+    fetch.add_argument(
+        "--quote", metavar="FILE", action="append", default=[], help="fetch Intel's collateral for the platform of this TDX quote"
+    )
     fetch.add_argument("--hwid", metavar="HEX", help="fetch the VCEK of this chip; needs --tcb and one --product")
     fetch.add_argument(
         "--tcb", metavar="NAME=N,...", help="REPORTED_TCB of that chip: bootloader=4,tee=0,snp=24,microcode=219 (Turin: fmc=N too)"
@@ -48,6 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     fetch.add_argument("--crl", action="store_true", help="fetch the revocation lists too (the default when nothing else is named)")
     fetch.add_argument("--chain", action="store_true", help="fetch AMD's chains and compare them with what ships with Evident")
     fetch.add_argument("--mirror", metavar="URL", help="ask this server in place of AMD's; its answers are checked all the same")
+    fetch.add_argument("--pccs", metavar="URL", help="ask this server (a PCCS) in place of Intel's; likewise")
     fetch.add_argument("-o", "--output", choices=("text", "json"), default="text", help="form of the result (default: text)")
     fetch.set_defaults(action=_fetch)
 
@@ -98,20 +103,21 @@ def _as_json(anchor: Anchor) -> dict[str, object]:
 def _fetch(args: argparse.Namespace) -> int:
     from evident import codec
     from evident.cli.paths import cache_dir
-    from evident.endorsements import amd
+    from evident.endorsements import amd, intel
     from evident.endorsements.anchors import production
     from evident.endorsements.cache import Cache
     from evident.endorsements.fetcher import CachedFetcher, Fetcher, RewritingFetcher
-    from evident.endorsements.http import HttpFetcher, real_world
+    from evident.endorsements.http import HttpFetcher, real_world, refuse_implausible
     from evident.endorsements.prefetch import Prefetch, asking_ages
     from evident.errors import EvidentError
 
     jobs = tuple(_jobs(args))
     world, cache = real_world(), Cache(cache_dir())
     network: Fetcher = HttpFetcher(world)
-    if args.mirror:  # below the cache: what a mirror gives is AMD's or is refused, so it is kept under AMD's name
-        network = RewritingFetcher(network, {amd.KDS_BASE: args.mirror})
-    fetcher = CachedFetcher(cache, network, world.now, ages=asking_ages, plausible=amd.refuse_implausible)
+    mirrors = {base: url.rstrip("/") for base, url in ((amd.KDS_BASE, args.mirror), (intel.PCS_BASE, args.pccs)) if url}
+    if mirrors:  # below the cache: what a mirror gives is the vendor's or is refused, so it is kept under the vendor's name
+        network = RewritingFetcher(network, mirrors)
+    fetcher = CachedFetcher(cache, network, world.now, ages=asking_ages, plausible=refuse_implausible)
     prefetch = Prefetch(cache, fetcher, production(), world.now())
     kept: list[Kept] = []
     failures: list[EvidentError] = []
@@ -151,12 +157,42 @@ def _jobs(args: argparse.Namespace) -> Iterator[Job]:
         chips.append(_named_chip(args.hwid, args.tcb, products))
     for product, chip_id, tcb in chips:
         yield f"VCEK of {product.name} chip {chip_id[:8].hex()}...", partial(_vcek, product, chip_id, tcb)
+    for file in args.quote:
+        yield from _intel_jobs(file)
+    if args.quote and not (products or chips or args.crl or args.chain):
+        return
     for product in products or tuple(dict.fromkeys(product for product, _, _ in chips)) or PRODUCTS:
         for kind in (SigningKey.VCEK, SigningKey.VLEK):
             if args.chain:
                 yield f"chain of {product.name} for {kind.name}s", partial(_chain, product, kind)
             if args.crl or not (chips or args.chain):
                 yield f"CRL of {product.name} for {kind.name}s", partial(_crl, product, kind)
+
+
+def _intel_jobs(file: str) -> Iterator[Job]:
+    """What verifies the TDX quote in `file` offline: FMSPC and PCK CA are in its certificates."""
+    from evident.cli.inputs import read_bytes
+    from evident.endorsements import intel, x509
+    from evident.endorsements.anchors import production
+    from evident.errors import Malformed
+    from evident.evidence import content, tdx_quote
+
+    quote = tdx_quote.parse(content.tdx_quote(read_bytes(file)))
+    certificates = x509.load_all(quote.pck_chain.removesuffix(b"\0"))
+    fmspc = intel.parse_pck(certificates[0]).fmspc
+    ca = next((certificate for certificate in certificates[1:] if certificate.subject == certificates[0].issuer), None)
+    if ca is None:
+        raise Malformed.of(
+            "trust.quote",
+            expected=f"the certificate of {certificates[0].issuer_cn} in {file}",
+            found="none",
+            remedy="Configure the quote generation service to embed the whole PCK certificate chain.",
+        )
+    root = production().for_purpose("tdx")[0].certificate
+    yield f"TCB info of FMSPC {fmspc.hex()}", lambda prefetch: prefetch.tcb_info(fmspc)
+    yield "identity of the TD quoting enclave", lambda prefetch: prefetch.qe_identity()
+    yield f"CRL of {ca.name}", lambda prefetch: prefetch.intel_crl(ca)
+    yield f"CRL of {root.name}", lambda prefetch: prefetch.intel_crl(root)
 
 
 def _vcek(product: Product, chip_id: bytes, tcb: Tcb, prefetch: Prefetch) -> Kept:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import IO
 
-from evident.endorsements import amd
+from evident.endorsements import amd, intel
 from evident.endorsements.cache import Cache
 from evident.endorsements.fetcher import CachedFetcher, Fetched, Fetcher, OfflineFetcher, RewritingFetcher, absent, oversized
 from evident.errors import CollateralUnavailable, UsageError
@@ -145,6 +145,12 @@ class HttpFetcher:
         return bytes(body)
 
 
+def refuse_implausible(url: str, body: bytes) -> None:
+    """Raise `Malformed` or `Unsupported` when `body` cannot be what a vendor's `url` names: a portal's page stays out of the cache."""
+    amd.refuse_implausible(url, body)
+    intel.refuse_implausible(url, body)
+
+
 def standard_fetcher(cache: Cache, world: World, *, offline: bool = False, bases: Mapping[str, str] | None = None) -> Fetcher:
     """What the commands use: the cache in front of the network, or the cache alone.
 
@@ -152,7 +158,7 @@ def standard_fetcher(cache: Cache, world: World, *, offline: bool = False, bases
     """
     inner: Fetcher = OfflineFetcher(cache)
     if not offline:
-        inner = CachedFetcher(cache, HttpFetcher(world), world.now, plausible=amd.refuse_implausible)
+        inner = CachedFetcher(cache, HttpFetcher(world), world.now, plausible=refuse_implausible)
     return RewritingFetcher(inner, bases) if bases else inner
 
 

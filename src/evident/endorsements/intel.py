@@ -16,10 +16,14 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
 from evident import codec
-from evident.endorsements import der
+from evident.endorsements import crl, der
+from evident.endorsements.signatures import SignatureAlgorithm, check_signature
 from evident.endorsements.x509 import Certificate
 from evident.errors import Malformed, Unsupported
+from evident.evidence import content
 
 PCS_BASE = "https://api.trustedservices.intel.com"
 ROOT_CRL_URL = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
@@ -501,3 +505,23 @@ def qe_identity_url(*, base: str = PCS_BASE) -> str:
 def pck_crl_url(ca: str, *, base: str = PCS_BASE) -> str:
     """`ca` is a value of `PCK_CA_NAMES`."""
     return f"{base}/sgx/certification/v4/pckcrl?ca={ca}&encoding=der"
+
+
+def refuse_implausible(url: str, body: bytes) -> None:
+    """Raise `Malformed` or `Unsupported` when `body` cannot be what `url`, one of those above, names.
+
+    Not a verification: it keeps a portal's page out of the cache.
+    """
+    path = url.partition("?")[0]
+    if path.endswith("/tdx/certification/v4/tcb"):
+        parse_tcb_info(signed_document(body, "tcbInfo", "intel.tcb-info").body)
+    elif path.endswith("/tdx/certification/v4/qe/identity"):
+        parse_qe_identity(signed_document(body, "enclaveIdentity", "intel.qe-identity").body)
+    elif path.endswith("/sgx/certification/v4/pckcrl") or url == ROOT_CRL_URL:
+        crl.load(content.unhex(body))
+
+
+def check_document(document: SignedDocument, signer: Certificate, what: str) -> None:
+    """`NotAuthentic` ``<what>.signature`` unless the key of `signer` signed these bytes."""
+    r, s = (int.from_bytes(document.signature[at : at + 32], "big") for at in (0, 32))
+    check_signature(signer.public_key, SignatureAlgorithm("ecdsa", "sha256"), encode_dss_signature(r, s), document.body, what)

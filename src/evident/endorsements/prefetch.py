@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from evident.endorsements import amd, anchors, crl, x509
+from evident.endorsements import amd, anchors, crl, intel, x509
 from evident.endorsements.anchors import AnchorSet
 from evident.endorsements.cache import Cache
 from evident.endorsements.crl import Crl
 from evident.endorsements.fetcher import Ages, Fetched, Fetcher, default_ages
 from evident.endorsements.x509 import Certificate
 from evident.errors import EvidentError, Indeterminate, NotAuthentic
+from evident.evidence import content
 from evident.evidence.snp_report import PRODUCTS, Product, SigningKey, Tcb
 
 T = TypeVar("T")
@@ -45,7 +46,7 @@ def asking_ages(url: str) -> Ages:
 
 
 class Prefetch:
-    """Keeps endorsements of AMD in `cache`; `fetcher` is one that stores there, `at` the time of the checks."""
+    """Keeps endorsements of AMD and Intel in `cache`; `fetcher` is one that stores there, `at` the time of the checks."""
 
     def __init__(self, cache: Cache, fetcher: Fetcher, trusted: AnchorSet, at: datetime) -> None:
         self._cache = cache
@@ -80,6 +81,48 @@ class Prefetch:
         shipped = {anchor.fingerprint for anchor in anchors.amd_intermediates(self._trusted, product, kind)}
         note = "as shipped" if signer.fingerprint in shipped else f"new: SHA-256 {signer.fingerprint}; pass it with chain=PATH"
         return _kept(f"chain of {product.name} for {kind.name}s, root as pinned, {signer.name} {note}", fetched, url)
+
+    def tcb_info(self, fmspc: bytes) -> Kept:
+        """Intel's TCB info of a platform; `NotAuthentic` unless a shipped TCB signing key signed it."""
+        url = intel.tcb_info_url(fmspc)
+        fetched = self._fetcher.fetch(url, limit=intel.DOCUMENT_LIMIT)
+        body = self._keep_if(url, lambda: self._check_document(fetched.body, "tcbInfo", "intel.tcb-info"))
+        info = intel.parse_tcb_info(body)
+        return _kept(f"TCB info of FMSPC {fmspc.hex()}, {len(info.levels)} levels, good until {info.next_update:%Y-%m-%d}", fetched, url)
+
+    def qe_identity(self) -> Kept:
+        """The identity of Intel's TD quoting enclave, likewise."""
+        url = intel.qe_identity_url()
+        fetched = self._fetcher.fetch(url, limit=intel.DOCUMENT_LIMIT)
+        body = self._keep_if(url, lambda: self._check_document(fetched.body, "enclaveIdentity", "intel.qe-identity"))
+        until = intel.parse_qe_identity(body).next_update
+        return _kept(f"identity of the TD quoting enclave, good until {until:%Y-%m-%d}", fetched, url)
+
+    def intel_crl(self, issuer: Certificate) -> Kept:
+        """The CRL of the SGX root or of a PCK CA; `NotAuthentic` when forged or of a CA that the pinned root did not sign."""
+        root = self._trusted.for_purpose("tdx")[0].certificate
+        url = intel.ROOT_CRL_URL
+        if issuer.der != root.der:
+            x509.verify_chain((issuer, root), self._at)
+            url = intel.pck_crl_url(intel.PCK_CA_NAMES.get(issuer.name, issuer.name))
+        fetched = self._fetcher.fetch(url, limit=intel.CRL_LIMIT)
+        parsed = self._keep_if(url, lambda: self._check_intel_crl(fetched.body, issuer))
+        until = "" if parsed.next_update is None else f", good until {parsed.next_update:%Y-%m-%d}"
+        return _kept(f"CRL of {issuer.name}, {len(parsed.revoked)} revoked{until}", fetched, url)
+
+    def _check_document(self, text: bytes, member: str, what: str) -> bytes:
+        document = intel.signed_document(text, member, what)
+        signers = [anchor.certificate for anchor in self._trusted.for_purpose(intel.TCB_SIGNING_PURPOSE)]
+        signer = next((c for c in signers if c.not_before <= self._at <= c.not_after), signers[0])
+        x509.verify_chain((signer, self._trusted.for_purpose("tdx")[0].certificate), self._at)
+        intel.check_document(document, signer, what)
+        return document.body
+
+    def _check_intel_crl(self, body: bytes, issuer: Certificate) -> Crl:
+        parsed = crl.load(content.unhex(body))
+        crl.verify_issued_by(parsed, issuer)
+        crl.check_window(parsed, self._at)
+        return parsed
 
     def _root(self, product: Product) -> Certificate:
         return anchors.amd_roots(self._trusted, product)[0].certificate

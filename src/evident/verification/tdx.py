@@ -439,14 +439,7 @@ def _authentic(case: Case, document: SignedDocument, what: str, parse: Callable[
         raise AssertionError("called without a signer")
 
     def check() -> T:
-        key = signer.public_key
-        if not isinstance(key, ec.EllipticCurvePublicKey) or not _verify_raw(key, document.signature, document.body):
-            raise _refuse(
-                f"tdx.{what}.signature",
-                f"a signature over the {what} by {signer.name}",
-                "a signature that does not verify",
-                "The document was altered, or re-formatted on its way; obtain it again from Intel's service or your PCCS.",
-            )
+        intel.check_document(document, signer, f"tdx.{what}")
         return parse(document.body)
 
     return remembered(case.context.chain_cache, ("tdx.document", signer.der, document.signature, document.body), check)

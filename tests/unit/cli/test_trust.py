@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from evident.cli import main as entry
-from evident.endorsements import amd, anchors, x509
+from evident.endorsements import amd, anchors, intel, x509
 from evident.endorsements.cache import Cache
 from evident.evidence.snp_report import MILAN, SigningKey
 from evident.simulator.kds import KdsServer, Response
@@ -146,3 +146,20 @@ def test_a_report_of_a_vlek_has_no_vcek(home: Path, vectors: Any, capsys: pytest
 def test_a_version_2_report_needs_its_product(home: Path, vectors: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("fetch", "--report", str(vectors.root / "snp/trustee-milan-v2/report.bin")) == 2
     assert "trust.product" in capsys.readouterr().err
+
+
+def test_fetch_of_intels_collateral_asks_for_what_the_quote_names(
+    vectors: Any, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = FileService({})
+    with KdsServer(files) as server:  # type: ignore[arg-type]  # anything that responds will do
+        monkeypatch.setattr(intel, "ROOT_CRL_URL", f"{server.base_url}/IntelSGXRootCA.der")
+        code = run("fetch", "--quote", str(vectors.root / "tdx/dcap-qvl-near/quote.bin"), "--pccs", server.base_url)
+    assert code == 12
+    assert files.requests == [
+        "/tdx/certification/v4/tcb?fmspc=20A06F000000",
+        "/tdx/certification/v4/qe/identity",
+        "/sgx/certification/v4/pckcrl?ca=platform&encoding=der",
+        "/IntelSGXRootCA.der",
+    ]
+    assert "TCB info of FMSPC 20a06f000000" in capsys.readouterr().err
