@@ -18,7 +18,7 @@ from evident.appraisal.statement import Caveat, Component, Verifiability
 from evident.appraisal.threat import CAVEATS, said
 from evident.reference_values.model import ReferenceValue
 from evident.reference_values.snp_reference import verity_root_hash
-from evident.verification.facts import Facts, Stage
+from evident.verification.facts import BootChain, Facts, Stage
 from evident.verification.verified import Verified
 
 State = Literal["holds", "broken", "mismatch", "no-reference", "not-covered"]
@@ -31,6 +31,10 @@ SECURE_BOOT_REGISTERS = frozenset({"pcr7", "rtmr0"})
 
 UNPROVEN_LINE = "log.command-line-unproven"
 SHA1_ONLY = "log.sha1-only"
+
+
+BOOT_PCRS = frozenset({4, 8, 9, 11, 12, 13, 14})
+"""What boot loaders, kernels and their parameters are measured into (TCG PFP 1.06, 2.3.4; systemd.io/TPM2_PCR_MEASUREMENTS)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +130,9 @@ def boot_chain(facts: Facts, references: Sequence[ReferenceValue], below: Ground
     by_launch = [value for value in values if value.register == "launch"]
     stages = _boot_stages(facts)
     degree, state, caveats = comparison.degree, comparison.state, [*_honest_mismatches(comparison)]
-    carrier: Carrier = "tee" if by_launch or boot is None else boot.measured_by
+    carrier = _chain_carrier(boot, values)
     if state == "holds" and not by_launch:
-        uncovered = [stage for stage in stages if not _covered(stage, comparison.matches)]
+        uncovered = [stage for stage in (*stages, *_unlogged(facts)) if not _covered(stage, comparison.matches)]
         if uncovered:
             degree, state = min(degree, int(Verifiability.LINK)), "no-reference"
             caveats.append(_uncovered(uncovered))
@@ -254,6 +258,28 @@ def _honest_mismatches(comparison: _Comparison) -> tuple[Caveat, ...]:
 
 def _boot_stages(facts: Facts) -> list[Stage]:
     return [stage for stage in facts.boot.stages if stage.name not in NOT_BOOT_STAGES] if facts.boot else []
+
+
+def _chain_carrier(boot: BootChain | None, values: Sequence[ReferenceValue]) -> Carrier:
+    """Who vouches for the boot chain's registers: PCRs are the vTPM's word, with a log or without one."""
+    if any(value.register == "launch" for value in values):
+        return "tee"
+    if any(value.register.startswith("pcr") for value in values):
+        return "vtpm"
+    return "tee" if boot is None else boot.measured_by
+
+
+def _unlogged(facts: Facts) -> list[Stage]:
+    """Quoted registers of the boot that no log explains: what was measured into them could have made up the others."""
+    if facts.boot is not None or facts.vtpm is None:
+        return []
+    bank = next((name for name in ("sha256", "sha384", "sha512", "sha1") if name in facts.vtpm.pcrs), None)
+    registers = facts.vtpm.pcrs[bank] if bank else {}
+    return [
+        Stage(f"pcr{index}", value, bank or "", "measured, and told by no log", recomputable=False, register=f"pcr{index}")
+        for index, value in sorted(registers.items())
+        if index in BOOT_PCRS and value.strip(b"\0")
+    ]
 
 
 def _covered(stage: Stage, matches: Iterable[RegisterMatch]) -> bool:

@@ -24,6 +24,8 @@ STUB_PAYLOAD = "55c5d1f8-04cd-46b5-8a20-e56cbb3052d0"
 """Device path node under which systemd-stub starts the kernel inside a UKI."""
 
 _APPLICATION_REGISTERS = frozenset({"pcr4", "pcr2", "rtmr1"})  # PCR 2 for images on removable or foreign media
+BOOT_REGISTERS = frozenset({"pcr4", "pcr8", "pcr9", "pcr11", "pcr12", "pcr13", "pcr14", "rtmr1", "rtmr2"})
+"""What boot loaders, kernels and their parameters are measured into."""
 _POLICY_REGISTERS = frozenset({"pcr7", "rtmr0"})
 _SECTION_STAGES = {".linux": "kernel", ".initrd": "initrd", ".cmdline": "cmdline"}
 _TABLES = {"kernel": "kernel", "initrd": "initrd", "DirectBoot Command Line": "cmdline"}
@@ -64,7 +66,7 @@ def tell(authentic: Authenticated, measured_by: Literal["tee", "vtpm"]) -> BootC
     """The boot chain of an authenticated replay; its caveats are the names of the quirks (``log.NAME``) and what is ambiguous."""
     items = authentic.events()
     lines = _command_lines(items)
-    stages = _stages(items, authentic.bank, lines.texts)
+    stages = [*_stages(items, authentic.bank, lines.texts), *_unexplained(authentic)]
     caveats = [f"log.{quirk.name}" for quirk in authentic.quirks]
     if len(lines.texts) > 1:
         caveats.append("log.command-line-ambiguous")
@@ -144,6 +146,15 @@ def _command_line(item: ReplayedEvent) -> str | None:
             return data.split(b"\0", 1)[0].decode("utf-8", "replace")
         case _:
             return None
+
+
+def _unexplained(authentic: Authenticated) -> list[Stage]:
+    """Registers of the boot that were extended by what this log does not tell: a log with those events cut out must not look whole."""
+    return [
+        Stage("unexplained", value, authentic.bank, f"{name} was extended by what the log does not tell", recomputable=False, register=name)
+        for name, value in authentic.registers.items()
+        if name in BOOT_REGISTERS and name not in authentic.explained and value.strip(b"\0")
+    ]
 
 
 def _stages(items: Sequence[ReplayedEvent], bank: str, lines: Sequence[str]) -> list[Stage]:

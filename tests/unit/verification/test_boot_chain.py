@@ -146,3 +146,12 @@ def test_a_log_of_another_boot_gives_no_chain(vectors: Vectors) -> None:
     with pytest.raises(NotAuthentic) as caught:
         boot_chain(theirs, ours.registers, measured_by="tee")
     assert "rtmr2 (sha384)" in caught.value.findings[0].expected
+
+
+def test_a_log_with_a_register_cut_out_does_not_look_whole() -> None:
+    loader, kernel = measured(4, 0x80000007, b"an evil loader, which then extends PCR 11 as it likes"), measured(11, 0x0D, b"good")
+    ran = replay(tcg_log.parse(a_header() + loader + kernel)).registers
+    cut = boot_chain(replay(tcg_log.parse(a_header() + kernel)), ran, measured_by="vtpm")
+    assert [(stage.name, stage.register, stage.recomputable) for stage in cut.stages] == [("unexplained", "pcr4", False)]
+    assert "log.register-unexplained" in cut.caveats
+    assert told(a_header() + loader + kernel).stages == ()
