@@ -24,7 +24,7 @@ class Server:
     timeout: float = 60.0
 
     def post(self, path: str, body: bytes) -> tuple[int, bytes]:
-        """Status and body of the answer; `Indeterminate` ``guest.server.unreachable``, `Malformed` ``guest.server.answer``."""
+        """Status and body of the answer; `Indeterminate` ``guest.server.unreachable``, `Malformed` ``guest.http``."""
         head = (
             f"POST {path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
@@ -57,26 +57,41 @@ def _read(stream: socket.socket, deadline: float) -> bytes:
 
 def parse_response(data: bytes) -> tuple[int, bytes]:
     """Status and body of a whole response; raises `Malformed`."""
+    line, body = _message(data)
+    words = line.split(b" ", 2)
+    if len(words) < 2 or words[0] != b"HTTP/1.1" or len(words[1]) != 3 or not words[1].isdigit():
+        raise _malformed("an HTTP/1.1 status line", repr(line[:60]))
+    return int(words[1]), body
+
+
+def parse_request(data: bytes) -> tuple[str, bytes]:
+    """Path and body of a whole POST request; raises `Malformed`."""
+    line, body = _message(data)
+    words = line.split(b" ")
+    if len(words) != 3 or words[0] != b"POST" or words[2] != b"HTTP/1.1" or not words[1].isascii():
+        raise _malformed("POST PATH HTTP/1.1", repr(line[:60]))
+    return words[1].decode("ascii"), body
+
+
+def _message(data: bytes) -> tuple[bytes, bytes]:
+    """First line and body of a message whose length is told once, and right."""
     head, end, body = data.partition(b"\r\n\r\n")
     if not end or len(head) > HEAD_LIMIT:
-        raise _malformed("a whole answer", f"{len(data)} bytes")
+        raise _malformed("a whole message", f"{len(data)} bytes")
     lines = head.split(b"\r\n")
-    words = lines[0].split(b" ", 2)
-    if len(words) < 2 or words[0] != b"HTTP/1.1" or len(words[1]) != 3 or not words[1].isdigit():
-        raise _malformed("an HTTP/1.1 status line", repr(lines[0][:60]))
-    fields = [line.partition(b":") for line in lines[1:]]
-    lengths = [value.strip() for name, _, value in fields if name.lower() == b"content-length"]
+    fields = [(name.lower(), value.strip()) for name, _, value in (line.partition(b":") for line in lines[1:])]
+    lengths = [value for name, value in fields if name == b"content-length"]
     if len(lengths) != 1 or not lengths[0].isdigit() or len(lengths[0]) > 9 or int(lengths[0]) != len(body):
-        raise _malformed("one Content-Length, and so many bytes", f"{[bytes(text) for text in lengths]}, {len(body)} bytes")
-    if any(name.lower() == b"transfer-encoding" for name, _, _ in fields):
+        raise _malformed("one Content-Length, and so many bytes", f"{lengths}, {len(body)} bytes"[:80])
+    if any(name == b"transfer-encoding" for name, _ in fields):
         raise _malformed("no transfer coding", "one")
-    return int(words[1]), body
+    return lines[0], body
 
 
 def _malformed(expected: str, found: str) -> Malformed:
     return Malformed.of(
-        "guest.server.answer",
+        "guest.http",
         expected=expected,
         found=found,
-        remedy="Something else than the key server answers at this address: correct evident.verifier.",
+        remedy="Something else speaks at this address: correct evident.verifier.",
     )

@@ -1,0 +1,148 @@
+"""The first process of the machine (PID 1): attests, opens the disk, verifies the root, and starts the workload on it.
+
+    1 devices   2 network   3 key   4 challenge   5 evidence   6 release   7 luks   8 verity   9 root
+
+Mode ``encrypted`` runs them all, ``integrity`` leaves out 3 to 7, ``microcvm`` has no disk and leaves out 8 and 9 too. Every step says on
+the console when it began and how long it took. Any failure says its code and switches the machine off: there is no shell here, no
+second try and no other way in.
+
+Everything is imported before the first step, because the initrd's files are out of reach once the root is switched.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from evident.errors import EvidentError
+from evident.guest import collectors, libc
+from evident.guest.agent import Agent
+from evident.guest.config import CommandLine, Configuration, parse_command_line, parse_configuration
+from evident.guest.console import Console, code_of, reason
+from evident.guest.http import Server
+from evident.guest.source import Evidence
+from evident.guest.steps import devices, disk, network, root
+from evident.guest.supervise import Supervisor
+from evident.keys.messages import Volume
+
+COMMAND_LINE = Path("/proc/cmdline")
+CONFIGURATION = Path("/etc/evident/guest.json")
+CONSOLE = "/dev/console"
+OPENED, VERIFIED = "evident-data", "evident-root"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the measurement says of this machine."""
+
+    line: CommandLine
+    configuration: Configuration
+
+
+def boot(console: Console) -> Machine:
+    """Steps 1 to 9. Raises `EvidentError` or `OSError` at the first that does not hold."""
+    with console.step("devices"):
+        devices.mount_kernel_file_systems()
+        loaded, refused = devices.load_modules()
+        devices.mount_optional()
+        machine = Machine(parse_command_line(COMMAND_LINE.read_text()), parse_configuration(CONFIGURATION.read_bytes()))
+        console.say(
+            f"mode {machine.line.mode}, evidence {machine.line.tee}, {loaded} kernel modules; without " + (", ".join(refused) or "none")
+        )
+    _network(console, machine.line)
+    if machine.line.mode == "microcvm":
+        root.writable(machine.configuration.tmpfs, Path("/"))
+        return machine
+    data, tree, offset = _disks(console, machine.line)
+    with console.step("verity"):
+        verified = disk.open_verity(data, tree, machine.line.root_hash, VERIFIED, offset=offset)
+    with console.step("root"):
+        kind = root.mount(verified)
+        root.writable(machine.configuration.tmpfs, root.NEW_ROOT)
+        root.switch()
+        console.say(f"root is {kind} {machine.line.root_hash.hex()}, read-only")
+    return machine
+
+
+def _network(console: Console, line: CommandLine) -> None:
+    needed = bool(line.verifier[0] or line.attest)
+    with console.step("network"):
+        address = network.bring_up(line.network) if needed else None
+        console.say(f"address {address.address}/{address.prefix}" if address else "no network wanted")
+
+
+def _disks(console: Console, line: CommandLine) -> tuple[Path, Path, int]:
+    """Data device, device of the hash tree, and where that begins."""
+    if line.mode == "integrity":
+        return disk.partition(line.root), disk.partition(line.hash), 0
+    volume = attest(console, line)
+    with console.step("luks"):
+        opened = disk.open_luks(disk.partition(line.data), OPENED, volume.key)
+    return opened, opened, line.hash_offset
+
+
+def attest(console: Console, line: CommandLine) -> Volume:
+    """Steps 3 to 6: from no key at all to the disk key."""
+    with console.step("key"):
+        agent = Agent(Server(*line.verifier), pinned=line.key, disk=line.data)
+    with console.step("challenge"):
+        agent.challenge()
+    with console.step("evidence"):
+        evidence = collectors.collect(collectors.sources(line.tee), agent.question)
+        console.say(f"evidence by {evidence.source}: " + sizes(evidence))
+    with console.step("release"):
+        volume = agent.release(evidence)
+        console.say(f"key released for disk {volume.disk}")
+    return volume
+
+
+def sizes(evidence: Evidence) -> str:
+    """Roles and bytes, for the console."""
+    return ", ".join(f"{role} {sum(map(len, contents))} bytes" for role, contents in evidence.pieces.items())
+
+
+def environment(configured: Mapping[str, str]) -> dict[str, str]:
+    """The workload's environment: what the measured configuration says, and nothing of the kernel's or the host's."""
+    return {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", **configured}
+
+
+def main() -> None:
+    """Boot, then look after the workload until it ends; every way out is the power switch."""
+    console = _console()
+    try:
+        machine = boot(console)
+        supervisor = Supervisor(console, machine.line)
+        status = supervisor.run(machine.configuration.workload, environment(machine.configuration.environment))
+        console.say(f"workload ended: {status}")
+    except (EvidentError, OSError) as error:
+        console.say(f"failed {reason(error)}")
+        console.say(f"no way on: switching off ({code_of(error)})")
+    except BaseException as error:  # a defect of ours must not become a way in: say it, and switch off
+        console.say(f"failed guest.defect: {type(error).__name__}")
+        raise
+    finally:
+        libc.power_off()
+
+
+def _console() -> Console:
+    """The console device, opened anew: PID 1 may come without standard streams."""
+    try:
+        devices.mount_kernel_file_systems()
+        descriptor = os.open(CONSOLE, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        descriptor = sys.__stderr__.fileno() if sys.__stderr__ else 2
+
+    def write(text: str) -> None:
+        try:
+            os.write(descriptor, text.encode("ascii", "replace"))
+        except OSError:
+            return  # nobody hears us; the boot goes on, and fails closed all the same
+
+    return Console(write)
+
+
+if __name__ == "__main__":
+    main()

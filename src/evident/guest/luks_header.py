@@ -1,0 +1,214 @@
+"""LUKS2 headers, read strictly before any tool acts on them: the header lies on the host's disk, and the host writes it at will.
+
+Source: M. Broz, "LUKS2 On-Disk Format Specification" 1.1.3, sections 2 (binary header, JSON area, checksums) and 3 (objects).
+
+A header that asks for no encryption opens with any key and shows the guest whatever the host put there (the null cipher; CVE-2025-59054
+and its kin). `check` therefore accepts one form only, the profile's:
+
+(1) both copies are intact and equal, so it does not matter which of them a tool takes
+(2) one segment, encrypted by one of `CIPHERS` with `INTEGRITY`, to the end of the disk
+(3) every key slot encrypted by `SLOT_CIPHER`, its key as long as that cipher's, derived by a known function of bounded cost
+(4) nothing else: no tokens, no requirements (re-encryption), no flags, no second segment, no unknown member
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from typing import Any
+
+from evident import codec
+from evident.errors import Finding, Malformed, NotAuthentic, raise_all
+from evident.evidence.reader import Reader
+
+WHAT = "luks"
+BINARY_BYTES = 4096
+SIZES = (0x4000, 0x8000, 0x10000, 0x20000, 0x40000, 0x80000, 0x100000, 0x200000, 0x400000)
+"""Allowed sizes of one copy: binary header and JSON area."""
+MAGIC = (b"LUKS\xba\xbe", b"SKUL\xba\xbe")
+CIPHERS = ("aes-xts-random", "aes-xts-plain64")
+SLOT_CIPHER = "aes-xts-plain64"
+INTEGRITY = "hmac(sha256)"
+SECTORS = (512, 4096)
+MAX_OFFSET = 64 * 1024 * 1024
+MAX_KDF_MEMORY = 1024 * 1024
+"""KiB"""
+_CHECKSUM_AT, _CHECKSUM_BYTES = 448, 64
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """One copy."""
+
+    size: int
+    sequence: int
+    uuid: str
+    offset: int
+    """Where this copy lies, bytes."""
+    metadata: Any
+    """The JSON area."""
+    raw: bytes
+
+
+def parse(raw: bytes, copy: int = 0) -> Header:
+    """The primary (0) or secondary (1) copy, which begins `raw`; longer input is allowed. Raises `Malformed` ``luks...``."""
+    reader = Reader(raw, WHAT)
+    magic, version, size = reader.take(6, "magic"), reader.u16("version", order="big"), reader.u64("header size", order="big")
+    if magic != MAGIC[copy] or version != 2 or size not in SIZES:
+        raise _malformed("form", f"a LUKS2 header of {len(SIZES)} known sizes", f"magic {magic.hex()}, version {version}, size {size}")
+    sequence = reader.u64("sequence id", order="big")
+    reader.take(48, "label")
+    algorithm = _text(reader.take(32, "checksum algorithm"), "checksum algorithm")
+    reader.take(64, "salt")
+    uuid = _text(reader.take(40, "UUID"), "UUID")
+    reader.take(48, "subsystem")
+    offset = reader.u64("header offset", order="big")
+    reader.zeros(184, "padding")
+    checksum = reader.take(_CHECKSUM_BYTES, "checksum")
+    reader.zeros(BINARY_BYTES - reader.offset, "padding to 4096")
+    area = reader.take(size - BINARY_BYTES, "JSON area")
+    if algorithm != "sha256" or offset != copy * size:
+        raise _malformed("form", f"checksum sha256, copy {copy} at {copy * size}", f"{algorithm!r}, at {offset}")
+    whole = raw[:size]
+    digest = hashlib.sha256(whole[:_CHECKSUM_AT] + bytes(_CHECKSUM_BYTES) + whole[_CHECKSUM_AT + _CHECKSUM_BYTES :])
+    if not hmac.compare_digest(digest.digest().ljust(_CHECKSUM_BYTES, b"\0"), checksum):
+        raise _malformed("checksum", digest.hexdigest(), checksum.hex()[:64])
+    text, _, padding = area.partition(b"\0")
+    if padding.strip(b"\0"):
+        raise _malformed("json", "zeros behind the JSON text", "other bytes")
+    return Header(size, sequence, uuid, offset, codec.loads(text, WHAT, limit=size), whole)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What may be opened."""
+
+    uuid: str
+    cipher: str
+    sector: int
+    data_offset: int
+    """Bytes; everything before it is header."""
+
+
+def check(raw: bytes) -> Checked:
+    """Hold the beginning of a disk (at least both copies) against the one accepted form, naming everything that differs.
+
+    Raises `Malformed` ``luks...`` for what is no header, `NotAuthentic` ``luks.weak`` (and others) for one that must not be opened.
+    """
+    primary = parse(raw)
+    secondary = parse(raw[primary.size :], 1)
+    same = primary.metadata == secondary.metadata and (primary.sequence, primary.uuid) == (secondary.sequence, secondary.uuid)
+    findings = [] if same else [_finding("copies", "two equal copies of the header", "copies that differ")]
+    metadata = _members(primary.metadata, {"keyslots", "tokens", "segments", "digests", "config"}, "header", findings)
+    if metadata.get("tokens"):
+        findings.append(_finding("tokens", "no tokens", f"{len(metadata['tokens'])}"))
+    config = _members(metadata.get("config"), {"json_size", "keyslots_size"}, "config", findings)
+    if config.get("json_size") != str(primary.size - BINARY_BYTES):
+        findings.append(_finding("config", f"json_size {primary.size - BINARY_BYTES}", repr(config.get("json_size"))[:40]))
+    segment = _segment(metadata.get("segments"), findings)
+    slots = metadata.get("keyslots")
+    if not isinstance(slots, dict) or not slots:
+        findings.append(_finding("keyslots", "at least one key slot", repr(slots)[:40]))
+    else:
+        for name, slot in slots.items():
+            _slot(name, slot, segment.data_offset, findings)
+    _digests(metadata.get("digests"), findings)
+    raise_all(NotAuthentic, findings)
+    return Checked(primary.uuid, segment.cipher, segment.sector, segment.data_offset)
+
+
+def _segment(value: Any, findings: list[Finding]) -> Checked:
+    if not isinstance(value, dict) or list(value) != ["0"]:
+        findings.append(_finding("segments", "one segment, number 0", repr(value)[:80]))
+        return Checked("", "", 0, 0)
+    allowed = {"type", "offset", "size", "iv_tweak", "encryption", "sector_size", "integrity"}
+    segment = _members(value["0"], allowed, "segment 0", findings)
+    cipher, sector, offset = segment.get("encryption"), segment.get("sector_size"), _number(segment.get("offset"))
+    integrity = _members(segment.get("integrity"), {"type", "journal_encryption", "journal_integrity", "key_size"}, "integrity", findings)
+    if segment.get("type") != "crypt" or cipher not in CIPHERS or sector not in SECTORS or isinstance(sector, bool):
+        findings.append(
+            _finding("weak", "a segment encrypted by " + " or ".join(CIPHERS), f"{segment.get('type')!r} {cipher!r}, sectors {sector!r}")
+        )
+    if integrity.get("type") != INTEGRITY or (integrity.get("journal_encryption"), integrity.get("journal_integrity")) != ("none", "none"):
+        findings.append(_finding("weak", f"integrity {INTEGRITY}, journal none", repr(integrity)[:80]))
+    if segment.get("size") != "dynamic" or segment.get("iv_tweak") != "0" or not 0 < offset <= MAX_OFFSET or offset % 4096:
+        findings.append(_finding("segments", f"from at most {MAX_OFFSET} to the end of the disk", repr(segment)[:120]))
+    return Checked("", str(cipher), sector if isinstance(sector, int) else 0, offset)
+
+
+def _slot(name: str, value: Any, data_offset: int, findings: list[Finding]) -> None:
+    slot = _members(value, {"type", "key_size", "area", "kdf", "af", "priority"}, f"key slot {name}", findings)
+    area = _members(slot.get("area"), {"type", "offset", "size", "encryption", "key_size"}, f"area of key slot {name}", findings)
+    kdf = _members(slot.get("kdf"), {"type", "salt", "hash", "iterations", "time", "memory", "cpus"}, f"KDF of key slot {name}", findings)
+    splitter = _members(slot.get("af"), {"type", "stripes", "hash"}, f"splitter of key slot {name}", findings)
+    if slot.get("type") != "luks2" or slot.get("key_size") != 96:
+        findings.append(
+            _finding("weak", "a luks2 key slot for a key of 96 bytes (XTS and HMAC)", f"{slot.get('type')!r}, {slot.get('key_size')!r}")
+        )
+    if area.get("type") != "raw" or area.get("encryption") != SLOT_CIPHER or area.get("key_size") != 64:
+        findings.append(
+            _finding(
+                "weak", f"key slot {name} encrypted by {SLOT_CIPHER} with 64 bytes", f"{area.get('encryption')!r}, {area.get('key_size')!r}"
+            )
+        )
+    begins, size = _number(area.get("offset")), _number(area.get("size"))
+    if not (begins > 0 and size > 0 and begins + size <= data_offset):
+        findings.append(_finding("keyslots", f"key slot {name} before the data at {data_offset}", f"{begins} and {size} bytes"))
+    if (splitter.get("type"), splitter.get("stripes"), splitter.get("hash")) != ("luks1", 4000, "sha256"):
+        findings.append(_finding("keyslots", "4000 stripes, sha256", repr(splitter)[:80]))
+    _kdf(name, kdf, findings)
+
+
+def _kdf(name: str, kdf: dict[str, Any], findings: list[Finding]) -> None:
+    whole = all(isinstance(kdf.get(member, 1), int) for member in ("iterations", "time", "memory", "cpus"))
+    if kdf.get("type") == "pbkdf2" and kdf.get("hash") in ("sha256", "sha512"):
+        bounded = whole and 1000 <= kdf.get("iterations", 0) <= 100_000_000
+    elif kdf.get("type") in ("argon2i", "argon2id"):
+        bounded = whole and 0 < kdf.get("time", 0) <= 64 and 0 < kdf.get("memory", 0) <= MAX_KDF_MEMORY and 0 < kdf.get("cpus", 0) <= 8
+    else:
+        bounded = False
+    if not bounded:
+        findings.append(_finding("kdf", f"key slot {name} with PBKDF2 or Argon2 of bounded cost", repr(kdf)[:120]))
+
+
+def _digests(value: Any, findings: list[Finding]) -> None:
+    if not isinstance(value, dict) or list(value) != ["0"]:
+        findings.append(_finding("digests", "one digest, number 0", repr(value)[:80]))
+        return
+    digest = _members(value["0"], {"type", "keyslots", "segments", "salt", "digest", "hash", "iterations"}, "digest 0", findings)
+    if digest.get("type") != "pbkdf2" or digest.get("segments") != ["0"] or digest.get("hash") not in ("sha256", "sha512"):
+        findings.append(_finding("digests", "pbkdf2 over the key of segment 0", repr(digest)[:120]))
+
+
+def _members(value: Any, allowed: set[str], what: str, findings: list[Finding]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        findings.append(_finding("form", f"an object: {what}", type(value).__name__))
+        return {}
+    unknown = sorted(value.keys() - allowed)
+    if unknown:
+        findings.append(_finding("unknown", f"{what} with " + ", ".join(sorted(allowed)), ", ".join(unknown)[:80]))
+    return value
+
+
+def _number(value: Any) -> int:
+    """A JSON number of 64 bits, which LUKS2 writes as a string; -1 for anything else."""
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 19 else -1
+
+
+def _text(raw: bytes, what: str) -> str:
+    text, _, padding = raw.partition(b"\0")
+    if padding.strip(b"\0") or not text.isascii():
+        raise _malformed("form", f"ASCII text and zeros: {what}", raw[:40].hex())
+    return text.decode("ascii")
+
+
+_REMEDY = "Do not open this disk: somebody changed its header. Restore it from your own copy, or make the disk anew."
+
+
+def _finding(problem: str, expected: str, found: str) -> Finding:
+    return Finding(f"{WHAT}.{problem}", "storage", expected, found, _REMEDY)
+
+
+def _malformed(problem: str, expected: str, found: str) -> Malformed:
+    return Malformed.of(f"{WHAT}.{problem}", expected=expected, found=found, remedy=_REMEDY, layer="storage")

@@ -1,0 +1,136 @@
+"""After the boot: the workload runs as a child, its orphans are reaped, and challenges are answered where the command line says so.
+
+    POST /v1/attest  {"version": 1, "nonce": "<64 hex digits>"}  ->  {"version": 1, "key": "<SPKI>", "evidence": <CMW collection>}
+
+The evidence binds the asker's nonce and the key of this boot; it says nothing that is secret, so anybody may ask. One question is
+answered at a time, each within its deadline.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from evident.errors import EvidentError, Malformed
+from evident.evidence import cmw
+from evident.guest import collectors
+from evident.guest.config import CommandLine
+from evident.guest.console import Console, code_of
+from evident.guest.http import parse_request
+from evident.guest.source import Evidence, Question
+from evident.keys.exchange import spki
+from evident.keys.messages import Refusal, dumps, loads
+
+ATTEST = "/v1/attest"
+NONCE_BYTES = 32
+TIMEOUT = 20.0
+REQUEST_LIMIT = 4096
+_TICK = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class AttestRequest:
+    version: Literal[1]
+    nonce: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AttestReply:
+    version: Literal[1]
+    key: bytes
+    """The key of this boot, SubjectPublicKeyInfo in DER."""
+    evidence: Any
+    """A CMW collection (`evident.evidence.cmw`)."""
+
+
+class Responder:
+    """Answers challenges with evidence that `collect` makes, for a key of its own."""
+
+    def __init__(self, collect: Callable[[Question], Evidence]) -> None:
+        self._collect = collect
+        self._spki = spki(ec.generate_private_key(ec.SECP384R1()).public_key())
+
+    def answer(self, request: bytes) -> tuple[int, bytes]:
+        """Status and body for a whole HTTP request."""
+        try:
+            path, body = parse_request(request)
+            if path != ATTEST:
+                return 404, dumps(Refusal(1, "usage", ("guest.path",)))
+            nonce = loads(AttestRequest, body).nonce
+            if len(nonce) != NONCE_BYTES:
+                raise Malformed.of("guest.challenge", expected=f"{NONCE_BYTES} bytes", found=f"{len(nonce)}", remedy="Send a nonce.")
+            evidence = self._collect(Question(nonce, self._spki))
+            return 200, dumps(AttestReply(1, self._spki, cmw.encode(cmw.of_pieces(evidence.kind, evidence.pieces))))
+        except EvidentError as error:
+            return 400 if isinstance(error, Malformed) else 503, dumps(Refusal(1, error.decision, (error.code,)))
+
+
+class Supervisor:
+    """PID 1 after the boot."""
+
+    def __init__(self, console: Console, line: CommandLine) -> None:
+        self._console = console
+        self._line = line
+        candidates = collectors.sources(line.tee)
+        self._responder = Responder(lambda question: collectors.collect(candidates, question))
+
+    def run(self, workload: Sequence[str], environment: Mapping[str, str]) -> str:
+        """Start the workload and look after it; how it ended. Raises `OSError` when it cannot be started."""
+        listener = self._listen()
+        child = os.posix_spawn(workload[0], list(workload), dict(environment), setsigdef=signal.valid_signals())
+        self._console.say(f"workload started: {workload[0]}")
+        while True:
+            if listener is None:
+                ended, status = os.wait()
+            else:
+                self._serve(listener)
+                ended, status = os.waitpid(-1, os.WNOHANG)
+            if ended == child:
+                return f"exit code {os.waitstatus_to_exitcode(status)}"
+
+    def _listen(self) -> socket.socket | None:
+        if not self._line.attest:
+            return None
+        listener = socket.create_server(("0.0.0.0", self._line.attest))  # noqa: S104 - whoever may reach this machine may ask
+        listener.setblocking(False)
+        return listener
+
+    def _serve(self, listener: socket.socket) -> None:
+        ready, _, _ = select.select([listener], [], [], _TICK)
+        if not ready:
+            return
+        try:
+            stream, _ = listener.accept()
+            with stream:
+                status, body = self._responder.answer(receive(stream, time.monotonic() + TIMEOUT))
+                stream.settimeout(TIMEOUT)
+                head = f"HTTP/1.1 {status} -\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+                stream.sendall(head.encode("ascii") + body)
+        except (EvidentError, OSError) as error:
+            self._console.say(f"a question went wrong: {code_of(error)}")
+
+
+def receive(stream: socket.socket, deadline: float) -> bytes:
+    """A whole request (head and as many bytes as it says), bounded. Raises `OSError`, `Malformed`."""
+    received = bytearray()
+    while len(received) <= REQUEST_LIMIT:
+        try:
+            parse_request(bytes(received))
+        except Malformed:
+            pass  # not whole yet
+        else:
+            return bytes(received)
+        stream.settimeout(max(0.001, deadline - time.monotonic()))
+        chunk = stream.recv(REQUEST_LIMIT)
+        if not chunk:
+            break
+        received += chunk
+    return bytes(received)
