@@ -28,6 +28,15 @@ class Surroundings:
 
 
 @dataclass(frozen=True, slots=True)
+class Disk:
+    """A raw image that the machine gets as a disk; it stays its owner's and is not copied."""
+
+    path: str
+    """Absolute."""
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """What the owner wants launched. Images left out are the platform's own, where it has any."""
 
@@ -36,6 +45,9 @@ class Order:
     initrd: bytes | None = None
     command_line: str | None = None
     vcpus: int = 1
+    memory_mib: int = 1024
+    disks: tuple[Disk, ...] = ()
+    """In the order in which the machine sees them."""
     attack: str | None = None
     """Name of an attack that a simulated host is to play; every other platform refuses it."""
 

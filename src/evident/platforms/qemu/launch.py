@@ -1,0 +1,232 @@
+"""Machines on this host: QEMU, OVMF, swtpm, and SEV-SNP where the host has it; else a simulated secure processor, and labelled so.
+
+Three processes per machine, all in its directory and all on record before they do anything (`processes`): the attendant (console,
+and the simulated chip), swtpm, QEMU. They outlive the command that started them and end with QEMU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from evident.appraisal.policy import Policy, RequiredLevels
+from evident.errors import EvidentError, UsageError
+from evident.files import write_private_bytes
+from evident.platforms.driver import Believed, Collected, Expectation, Order, Surroundings
+from evident.platforms.qemu import attendant, collector, firmware, probe, processes, qmp, swtpm, vm
+from evident.platforms.qemu.order import FIRMWARE, INITRD, KERNEL, Launch, read_launch, write_launch
+from evident.reference_values.model import LAYERS, ReferenceSet
+from evident.reference_values.snp_reference import snp_reference
+from evident.simulator.kds import KdsFetcher, SimulatedKds
+from evident.simulator.pki import SimulatorPki
+
+START_SECONDS: Final = 20.0
+"""How long a process may take until its socket is there."""
+_POWERDOWN_SECONDS: Final = 3.0
+_QUIT_SECONDS: Final = 5.0
+
+
+class QemuPlatform:
+    """The driver; see `evident.platforms.driver.Driver`."""
+
+    profile = "qemu-snp"
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._surroundings = surroundings
+
+    @property
+    def _simulator(self) -> Path:
+        return self._surroundings.state / "simulator"
+
+    @cached_property
+    def _pki(self) -> SimulatorPki:
+        around = self._surroundings
+        return SimulatorPki.load_or_generate(self._simulator, made_at=around.clock(), progress=around.progress)
+
+    def launch(self, machine: Path, order: Order) -> Expectation:
+        _check(order)
+        self._clear(machine)
+        launch = self._prepare(machine, order)
+        self._start(machine, launch)
+        return _expectation(machine, launch)
+
+    def collect(self, machine: Path, nonce: bytes) -> Collected:
+        return collector.collect(machine, nonce)
+
+    def believed(self, machine: Path) -> Believed:
+        if read_launch(machine).snp is not None:
+            return Believed()
+        kds = SimulatedKds(self._pki, clock=self._surroundings.clock)
+        return Believed(self._pki.anchors(), frozenset({"simulated-root"}), KdsFetcher(kds, clock=self._surroundings.clock))
+
+    def destroy(self, machine: Path) -> None:
+        self._clear(machine)
+
+    def _clear(self, machine: Path) -> None:
+        """Stop whatever runs in `machine`, and remove it."""
+        if machine.exists():
+            stop(machine)
+            shutil.rmtree(machine)
+
+    def _prepare(self, machine: Path, order: Order) -> Launch:
+        """Everything on disk that the processes need."""
+        around = self._surroundings
+        image = order.firmware or probe.firmware()
+        machine.mkdir(mode=0o700, parents=True, exist_ok=True)
+        snp = probe.snp(machine)
+        if snp is None:
+            self._pki  # noqa: B018  # made now, with its progress shown; the attendant only reads it
+            image = firmware.with_hash_page(image)
+        elif order.kernel and not firmware.enforces_hashes(image):
+            raise _no_hashes()
+        kvm = probe.kvm(machine, image)
+        around.progress(f"KVM {'works' if kvm.works else 'is not used'}: {kvm.why}")
+        images = {FIRMWARE: image, **({KERNEL: order.kernel} if order.kernel else {}), **({INITRD: order.initrd} if order.initrd else {})}
+        for name, content in images.items():
+            write_private_bytes(machine / name, content)
+        (machine / swtpm.STATE).mkdir(mode=0o700, exist_ok=True)
+        launch = Launch(
+            version=1,
+            images={name: hashlib.sha256(content).digest() for name, content in images.items()},
+            command_line=order.command_line or "",
+            vcpus=order.vcpus,
+            memory_mib=order.memory_mib,
+            accelerator="kvm" if kvm.works else "tcg",
+            report_id=around.randomness(32),
+            disks=order.disks,
+            snp=snp,
+        )
+        write_launch(machine, launch)
+        return launch
+
+    def _start(self, machine: Path, launch: Launch) -> None:
+        """Attendant, TPM, QEMU, in the order in which they need one another."""
+        simulator = self._simulator if launch.snp is None else None
+        self._surroundings.progress("starting " + ("a simulated secure processor, " if simulator else "") + "swtpm and QEMU")
+        self._run(machine, attendant.ROLE, attendant.argv(sys.executable, simulator), vm.CONSOLE_SOCKET)
+        self._run(machine, swtpm.ROLE, swtpm.argv(probe.program(probe.SWTPM)), swtpm.SOCKET)
+        self._run(machine, vm.ROLE, vm.argv(described(launch), probe.program(probe.PROGRAM)), vm.QMP_SOCKET)
+        with qmp.monitor(machine) as talk:
+            talk.command("query-status")
+
+    def _run(self, machine: Path, role: str, argv: tuple[str, ...], socket: str) -> None:
+        """Start `role` and wait until its socket is there. Raises `UsageError` ``qemu.start``."""
+        process = processes.start(machine, role, argv)
+        deadline = time.monotonic() + START_SECONDS
+        while not (machine / socket).exists():
+            if time.monotonic() > deadline or process.wait(0.02):
+                raise UsageError.of(
+                    "qemu.start",
+                    expected=f"{role} to start",
+                    found=processes.output(machine, role) or "that it ended, or said nothing",
+                    remedy=f"See {machine / role}.log; `evident down` removes what was started.",
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Which of a machine's processes run."""
+
+    running: tuple[str, ...]
+    ended: tuple[str, ...]
+
+
+def condition(machine: Path) -> Condition:
+    """What is on record in `machine`, dead or alive."""
+    found = processes.recorded(machine)
+    alive = {process.role: process.alive for process in found}
+    return Condition(tuple(role for role, runs in alive.items() if runs), tuple(role for role, runs in alive.items() if not runs))
+
+
+def stop(machine: Path) -> None:
+    """End the machine's processes: power button, QEMU's own exit, and what a process cannot refuse; then all the others."""
+    found = {process.role: process for process in processes.recorded(machine)}
+    qemu = found.pop(vm.ROLE, None)
+    if qemu is not None and qemu.alive:
+        _leave(machine, qemu)
+    for process in (*((qemu,) if qemu else ()), *found.values()):
+        process.stop()
+
+
+def _leave(machine: Path, qemu: processes.Process) -> None:
+    for command, seconds in (("system_powerdown", _POWERDOWN_SECONDS), ("quit", _QUIT_SECONDS)):
+        try:
+            with qmp.monitor(machine) as talk:
+                talk.command(command)
+        except EvidentError:
+            return  # its monitor does not answer: only signals are left
+        if qemu.wait(seconds):
+            return
+
+
+def described(launch: Launch) -> vm.Machine:
+    """What QEMU is told of `launch`."""
+    return vm.Machine(
+        accelerator=launch.accelerator,
+        firmware=FIRMWARE,
+        kernel=KERNEL if KERNEL in launch.images else None,
+        initrd=INITRD if INITRD in launch.images else None,
+        command_line=launch.command_line,
+        vcpus=launch.vcpus,
+        memory_mib=launch.memory_mib,
+        disks=launch.disks,
+        tpm=launch.tpm,
+        snp=launch.snp,
+    )
+
+
+def driver(surroundings: Surroundings) -> QemuPlatform:
+    return QemuPlatform(surroundings)
+
+
+def _check(order: Order) -> None:
+    if order.attack is not None:
+        raise UsageError.of(
+            "qemu.attack",
+            expected="no attack: this platform starts real machines",
+            found=repr(order.attack),
+            remedy="Attacks by name are for --platform simulated; here, change the files yourself.",
+        )
+    if order.kernel is None and (order.initrd is not None or order.command_line is not None):
+        raise UsageError.of(
+            "qemu.images",
+            expected="a kernel with the initrd or command line",
+            found="none",
+            remedy="Pass --kernel too, or boot from a disk that holds a UKI.",
+        )
+    for disk in order.disks:
+        if not Path(disk.path).is_file():
+            raise UsageError.of("qemu.disk", expected=f"a raw disk image at {disk.path}", found="none", remedy="Correct the path.")
+
+
+def _expectation(machine: Path, launch: Launch) -> Expectation:
+    """Reference values recomputed from the files that were launched, and a policy that demands what they settle."""
+    description = launch.description(machine)
+    value = snp_reference(
+        description.snp_launch(),
+        command_line=description.command_line if description.hashes() else None,
+        origin="images given to evident up",
+    )
+    level = max(LAYERS.index(layer) for layer in value.layers) + 1
+    policy = Policy(
+        version=1,
+        name="qemu, strict",
+        levels=RequiredLevels(nominal=level, trustworthy=level),
+        allow_simulated=launch.snp is None,
+    )
+    return Expectation(ReferenceSet(1, (value,), "images given to evident up"), policy)
+
+
+def _no_hashes() -> UsageError:
+    return UsageError.of(
+        "qemu.firmware-hashes",
+        expected="firmware that compares the kernel with the measured hashes (OVMF's AmdSev build)",
+        found="firmware without a page for them",
+        remedy="Pass such firmware with --firmware, or boot a UKI from a disk.",
+    )

@@ -1,0 +1,55 @@
+"""A kernel of Debian's boots on the machine that `evident up` makes, and is gone when `evident down` says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from evident.lifecycle.deployment import Deployment, down, up
+from evident.platforms.driver import Order
+from evident.platforms.qemu import console, launch, processes
+from evident.reference_values.kernel_hashes import KernelHashes
+
+Named = Callable[[str], Deployment]
+SAYS = b"evident: step 1 devices start\nevident: step 1 devices done 0.5\n\x1b[2Jnot yours to clear\n"
+COMMAND_LINE = "console=ttyS0 ro evident.tee=simulated"
+
+
+def test_a_boot_from_power_on_to_power_off(
+    named: Named, kernel: bytes, speaking_initrd: Callable[[bytes], bytes], eventually: Callable[..., None]
+) -> None:
+    initrd = speaking_initrd(SAYS)
+    desk = named("desk")
+    up(desk, "qemu", Order(kernel=kernel, initrd=initrd, command_line=COMMAND_LINE))
+    assert desk.journal.state == "launched"
+    assert launch.condition(desk.machine).running == ("attendant", "qemu", "swtpm")
+    eventually(lambda: not launch.condition(desk.machine).running, "power off")
+
+    assert [(step.number, step.name, step.event) for step in console.steps(desk.machine)] == [
+        (1, "devices", "start"),
+        (1, "devices", "done"),
+    ]
+    text = (desk.machine / console.HEAD).read_text()
+    assert "\x1b" not in text
+    assert "reboot: Power down" in text
+    assert f"Command line: {COMMAND_LINE}" in text
+    value = desk.references.values[0]
+    assert value.components.items() >= KernelHashes.of(kernel, initrd, COMMAND_LINE).components().items()
+    assert value.layers == ("firmware", "boot_chain")
+    assert down(desk)
+    assert not desk.machine.exists()
+
+
+@pytest.mark.parametrize("killed", ["attendant", "qemu", "swtpm"])
+def test_whichever_process_is_killed_down_removes_the_others(named: Named, kernel: bytes, killed: str) -> None:
+    desk = named(f"desk-{killed}")
+    up(desk, "qemu", Order(kernel=kernel, command_line=COMMAND_LINE, memory_mib=256))
+    before = processes.recorded(desk.machine)
+    victim = next(process for process in before if process.role == killed)
+    victim.stop(grace=0.0)
+    assert killed in launch.condition(desk.machine).ended
+    assert down(desk)
+    assert not any(process.alive for process in before)
+    assert not Path(desk.machine).exists()
