@@ -158,6 +158,8 @@ def _find_path(case: Case) -> _Path:
     trusted = case.context.anchors
     roots = [anchor for product in PRODUCTS for anchor in anchors.amd_roots(trusted, product)]
     signers = [anchor.certificate for anchor in anchors.amd_intermediates(trusted, key.product, key.kind)]
+    if not any(_signed(key.certificate, candidate) for candidate in (*above, *signers)):
+        above += _published_chain(case, key)
     signer = _issuer(key.certificate, (*above, *signers))
     root = _issuer(signer, (*above, *(anchor.certificate for anchor in roots)))
     return _Path(key, signer, root, next((anchor for anchor in roots if anchor.fingerprint == root.fingerprint), None))
@@ -166,12 +168,9 @@ def _find_path(case: Case) -> _Path:
 def _issuer(certificate: Certificate, candidates: Iterable[Certificate]) -> Certificate:
     """The candidate that signed `certificate`, else one that bears the issuer's name, for step 5 to refuse."""
     named = [candidate for candidate in candidates if candidate.subject == certificate.issuer]
-    for candidate in named:
-        try:
-            x509.verify_issued_by(certificate, candidate)
-        except NotAuthentic:
-            continue
-        return candidate
+    signers = [candidate for candidate in named if _signed(certificate, candidate)]
+    if signers:
+        return signers[0]
     if not named:
         raise _refuse(
             "snp.issuer-unknown",
@@ -180,6 +179,24 @@ def _issuer(certificate: Certificate, candidates: Iterable[Certificate]) -> Cert
             "AMD's own ship with Evident, so this certificate is not AMD's; for a simulated chip pass chain=PATH too.",
         )
     return named[0]
+
+
+def _signed(certificate: Certificate, candidate: Certificate) -> bool:
+    """Which of several candidates is meant; whether the chain holds is for step 5."""
+    try:
+        x509.verify_issued_by(certificate, candidate)
+    except NotAuthentic:
+        return False
+    return True
+
+
+def _published_chain(case: Case, key: EndorsementKey) -> tuple[Certificate, ...]:
+    """The chain that AMD publishes today, for an intermediate that is younger than this Evident; the root stays the pinned one."""
+    try:
+        url = amd.chain_url(key.product, key.kind)
+        return x509.load_all(case.context.fetcher.fetch(url, limit=amd.CHAIN_LIMIT).body)
+    except (CollateralUnavailable, Malformed, Unsupported):
+        return ()  # step 5 says what is wrong with the chain at hand
 
 
 def _fetch_vcek(case: Case) -> EndorsementKey:

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-from evident.endorsements import amd, crl, x509
+from evident.endorsements import amd, crl, pem, x509
 from evident.errors import EvidentError
 from evident.evidence import binding, content, snp_report
 from evident.evidence.snp_report import GENOA, MILAN, SigningKey, Tcb
@@ -100,6 +100,17 @@ def _ended_crl(world: Any) -> Any:
     """A CRL without nextUpdate, which X.509 allows and RFC 5280 does not."""
     original = crl.load(_crl(world))
     return lambda: crl.check_window(dataclasses.replace(original, next_update=None), original.this_update)
+
+
+def _younger_ask(world: Any, *, signed_by: Any = None) -> Any:
+    """AMD has a new ASK, which only its service knows yet (or somebody says so in its place)."""
+    ark = world.pki.certificate(MILAN, "ark")
+    ask = world.authority("TEST-SEV-Milan", key=world.rsa("asvk"), signed_by=signed_by)
+    honest = world.honest()
+    fetcher = type(honest.context.fetcher)(
+        {amd.chain_url(MILAN, SigningKey.VCEK): b"".join(pem.encode(der, "CERTIFICATE") for der in (ask, ark))}
+    )
+    return honest.but(vcek=(world.leaf(signed_by=world.rsa("asvk")),), chain=(ark,), fetcher=fetcher)
 
 
 ROWS: tuple[Row, ...] = (
@@ -393,6 +404,13 @@ ROWS: tuple[Row, ...] = (
         ("snp.challenge.key",),
         "snp.challenge",
     ),
+    Row(
+        "a chain that somebody serves in AMD's place",
+        "AT-39",
+        lambda w: _younger_ask(w, signed_by=w.rsa("ask")),
+        ("x509.signature",),
+        "snp.chain",
+    ),
     # And what must pass, or a check that refuses everything would go unnoticed
     Row("an honest report", "AT-68", lambda w: w.honest(), ()),
     Row("an honest report and the key it binds", "AT-02", lambda w: _with_key(w, key=BOUND), ()),
@@ -403,6 +421,7 @@ ROWS: tuple[Row, ...] = (
         lambda w: w.honest().but(chain=(_namesake(w), *w.honest().pieces["chain"])),
         (),
     ),
+    Row("an honest report under an ASK that only AMD's service knows yet", "AT-68", _younger_ask, ()),
     Row("an honest VLEK report", "AT-61", lambda w: w.honest(VLEK), ()),
     Row("unsafe options that were needed", "AT-28", lambda w: w.honest().but(crl=(), nonce=None, unsafe=NO_CRL | ANY_CHALLENGE), ()),
 )
