@@ -1,4 +1,4 @@
-"""State files: readable by their owner alone, and replaced whole or not at all."""
+"""State files: readable by their owner alone, and replaced whole or not at all; journals: only ever appended to."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from evident.errors import UsageError
+from evident.errors import Malformed, UsageError
+
+MAX_JOURNAL_BYTES = 64 * 1024 * 1024
 
 
 def write_private(path: Path, value: Any) -> None:
@@ -72,6 +74,75 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
                 remedy="Wait until it is done, then try again.",
             ) from None
         yield
+
+
+class Lines:
+    """The file of lines at `path`: only ever appended to, each line on disk when the call returns. Made with its first line.
+
+    A line counts once its newline is there. A crash in the middle of a write leaves a torn last line: it is not read, and the
+    next write removes it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> tuple[bytes, ...]:
+        """Every whole line, oldest first. Raises `UsageError` ``journal.unusable``."""
+        try:
+            with self.path.open("rb") as stream:
+                data = stream.read(MAX_JOURNAL_BYTES + 1)
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise self._unusable(error) from None
+        return tuple(data[: data.rfind(b"\n") + 1].splitlines())
+
+    @contextmanager
+    def appending(self) -> Iterator[Callable[[Any], None]]:
+        """Gives the function that adds a JSON value as a line; until it ends no other process adds one."""
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                yield lambda value: self._append(descriptor, value)
+            finally:
+                os.close(descriptor)
+            self._sync_directory()
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def _append(self, descriptor: int, value: Any) -> None:
+        data = self.path.read_bytes()
+        os.ftruncate(descriptor, data.rfind(b"\n") + 1)  # a torn last line
+        line = json.dumps(value, sort_keys=True).encode() + b"\n"
+        if os.write(descriptor, line) != len(line):
+            raise self._unusable(OSError(0, "the line was not written whole"))
+        os.fsync(descriptor)
+
+    def _sync_directory(self) -> None:
+        descriptor = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def damaged(self, line: int, found: str) -> Malformed:
+        """What to raise of line number `line` (from 1), whole and yet not what may stand there."""
+        return Malformed.of(
+            "journal.damaged",
+            expected=f"an event that may stand in line {line} of {self.path}",
+            found=found,
+            remedy="Restore the file from a backup; until then look after the machine by the platform's own means.",
+        )
+
+    def _unusable(self, error: OSError) -> UsageError:
+        return UsageError.of(
+            "journal.unusable",
+            expected=f"a journal that can be read and written at {self.path}",
+            found=error.strerror or type(error).__name__,
+            remedy="Check permissions and free space, or point EVIDENT_HOME elsewhere.",
+        )
 
 
 def _unwritable(path: Path, error: OSError) -> UsageError:

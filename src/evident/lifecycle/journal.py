@@ -1,16 +1,12 @@
 """What happened to a deployment, in order: one JSON line per event, on disk before the next thing is done.
 
-A line counts once its newline is there. A crash in the middle of a write leaves a torn last line: it is not read, and the next
-write removes it. Anything else that cannot be read is damage, and said so.
+What a crash in the middle of a write leaves is not read (`evident.files.Lines`). Anything else that cannot be read is damage, and
+said so.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -18,8 +14,7 @@ from pathlib import Path
 
 from evident import codec
 from evident.errors import Malformed, UsageError
-
-MAX_JOURNAL_BYTES = 64 * 1024 * 1024
+from evident.files import Lines
 
 
 class State(StrEnum):
@@ -62,24 +57,18 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lines = Lines(path)
 
     def events(self) -> tuple[Event, ...]:
         """Every event, oldest first. Raises `Malformed` ``journal.damaged``."""
-        try:
-            with self.path.open("rb") as stream:
-                data = stream.read(MAX_JOURNAL_BYTES + 1)
-        except FileNotFoundError:
-            return ()
-        except OSError as error:
-            raise self._unusable(error) from None
         events: list[Event] = []
-        for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), start=1):
+        for number, line in enumerate(self._lines.read(), start=1):
             try:
                 event = codec.decode(Event, codec.loads(line, "journal"), "journal")
             except Malformed as error:
-                raise self._damaged(number, error.findings[0].found) from None
+                raise self._lines.damaged(number, error.findings[0].found) from None
             if event.state not in NEXT[events[-1].state if events else None]:
-                raise self._damaged(number, f"{event.state} after {events[-1].state if events else 'nothing'}")
+                raise self._lines.damaged(number, f"{event.state} after {events[-1].state if events else 'nothing'}")
             events.append(event)
         return tuple(events)
 
@@ -91,7 +80,7 @@ class Journal:
 
     def append(self, event: Event) -> None:
         """Add `event`; it is on disk when this returns. Raises `UsageError` ``deployment.state`` when it may not follow."""
-        with self._locked() as descriptor:
+        with self._lines.appending() as add:
             last = self.state
             if event.state not in NEXT[last]:
                 raise UsageError.of(
@@ -100,47 +89,4 @@ class Journal:
                     found=f"{event.state} while the deployment is {last or 'not there'}",
                     remedy="Look at `evident status`; create it first, or destroy it before creating it anew.",
                 )
-            data = self.path.read_bytes()
-            os.ftruncate(descriptor, data.rfind(b"\n") + 1)  # a torn last line
-            line = json.dumps(codec.encode(event), sort_keys=True).encode() + b"\n"
-            if os.write(descriptor, line) != len(line):
-                raise self._unusable(OSError(0, "the line was not written whole"))
-            os.fsync(descriptor)
-
-    @contextmanager
-    def _locked(self) -> Iterator[int]:
-        """The journal open for appending, by one process at a time."""
-        try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-                yield descriptor
-            finally:
-                os.close(descriptor)
-            self._sync_directory()
-        except OSError as error:
-            raise self._unusable(error) from None
-
-    def _sync_directory(self) -> None:
-        descriptor = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def _damaged(self, line: int, found: str) -> Malformed:
-        return Malformed.of(
-            "journal.damaged",
-            expected=f"an event that may stand in line {line} of {self.path}",
-            found=found,
-            remedy="Restore the file from a backup; until then look after the machine by the platform's own means.",
-        )
-
-    def _unusable(self, error: OSError) -> UsageError:
-        return UsageError.of(
-            "journal.unusable",
-            expected=f"a journal that can be read and written at {self.path}",
-            found=error.strerror or type(error).__name__,
-            remedy="Check permissions and free space, or point EVIDENT_HOME elsewhere.",
-        )
+            add(codec.encode(event))
