@@ -326,20 +326,24 @@ def check_critical(certificate: Certificate, known: frozenset[str] = _UNDERSTOOD
 
 
 def verify_chain(chain: Sequence[Certificate], at: datetime, *, understood: Iterable[str] = ()) -> None:
-    """Check a chain, leaf first and trusted anchor last, at the time `at`.
+    """Check a chain, leaf first and trusted anchor last, at the time `at`: every certificate is issued by the next, and `check_path`.
 
-    Every certificate is valid at `at`, each is issued by the next, path lengths hold, and no critical extension is present
-    beyond basic constraints, key usage and those in `understood`. The anchor's own signature is not checked: it is trusted
-    because it is pinned, which the caller has established.
+    The anchor's own signature is not checked: it is trusted because it is pinned, which the caller has established.
     """
+    for certificate, issuer in zip(chain, chain[1:], strict=False):
+        verify_issued_by(certificate, issuer)
+    check_path(chain, at, understood=understood)
+
+
+def check_path(chain: Sequence[Certificate], at: datetime, *, understood: Iterable[str] = ()) -> None:
+    """Everything of a chain but its signatures, for a caller who has verified those: validity at `at`, path lengths, and no critical
+    extension beyond basic constraints, key usage and those in `understood`."""
     if not chain:
         raise ValueError("a chain has at least one certificate")
     known = _UNDERSTOOD | frozenset(understood)
     for position, certificate in enumerate(chain):
         check_validity(certificate, at)
         check_critical(certificate, known)
-        if position + 1 < len(chain):
-            verify_issued_by(certificate, chain[position + 1])
         below = sum(1 for lower in chain[1:position] if not lower.self_issued)
         if position and certificate.path_length is not None and below > certificate.path_length:
             raise _refuse(

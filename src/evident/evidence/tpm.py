@@ -219,13 +219,14 @@ def pcr_digest(selections: tuple[PcrSelection, ...], values: PcrValues, hash_id:
     """
     parts = []
     for selection in selections:
-        size = alg.hash_of(selection.algorithm, "the PCR selection").size
+        bank = alg.hash_of(selection.algorithm, "the PCR selection")
+        given = values.get(bank.name, {})
         for index in selection.indices:
-            value = values.get(selection.bank, {}).get(index)
-            if value is None or len(value) != size:
+            value = given.get(index)
+            if value is None or len(value) != bank.size:
                 raise Malformed.of(
                     "tpm.pcrs.missing",
-                    expected=f"PCR {index} of the {selection.bank} bank ({size} bytes), which the quote covers",
+                    expected=f"PCR {index} of the {bank.name} bank ({bank.size} bytes), which the quote covers",
                     found="nothing" if value is None else f"{len(value)} bytes",
                     remedy="Collect the values of every quoted PCR together with the quote.",
                 )

@@ -145,5 +145,5 @@ def _facts(root: Verified[Any], spoken: Verified[Any]) -> Facts:
         vtpm=spoken.facts.vtpm,
         bound_key=spoken.facts.bound_key,
         caveats=(*root.facts.caveats, *spoken.facts.caveats, CAVEAT_SOFTWARE_BINDING),
-        claims={"snp": dict(root.facts.claims), "nitrotpm": dict(spoken.facts.claims)},
+        claims={"snp": root.facts.claims, "nitrotpm": spoken.facts.claims},
     )

@@ -216,7 +216,7 @@ def _facts(name: str, root: Verified[Any], case: Case) -> Facts:
     if case.freshness.carried_by != "tee":
         caveats.append(CAVEAT_STATIC)
     vtpm: Vtpm | None = None
-    claims: dict[str, Any] = {"hcl": hcl_claims(case.hcl), case.technology: dict(root.facts.claims)}
+    claims: dict[str, Any] = {"hcl": hcl_claims(case.hcl), case.technology: root.facts.claims}
     if case.tpm is not None:
         caveats += case.tpm.caveats
         if case.tpm.ak.public is None:

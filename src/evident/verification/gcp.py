@@ -169,7 +169,7 @@ def verify(pieces: Pieces, context: Context, *, without: frozenset[str] = frozen
 
 
 def _facts(root: Verified[Any], case: Case) -> Facts:
-    claims: dict[str, Any] = {"snp": dict(root.facts.claims), "tpm": tpm_facts.claims(case.tpm)}
+    claims: dict[str, Any] = {"snp": root.facts.claims, "tpm": tpm_facts.claims(case.tpm)}
     if case.tpm.log_claims:
         claims["log"] = dict(case.tpm.log_claims)
     caveats = [*root.facts.caveats, *case.tpm.caveats, CAVEAT_SOFTWARE_BINDING]

@@ -200,7 +200,7 @@ def _endorsement_key(manifest: bytes | None, quoted: TpmCase) -> Public:
 
 
 def _facts(root: Verified[Any], case: Case) -> Facts:
-    claims: dict[str, Any] = {"snp": dict(root.facts.claims), "tpm": tpm_facts.claims(case.tpm) | {"ek_name": case.ek.name.hex()}}
+    claims: dict[str, Any] = {"snp": root.facts.claims, "tpm": tpm_facts.claims(case.tpm) | {"ek_name": case.ek.name.hex()}}
     if case.tpm.log_claims:
         claims["log"] = dict(case.tpm.log_claims)
     return replace(

@@ -209,10 +209,10 @@ def _same_boot(case: Case) -> None:
 def _selection(case: Case) -> None:
     """(7) AT-63: a quote of no PCR, or of other PCRs than the values, proves nothing of the values."""
     for quote in case.quotes:
-        wanted = [(item.bank, index) for item in quote.info.selections for index in item.indices]
-        if not wanted:
+        selected = [(item.bank, item.indices) for item in quote.info.selections]
+        if not any(indices for _, indices in selected):
             raise refuse("tpm.selection.empty", "a quote of at least one PCR", "none selected", "Quote the PCRs of the boot chain.")
-        missing = [f"{bank}:{index}" for bank, index in wanted if index not in case.values.get(bank, {})]
+        missing = [f"{bank}:{index}" for bank, indices in selected for index in indices if index not in case.values.get(bank, {})]
         if case.values and missing:
             raise refuse(
                 "tpm.selection.values",
@@ -239,7 +239,8 @@ def _pcr_digest(case: Case) -> Open | None:
                 "A PCR value was altered, or belongs to another quote; collect both again.",
             )
         for item in info.selections:
-            covered.setdefault(item.bank, {}).update({index: case.values[item.bank][index] for index in item.indices})
+            given = case.values[item.bank]
+            covered.setdefault(item.bank, {}).update({index: given[index] for index in item.indices})
     case.pcrs = covered
     return None
 

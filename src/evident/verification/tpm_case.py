@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -21,20 +22,21 @@ from evident.verification import pieces as piece
 from evident.verification import tpm_ima
 from evident.verification.context import Context
 from evident.verification.facts import BootChain, Freshness
+from evident.verification.memory import remembered
 from evident.verification.pieces import Pieces
 from evident.verification.tpm_ima import Measured, Ran
 
 Key = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Quote:
     """One quote and the signature over it."""
 
     attest: Attest
     signature: Signature
 
-    @property
+    @cached_property
     def info(self) -> QuoteInfo:
         """The body as a quote's, whatever the type says."""
         return tpm.quote_info(self.attest)
@@ -172,8 +174,9 @@ def _values(given: Iterable[bytes], quotes: tuple[Quote, ...]) -> PcrValues:
     values: dict[str, dict[int, bytes]] = {}
     for raw in given:
         for bank, registers in pcr_values.parse(raw, selections).items():
+            known = values.setdefault(bank, {})
             for index, value in registers.items():
-                if values.setdefault(bank, {}).setdefault(index, value) != value:
+                if known.setdefault(index, value) != value:
                     raise Malformed.of(
                         "tpm.pcrs.twice",
                         expected=f"one value of PCR {index} of {bank}",
@@ -185,6 +188,8 @@ def _values(given: Iterable[bytes], quotes: tuple[Quote, ...]) -> PcrValues:
 
 def certificate_path(case: Case, certificate: Certificate) -> KeyPath:
     """The path of a key's certificate; every certificate valid now and allowed to issue what it issued."""
-    path = tpm_ca.find_path(certificate, case.chain, case.context.anchors)
-    x509.verify_chain(path.chain, case.context.at, understood=tpm_ca.UNDERSTOOD)
+    cache, anchors = case.context.chain_cache, case.context.anchors
+    question = ("path of a TPM key", anchors, certificate.der, tuple(issuer.der for issuer in case.chain))
+    path = remembered(cache, question, lambda: tpm_ca.find_path(certificate, case.chain, anchors))
+    x509.check_path(path.chain, case.context.at, understood=tpm_ca.UNDERSTOOD)
     return path

@@ -6,6 +6,8 @@ azure-cvm-tooling write (``{"pcrs": ["<hex>", ...]}``), whose bank is that of th
 
 from __future__ import annotations
 
+import re
+from types import MappingProxyType
 from typing import Any
 
 from evident import codec
@@ -17,6 +19,8 @@ from evident.evidence.tpm import PcrSelection, PcrValues
 WHAT = "tpm.pcrs"
 MAX_BYTES = 256 * 1024
 MAX_INDEX = 31
+_INDICES = MappingProxyType({str(index): index for index in range(MAX_INDEX + 1)})
+_HEX = re.compile(r"[0-9a-fA-F]*", re.ASCII)
 
 
 def parse(raw: bytes, selections: tuple[PcrSelection, ...]) -> PcrValues:
@@ -43,17 +47,13 @@ def _from_json(value: Any, selections: tuple[PcrSelection, ...]) -> PcrValues:
 def _bank(bank: str, registers: Any) -> dict[int, bytes]:
     if bank not in alg.HASH_BY_NAME or not isinstance(registers, dict) or not registers:
         raise _malformed("banks such as sha256, each an object of PCRs", f"{bank!r}: {type(registers).__name__}")
-    values = {}
+    size, values = alg.HASH_BY_NAME[bank].size, {}
     for index, text in registers.items():
-        if not index.isascii() or not index.isdecimal() or str(int(index)) != index or int(index) > MAX_INDEX:
+        if index not in _INDICES:
             raise _malformed(f"PCR numbers 0 to {MAX_INDEX}", repr(index)[:40])
-        try:
-            value = bytes.fromhex(text) if isinstance(text, str) and text.isalnum() else b""
-        except ValueError:
-            value = b""
-        if len(value) != alg.HASH_BY_NAME[bank].size:
-            raise _malformed(f"{alg.HASH_BY_NAME[bank].size} bytes in hex for PCR {index} of {bank}", repr(text)[:80])
-        values[int(index)] = value
+        if not isinstance(text, str) or len(text) != 2 * size or not _HEX.fullmatch(text):
+            raise _malformed(f"{size} bytes in hex for PCR {index} of {bank}", repr(text)[:80])
+        values[_INDICES[index]] = bytes.fromhex(text)
     return values
 
 
