@@ -5,38 +5,53 @@ Every row of the matrix gets its key with just the check it names switched off, 
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import os
+import re
+import subprocess
+import sys
 import threading
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from evident import codec
+from evident.appraisal.policy import RequiredLevels
 from evident.endorsements.anchors import AnchorSet
-from evident.evidence import sp_channel
+from evident.errors import EvidentError, NotAuthentic
+from evident.evidence import binding, cmw, sp_channel
 from evident.guest import collectors
 from evident.guest.agent import Agent
 from evident.guest.http import Server
 from evident.guest.source import Evidence, Question
 from evident.guest.sources.simulated import SimulatedProcessor
+from evident.keys import environment, release
 from evident.keys.exchange import spki
 from evident.keys.log import ReleaseLog
-from evident.keys.messages import Volume
+from evident.keys.messages import EvidenceRequest, Volume
 from evident.keys.release import ReleaseService, Surety
 from evident.keys.server import KeyServer
 from evident.keys.store import RootVolume, VolumeStore, WrappedSecrets
 from evident.lifecycle.challenges import Challenges
 from evident.simulator import scenario
 from evident.simulator.channel import SecureProcessorChannel
+from evident.simulator.guest import stated_launch
 from evident.simulator.kds import KdsFetcher, SimulatedKds
 from evident.simulator.pki import SimulatorPki
 from evident.simulator.scenario import Scenario
+from evident.verification import challenge, snp
+from evident.verification.composite import without_steps
+from evident.verification.context import Context
+from evident.verification.facts import Freshness
 
 DISK, OTHER_DISK = "11111111-2222-3333-4444-555555555555", "99999999-2222-3333-4444-555555555555"
 KEY, OTHER_KEY = bytes(range(64)), bytes(reversed(range(64)))
@@ -168,3 +183,264 @@ def test_the_attested_machine_gets_its_key(desk: Desk) -> None:
         volume = agent.release(evidence)
     assert volume.key == KEY
     assert [entry.event for entry in desk.log.entries()] == ["challenged", "released", "confirmed"]
+
+
+def test_two_processes_meet_over_the_network_alone(desk: Desk) -> None:
+    """The guest as its own interpreter: address, pin, disk and device are all that it is given."""
+    program = (
+        "import sys; from pathlib import Path; from evident.guest.agent import Agent; from evident.guest.http import Server;"
+        "from evident.guest import collectors; from evident.guest.sources.simulated import SimulatedProcessor;"
+        "port, pin, disk, device = sys.argv[1:]; agent = Agent(Server('127.0.0.1', int(port), 30), pinned=bytes.fromhex(pin), disk=disk);"
+        "agent.challenge(); evidence = collectors.collect((SimulatedProcessor(Path(device), patience=20),), agent.question);"
+        "print(__import__('hashlib').sha256(agent.release(evidence).key).hexdigest())"
+    )
+    with desk.serving() as server, secure_processor(desk.machine) as device:
+        words = (sys.executable, "-c", program, str(server.port), desk.pin.hex(), DISK, str(device))
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.strip() == hashlib.sha256(KEY).hexdigest(), done.stderr
+    assert [entry.event for entry in desk.log.entries()] == ["challenged", "released", "confirmed"]
+
+
+def attack(identifier: str, what: str, code: str) -> Callable[[Any], Any]:
+    """Run the test with the check off and on, and put it into the index of attacks."""
+
+    def mark(function: Any) -> Any:
+        marked = pytest.mark.attack(identifier, what, code)(function)
+        return pytest.mark.parametrize("checked", [False, True], ids=["check off", "check on"])(marked)
+
+    return mark
+
+
+@contextmanager
+def expected(desk: Desk, code: str, *, checked: bool, before: int = 0) -> Iterator[None]:
+    """The attack gets through, or it is denied with its code and nothing more is released than `before`."""
+    if not checked:
+        yield
+        assert desk.released() == before + 1, "with the check off the key is released"
+        return
+    with pytest.raises(EvidentError) as caught:
+        yield
+    told = [finding.code for finding in caught.value.findings] + [finding.found for finding in caught.value.findings]
+    logged = desk.log.entries()[-1]
+    assert any(code in text for text in told), caught.value
+    assert desk.released() == before, "no release in the log"
+    assert logged.event == "challenged" or code in logged.codes
+
+
+SWAPS = {
+    "swap-firmware": "launch.firmware",
+    "swap-kernel": "launch.kernel",
+    "swap-initrd": "launch.initrd",
+    "swap-command-line": "launch.cmdline",
+    "no-kernel-hashes": "launch.kernel-hashes-absent",
+    "extra-vcpu": "launch.vcpus",
+    "debug": "policy.debug",
+    "low-privilege": "policy.privilege-level",
+    "old-reported-tcb": "policy.tcb-minimum",
+}
+
+
+@attack("BW-19", "Anything that is measured at launch is another.", "launch.* and policy.*")
+@pytest.mark.parametrize("name", SWAPS)
+def test_any_other_launch(desk: Desk, monkeypatch: pytest.MonkeyPatch, name: str, checked: bool) -> None:
+    """Firmware, kernel, initrd (with agent and configuration in it), command line: each alone ends without a key."""
+    cheating = scenario.ATTACKS[name].on(desk.machine)
+    if not checked:
+        monkeypatch.setattr(release, "check_accepted", lambda _statement: None)
+    with expected(desk, SWAPS[name], checked=checked), desk.serving() as server:
+        assert launched(desk, server, cheating).key == KEY
+
+
+def launched(desk: Desk, server: Server, machine: Scenario) -> Volume:
+    """As `boot`, with what the host says of its launch, by which the finding can name what differs."""
+    agent = Agent(server, pinned=desk.pin, disk=DISK)
+    agent.challenge()
+    evidence = Direct(machine).collect(agent.question)
+    stated = json.dumps(codec.encode(stated_launch(machine.launched))).encode()
+    return agent.release(replace(evidence, pieces={**evidence.pieces, "launch": (stated,)}))
+
+
+@attack("BW-19", "The host alters the report on its way.", "snp.signature")
+def test_altered_report(desk: Desk, monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
+    altered = replace(desk.machine, alter=lambda report: report[:0xC0] + b"host data of the host's choosing" + report[0xE0:])
+    if not checked:
+        without = without_steps(snp.PROCEDURE, "snp.signature")
+        monkeypatch.setattr(environment.kinds, "verify", lambda _kind, pieces, context: snp.verify(pieces, context, without))
+    with expected(desk, "snp.signature", checked=checked), desk.serving() as server:
+        assert boot(desk, server, machine=altered).key == KEY
+
+
+def believing(context: Context, found: bytes, key: bytes | None, prefix: str) -> challenge.Answer:
+    """The comparison of the challenge, switched off."""
+    return challenge.Answer(Freshness("challenge", "whatever it says"), binding.key_digest(key or b""))
+
+
+@attack("BW-19", "Evidence that answers another challenge is sent.", "snp.challenge.key")
+def test_wrong_challenge(desk: Desk, monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
+    if not checked:
+        monkeypatch.setattr(challenge, "compare", believing)
+    with expected(desk, "snp.challenge.key", checked=checked), desk.serving() as server:
+        agent = Agent(server, pinned=desk.pin, disk=DISK)
+        agent.challenge()
+        old = replace(agent.question, nonce=bytes(32))
+        assert agent.release(Direct(desk.machine).collect(old)).key == KEY
+
+
+@attack("BW-19", "The host sends the machine's evidence with a key of its own.", "snp.challenge.key")
+def test_wrong_key(desk: Desk, monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
+    if not checked:
+        monkeypatch.setattr(challenge, "compare", believing)
+    with expected(desk, "snp.challenge.key", checked=checked), desk.serving() as server:
+        host, guest = (Agent(server, pinned=desk.pin, disk=DISK) for _ in range(2))
+        host.challenge()
+        of_the_guest = Direct(desk.machine).collect(replace(host.question, spki=guest.spki))
+        assert host.release(of_the_guest).key == KEY, "the host holds the disk key"
+
+
+@attack("BW-19", "The messages of a whole session are sent once more.", "challenge.reused")
+def test_replayed_session(desk: Desk, monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
+    if not checked:
+        monkeypatch.setattr(Challenges, "redeem", lambda *_: None)
+    with desk.serving() as server:
+        agent = Agent(server, pinned=desk.pin, disk=DISK)
+        agent.challenge()
+        evidence = Direct(desk.machine).collect(agent.question)
+        agent.release(evidence)
+        with expected(desk, "challenge.reused", checked=checked, before=1):
+            assert agent.release(evidence).key == KEY
+
+
+@attack("BW-19", "An answer comes after its challenge has expired.", "challenge.expired")
+def test_late_answer(desk: Desk, monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
+    if not checked:
+        monkeypatch.setattr("evident.lifecycle.challenges.LIFETIME", timedelta(days=1))
+    with expected(desk, "challenge.expired", checked=checked), desk.serving() as server:
+        agent = Agent(server, pinned=desk.pin, disk=DISK)
+        agent.challenge()
+        desk.clock += timedelta(minutes=6)
+        assert agent.release(Direct(desk.machine).collect(agent.question)).key == KEY
+
+
+@attack("BW-21", "A machine asks for another machine's disk.", "keys.identity")
+def test_other_disks_key(desk: Desk, monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
+    """Same image, same measurement, two disks: key A never opens disk B."""
+    if not checked:
+        monkeypatch.setattr(release, "check_identity", lambda *_: None)
+    with expected(desk, "keys.identity", checked=checked), desk.serving() as server:
+        assert boot(desk, server, disk=OTHER_DISK).key == OTHER_KEY
+
+
+@attack("BW-21", "A challenge for one disk is answered for another.", "challenge.other-session")
+def test_challenge_of_another_disk(desk: Desk, monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
+    if not checked:
+        monkeypatch.setattr(Challenges, "redeem", lambda *_: None)
+    with expected(desk, "challenge.other-session", checked=checked), desk.serving() as server:
+        agent = Agent(server, pinned=desk.pin, disk=OTHER_DISK)
+        agent.challenge()
+        agent._disk = DISK
+        assert agent.release(Direct(desk.machine).collect(agent.question)).key == KEY
+
+
+@attack("BW-19", "A machine whose chip, key, launch or disk was revoked asks again.", "keys.revoked")
+@pytest.mark.parametrize("name", ["chip_id", "launch", "report_id", "disk"])
+def test_revoked_machine(desk: Desk, monkeypatch: pytest.MonkeyPatch, name: str, checked: bool) -> None:
+    if not checked:
+        monkeypatch.setattr(release, "check_revoked", lambda *_: None)
+    with desk.serving() as server:
+        assert boot(desk, server).key == KEY, "before the revocation"
+        guest = desk.machine.start().guest
+        known = {"chip_id": desk.machine.chip.chip_id.hex(), "launch": guest.measurement.hex(), "report_id": guest.report_id.hex()}
+        desk.service.revoke(name, {**known, "disk": DISK}[name], "stolen")
+        with expected(desk, "keys.revoked", checked=checked, before=1):
+            assert boot(desk, server).key == KEY
+
+
+@attack("BW-26", "The machine is genuine and its root file system is not measured.", "layer.not-covered")
+def test_level_too_low(desk: Desk, monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
+    """The terms of the disk demand AL4 whatever the server's own policy is content with."""
+    plain = replace(desk.machine.owner, command_line="console=ttyS0 ro")
+    machine = replace(desk.machine, owner=plain, launched=plain)
+    desk.volumes.put_references("image", machine.reference)
+    policy = replace(desk.machine.policy, levels=RequiredLevels(nominal=1, trustworthy=0))
+    desk.service._surety = replace(desk.service._surety, policy=policy)
+    if not checked:
+        monkeypatch.setattr(release, "raised", lambda policy, _volume: policy)
+    with expected(desk, "layer.not-covered", checked=checked), desk.serving() as server:
+        assert boot(desk, server, machine=machine).key == KEY
+
+
+@attack("BW-14", "Somebody answers in the key server's place, with a disk of their own.", "guest.key-server")
+def test_wrong_key_server(desk: Desk, checked: bool) -> None:
+    """Without the pin the guest would take a key of the host's choosing, and open the host's disk with it."""
+    measured = desk.pin if not checked else hashlib.sha256(b"the owner's key server").digest()
+    with expected(desk, "guest.key-server", checked=checked), desk.serving() as server:
+        assert boot(desk, server, pin=measured).key == KEY
+
+
+@attack("BW-19", "The terms of a disk are changed in the store.", "keys.store.altered")
+def test_changed_terms(desk: Desk, monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
+    """Whoever can write the store and cannot unwrap gets no key released under other terms."""
+    if not checked:
+        monkeypatch.setattr("evident.keys.store.terms_digest", lambda volume: volume.disk.encode())
+        desk.store(desk.volumes.get(OTHER_DISK), OTHER_KEY)
+    desk.volumes.put(replace(desk.volumes.get(OTHER_DISK), identities={}))
+    with expected(desk, "keys.store.altered", checked=checked), desk.serving() as server:
+        assert boot(desk, server, disk=OTHER_DISK).key == OTHER_KEY
+
+
+def test_what_is_not_registered_is_denied(desk: Desk) -> None:
+    with expected(desk, "keys.disk-unknown", checked=True), desk.serving() as server:
+        boot(desk, server, disk="00000000-0000-0000-0000-000000000000")
+
+
+def test_terms_without_reference_values_release_nothing(desk: Desk) -> None:
+    desk.store(replace(desk.volumes.get(DISK), reference_set="none"), KEY)
+    with expected(desk, "keys.references", checked=True), desk.serving() as server:
+        boot(desk, server)
+
+
+def test_demanded_evidence_beside_the_tee_must_come(desk: Desk) -> None:
+    desk.store(replace(desk.volumes.get(DISK), beside=("tpm",)), KEY)
+    with expected(desk, "keys.beside", checked=True), desk.serving() as server:
+        boot(desk, server)
+
+
+def test_no_release_that_cannot_be_logged(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    append = ReleaseLog.append
+
+    def full(log: ReleaseLog, event: str, disk: str, **words: Any) -> None:
+        if event == "released":
+            raise OSError(28, "No space left on device")
+        append(log, event, disk, **words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ReleaseLog, "append", full)
+    with desk.serving() as server, pytest.raises(EvidentError):
+        boot(desk, server)
+    assert desk.released() == 0
+
+
+def test_a_release_is_confirmed_once_and_by_its_guest_alone(desk: Desk) -> None:
+    nonce = desk.service.challenge(DISK)
+    own = ec.generate_private_key(ec.SECP384R1())
+    question = Question(nonce, spki(own.public_key()))
+    evidence = Direct(desk.machine).collect(question)
+    form = cmw.encode(cmw.of_pieces(evidence.kind, evidence.pieces))
+    desk.service.release(EvidenceRequest(1, DISK, nonce, question.spki, form))
+    with pytest.raises(NotAuthentic, match=re.escape("exchange.unconfirmed")):
+        desk.service.confirm(nonce, bytes(48))
+    with pytest.raises(NotAuthentic, match=re.escape("keys.confirmation.unknown")):
+        desk.service.confirm(nonce, bytes(48))
+    assert "confirmed" not in {entry.event for entry in desk.log.entries()}
+
+
+def test_the_key_is_in_no_file_and_no_log(desk: Desk) -> None:
+    with desk.serving() as server:
+        assert boot(desk, server).key == KEY
+    forms = (KEY, KEY.hex().encode(), base64.b64encode(KEY), base64.urlsafe_b64encode(KEY), repr(KEY).encode())
+    files = [path for path in desk.root.rglob("*") if path.is_file()]
+    assert len(files) >= 5
+    for path in files:
+        data = path.read_bytes()
+        assert not any(form in data for form in forms), path
+        assert path.stat().st_mode & 0o077 == 0 or path.suffix == ".lock", path
+    assert not any(form.decode("latin-1") in line for form in forms for line in desk.events)
