@@ -1,4 +1,4 @@
-"""State files: readable by their owner alone, and replaced whole or not at all; journals: only ever appended to."""
+"""Files that are replaced whole or not at all (those of Evident's own state for their owner alone), and journals, only ever appended to."""
 
 from __future__ import annotations
 
@@ -16,26 +16,37 @@ from evident.errors import Malformed, UsageError
 MAX_JOURNAL_BYTES = 64 * 1024 * 1024
 
 
+def replace_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Write `data` aside and rename it to `path`: a reader sees the old file or the new one, never half of it, and a full disk leaves
+    nothing behind. Raises `OSError`, for the caller to say what could not be written.
+    """
+    temporary: Path | None = None
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = Path(name)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+            os.fchmod(stream.fileno(), mode)
+        temporary.replace(path)
+    except OSError:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise
+
+
 def write_private(path: Path, value: Any) -> None:
     """Write `value` as JSON; see `write_private_bytes`."""
     write_private_bytes(path, json.dumps(value, indent=1, sort_keys=True).encode())
 
 
 def write_private_bytes(path: Path, data: bytes) -> None:
-    """Write a file of mode 0600 (its directory 0700): a reader sees the old file or the new one, never half of it."""
-    temporary: Path | None = None
+    """Write a file of mode 0600, its directory 0700. Raises `UsageError` ``state.write``."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp makes it 0600
-        temporary = Path(name)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        replace_file(path, data)
     except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
         raise _unwritable(path, error) from None
 
 

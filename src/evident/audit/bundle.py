@@ -27,7 +27,7 @@ from evident.audit.keys import SigningKey, VerifyingKey
 from evident.endorsements.fetcher import Fetched, RecordingFetcher
 from evident.errors import Finding, Malformed, Unsupported, UsageError
 from evident.evidence import cmw
-from evident.files import write_private_bytes
+from evident.files import replace_file
 from evident.reference_values.model import ReferenceSet
 from evident.reports.json_report import Outcome, document
 
@@ -167,12 +167,12 @@ def looks_like_bundle(data: bytes) -> bool:
 def write(path: Path, data: bytes) -> None:
     """Write a bundle whole or not at all, readable by its owner alone: evidence may name machines. Raises `UsageError`."""
     try:
-        write_private_bytes(path, data)
-    except UsageError as error:
+        replace_file(path, data)
+    except OSError as error:
         raise UsageError.of(
             "bundle.unwritable",
             expected=f"room and permission to write {len(data)} bytes at {path}",
-            found=error.findings[0].found,
+            found=error.strerror or type(error).__name__,
             remedy="Check the folder, its permissions and the free space; nothing was written.",
         ) from None
 

@@ -1,29 +1,18 @@
-"""Files that a verb writes: complete or not at all."""
+"""Files that a verb writes where the user says: complete or not at all."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from evident.errors import UsageError
+from evident.files import replace_file
 
 
 def write_file(path: str | Path, data: bytes) -> None:
-    """Write `data` to `path` through a temporary file beside it, so that a full disk leaves no half-written file."""
-    target = Path(path)
-    temporary = ""
+    """Write `data` to `path`, readable by everybody. Raises `UsageError` ``output.unwritable``."""
     try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-            os.fchmod(stream.fileno(), 0o644)
-        Path(temporary).replace(target)
+        replace_file(Path(path), data, mode=0o644)
     except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
         raise UsageError.of(
             "output.unwritable",
             expected=f"a file that can be written at {path}",

@@ -25,6 +25,7 @@ from evident.lifecycle.challenges import Challenges
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.journal import State
 from evident.reports.json_report import Outcome
+from evident.verification.pieces import Pieces
 
 _STATES = {"accepted": State.ATTESTED, "refused": State.REFUSED, "not_authentic": State.REFUSED, "malformed": State.REFUSED}
 
@@ -70,7 +71,7 @@ def attest(
     believed = driver.believed(target.machine)
     case = Case(
         kind=collected.kind,
-        pieces=collected.pieces,
+        pieces=_evidence(collected.pieces),
         at=surroundings.clock(),
         nonce=nonce,
         crl_floor=crl_floor or {},
@@ -89,6 +90,13 @@ def attest(
     code = outcome.code
     target.record(_STATES.get(decision, State.UNDECIDED), decision=decision, code=code, bundle=path.name, **_levels(outcome))
     return Answer(outcome, case, packed, path)
+
+
+def _evidence(pieces: Pieces) -> Pieces:
+    """What the machine may say for itself. Which revocation list is in force is not for its host to choose: AMD's two lists of one root
+    do not say which keys they are for, and one that is older by a day lacks the newest revocation (AT-28).
+    """
+    return {role: contents for role, contents in pieces.items() if role != "crl"}
 
 
 def _levels(outcome: Outcome) -> dict[str, str]:

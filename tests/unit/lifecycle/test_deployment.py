@@ -16,11 +16,14 @@ from evident.endorsements import anchors
 from evident.endorsements.anchors import AnchorSet
 from evident.endorsements.fetcher import StaticFetcher
 from evident.errors import EvidentError, Malformed, NotAuthentic, Unsupported, UsageError
+from evident.evidence.snp_report import MILAN
+from evident.lifecycle import attest as attest_module
 from evident.lifecycle.attest import Answer, attest
 from evident.lifecycle.deployment import Deployment, deployment, deployments, down, up
 from evident.lifecycle.journal import State
 from evident.platforms import registry
-from evident.platforms.driver import Order, Surroundings
+from evident.platforms.driver import Collected, Order, Surroundings
+from evident.platforms.simulated import collector
 from evident.simulator.pki import SimulatorPki
 from evident.simulator.scenario import sample_launch
 
@@ -285,3 +288,20 @@ def test_nothing_of_it_could_be_mistaken_for_production(world: World, simulator_
     assert all(anchor.simulated for anchor in believed.anchors)
     assert believed.unsafe == {"simulated-root"}
     assert not any(anchor.simulated for anchor in AnchorSet(anchors.production()))
+
+
+@pytest.mark.attack("AT-28", "The host hands in a revocation list of its own choosing with the evidence.", "snp.revocation.unknown")
+@pytest.mark.parametrize("checked", [False, True], ids=["check off", "check on"])
+def test_revocation_lists_are_not_taken_from_the_machine(
+    world: World, simulator_pki: SimulatorPki, monkeypatch: pytest.MonkeyPatch, checked: bool
+) -> None:
+    """The key service is kept from answering, and a list that knows of no revocation comes with the answer."""
+    chosen = simulator_pki.crl(MILAN, at=world.now, number=1)
+    honest = collector.collect
+    monkeypatch.setattr(collector, "collect", lambda running, nonce: Collected("snp", {**honest(running, nonce).pieces, "crl": (chosen,)}))
+    if not checked:
+        monkeypatch.setattr(attest_module, "_evidence", lambda pieces: pieces)
+    answer = world.attest(world.up(attack="no-crl"))
+    assert answer.outcome.decision == ("indeterminate" if checked else "accepted")
+    if checked:
+        assert "snp.revocation.unknown" in {finding.code for finding in answer.outcome.findings}
