@@ -20,7 +20,7 @@ from evident.evidence.tpm import Attest, PcrValues, QuoteInfo, Signature
 from evident.evidence.tpm_public import Public
 from evident.verification import pieces as piece
 from evident.verification import tpm_ima
-from evident.verification.context import Context
+from evident.verification.context import ChainCache, Context
 from evident.verification.facts import BootChain, Freshness
 from evident.verification.memory import remembered
 from evident.verification.pieces import Pieces
@@ -88,7 +88,7 @@ def open_case(pieces: Pieces, context: Context, *, quote_role: str = "quote", vo
     Raises `Malformed` and `Unsupported`, and `UsageError` when quotes, signatures and key do not come together.
     """
     pieces = _open_quote(pieces, quote_role)
-    ak = _attestation_key(pieces, vouched or {})
+    ak = _attestation_key(pieces, vouched or {}, context.chain_cache)
     messages, signatures = piece.several(pieces, quote_role), piece.several(pieces, "signature")
     if not messages or len(messages) != len(signatures):
         raise UsageError.of(
@@ -145,15 +145,17 @@ def key_of(raw: bytes) -> tuple[Key, Public | None]:
     return key, None
 
 
-def _attestation_key(pieces: Pieces, vouched: Mapping[str, Key]) -> AttestationKey:
+def _attestation_key(pieces: Pieces, vouched: Mapping[str, Key], cache: ChainCache | None) -> AttestationKey:
     given, certified = piece.optional(pieces, "ak"), piece.optional(pieces, "ak-cert")
     keys: list[tuple[str, Key]] = []
     public = None
     if given:
-        key, public = key_of(given)
+        key, public = remembered(cache, ("AK", given), lambda: key_of(given))
         keys.append(("the given AK", key))
     keys += vouched.items()
-    certificate = x509.load_all(content.unhex(certified))[0] if certified else None
+    certificate = (
+        remembered(cache, ("AK certificate", certified), lambda: x509.load_all(content.unhex(certified))[0]) if certified else None
+    )
     if certificate:
         keys.append(("the AK certificate", certificate.public_key))
     if not keys:
