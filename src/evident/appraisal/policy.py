@@ -134,6 +134,9 @@ class Policy:
         default_factory=dict,
         metadata=_doc("Boot stage (`kernel`, `initrd`) to accepted digests (hex), beside the reference values."),
     )
+    minimum_rebuilders: int = field(
+        default=1, metadata=_doc("How many distinct trusted signers must have built an image before its values count as rebuilt.")
+    )
     forbidden_command_line: tuple[str, ...] = field(
         default=(
             "init=",

@@ -15,7 +15,8 @@ from tempfile import TemporaryDirectory
 
 import evident
 from evident.errors import Malformed
-from evident.image import deb, disk, initrd, root, uki
+from evident.image import deb, disk, initrd, inventory, root, uki
+from evident.image.inventory import HARDENING, Inventory
 from evident.image.lock import Lock, LockedPackage, Store
 from evident.image.spec import ImageSpec
 from evident.image.toolbox import Toolbox, merged_usr
@@ -40,11 +41,7 @@ class Built:
     root_hash: bytes | None
     components: Mapping[str, bytes]
     """Component to SHA-256: packages, kernel, every file of the initrd and root by group, then the whole artifacts."""
-    inventory: Mapping[str, int]
-    """Bytes by part of the initrd."""
-    root_tree: Tree
-    initrd_tree: Tree
-    python_modules: tuple[str, ...]
+    inventory: Inventory
 
 
 def build(
@@ -81,7 +78,12 @@ class _Build:
         self._progress("unpacking the tools")
         toolbox, tools = Toolbox.unpack(self._lock, self._store, self._scratch / "tools")
         verity, root_tree = self._root(toolbox)
-        kernel, made = self._initrd(toolbox)
+        kernel, offered, made = self._initrd(toolbox)
+        self._progress("taking the inventory")
+        taken = inventory.take(
+            self._spec, made.tree, root_tree, parts=made.inventory, modules_offered=offered, python_modules=len(made.modules)
+        )
+        inventory.check(self._spec, made.tree, root_tree)
         self._progress("packing the initrd")
         archive = initrd.compressed(made.tree, toolbox)
         line = command_line(self._spec, verity)
@@ -92,9 +94,7 @@ class _Build:
         image = self._uki(tools.read(STUB), kernel, archive, line)
         self._disk(image, verity)
         hashed = verity.root_hash if verity else None
-        return Built(
-            self._spec, self._lock, self._files, line, hashed, self._components, made.inventory, root_tree, made.tree, made.modules
-        )
+        return Built(self._spec, self._lock, self._files, line, hashed, self._components, taken)
 
     def _write(self, name: str, data: bytes) -> None:
         self._files[name] = self._out / name
@@ -126,7 +126,7 @@ class _Build:
         self._components["verity root hash"] = made.root_hash
         return made, tree
 
-    def _initrd(self, toolbox: Toolbox) -> tuple[bytes, initrd.Initrd]:
+    def _initrd(self, toolbox: Toolbox) -> tuple[bytes, int, initrd.Initrd]:
         self._progress("collecting the guest")
         packages = self._unpack((*self._lock.group("initrd"), *self._lock.group("kernel")))
         staging = self._scratch / "staging"
@@ -136,7 +136,7 @@ class _Build:
             root.lay_out(self._spec, (), self._store, made.tree)
         self._record("initrd", made.tree)
         name = next((path for path in packages if path.startswith("boot/vmlinuz-")), "boot/vmlinuz")
-        return packages.read(name), made
+        return packages.read(name), sum(".ko" in path for path in packages), made
 
     def _unpack(self, packages: tuple[LockedPackage, ...]) -> Tree:
         tree = merged_usr()
@@ -175,7 +175,7 @@ def data_identifier(root_hash: bytes) -> uuid.UUID:
 
 def command_line(spec: ImageSpec, verity: root.Root | None, further: Mapping[str, str] | None = None) -> str:
     """The kernel command line of an image; `further` are parameters of the deployment (``evident.verifier``), appended in their order."""
-    words = ["console=ttyS0", "panic=-1", "ro", f"evident.mode={spec.profile}"]
+    words = ["console=ttyS0", "panic=-1", "ro", *HARDENING, f"evident.mode={spec.profile}"]
     if verity is not None:
         words.append(f"roothash={verity.root_hash.hex()}")
         if spec.profile == "integrity":

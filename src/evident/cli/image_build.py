@@ -1,0 +1,163 @@
+"""Build an image from a specification.
+
+The packages are locked by version and SHA-256 in a file beside the specification (made when there is none); the same specification and
+lock give the same bytes on any machine. DIR receives vmlinuz, initrd.img, root.erofs, root.verity, uki.efi, disk.raw, manifest.json (signed
+by this machine's verifier key) and reference.json (what a boot will measure, for evident verify --reference).
+
+examples:
+  evident image build shop.yaml --out shop.image
+  evident image build shop.yaml --out shop.image --update-lock        newest packages
+  evident image build shop.yaml --out shop.image --firmware OVMF.amdsev.fd --vcpus 2 --parameter evident.verifier=10.0.2.2:8443
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from evident.image.lock import Lock, Progress, Store
+    from evident.image.manifest import Launch, Manifest
+    from evident.image.spec import ImageSpec
+
+MANIFEST = "manifest.json"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("spec", metavar="SPEC", help="image specification, YAML or JSON (docs/schemas/image.json)")
+    parser.add_argument("--out", metavar="DIR", required=True, help="folder for the image")
+    parser.add_argument("--lock", metavar="FILE", help="lock file (default: SPEC with the suffix .lock.json)")
+    parser.add_argument("--update-lock", action="store_true", help="lock the newest packages of the suite")
+    configure_packages(parser)
+    parser.add_argument("--firmware", metavar="FILE", help="predict the SNP launch digest with this OVMF (one with a kernel hash table)")
+    parser.add_argument("--vcpus", metavar="N", type=int, default=2, help="vCPU count of that launch (default 2)")
+    parser.add_argument("--vcpu-type", metavar="TYPE", default="EPYC-v4", help="QEMU CPU model of that launch (default EPYC-v4)")
+    parser.add_argument(
+        "--parameter", metavar="NAME=VALUE", action="append", default=[], help="kernel parameter of that launch, appended; repeatable"
+    )
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="form of the output")
+
+
+def configure_packages(parser: argparse.ArgumentParser) -> None:
+    """Where packages come from; `reproduce` has the same."""
+    parser.add_argument("--mirror", metavar="URL", action="append", help="Debian archive to fetch from (default: this host's apt sources)")
+    parser.add_argument("--store", metavar="DIR", help="downloaded packages by SHA-256 (default: in the cache)")
+
+
+def run(args: argparse.Namespace) -> int:
+    import json
+    import os
+    from datetime import UTC, datetime
+    from pathlib import Path
+
+    from evident import codec
+    from evident.audit import keys
+    from evident.cli.documents import read_document
+    from evident.cli.outputs import write_file
+    from evident.cli.paths import state_dir
+    from evident.cli.progress import progress
+    from evident.image import build, manifest
+    from evident.image.spec import ImageSpec
+    from evident.reference_values import documents
+
+    spec = codec.decode(ImageSpec, read_document(args.spec, "image"), "image")
+    addresses, store, launches = mirrors(args.mirror), package_store(args.store), _launches(args)
+    with progress() as say:
+        lock = _lock(args, spec, addresses, say)
+        store.fetch(lock, addresses, progress=say)
+        out = make_folder(args.out)
+        built = build.build(spec, lock, store, out, progress=say)
+        say("predicting what it will measure")
+        key = keys.load_or_create(state_dir(), os.urandom)
+        made = manifest.of(built, at=datetime.now(UTC).replace(microsecond=0), builder=key.public, launches=launches)
+        write_file(Path(out) / MANIFEST, manifest.sign(made, key))
+        write_file(Path(out) / "reference.json", documents.dump(made.reference))
+    print(json.dumps(codec.encode(made), indent=2) if args.output == "json" else _text(made, out))
+    return 0
+
+
+def mirrors(named: Sequence[str] | None) -> tuple[str, ...]:
+    """The archives that the caller names, or those of this host's apt."""
+    from evident.image import lock
+
+    return tuple(address.rstrip("/") for address in named) if named else lock.mirrors()
+
+
+def package_store(folder: str | None) -> Store:
+    from pathlib import Path
+
+    from evident.cli.paths import cache_dir
+    from evident.image.lock import Store
+
+    return Store(Path(folder) if folder else cache_dir() / "packages")
+
+
+def make_folder(name: str) -> Path:
+    """The folder `name`, made where it is missing. Raises `UsageError` (``output.unwritable``)."""
+    from pathlib import Path
+
+    from evident.errors import UsageError
+
+    try:
+        Path(name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError.of(
+            "output.unwritable", expected=f"a folder at {name}", found=error.strerror or "an error", remedy="Name another folder."
+        ) from None
+    return Path(name)
+
+
+def _lock(args: argparse.Namespace, spec: ImageSpec, addresses: Sequence[str], say: Progress) -> Lock:
+    from pathlib import Path
+
+    from evident.cli.inputs import read_bytes
+    from evident.cli.outputs import write_file
+    from evident.image import lock
+
+    path = Path(args.lock) if args.lock else Path(args.spec).with_suffix(".lock.json")
+    if path.is_file() and not args.update_lock:
+        return lock.load(read_bytes(path))
+    made = lock.resolve(spec, addresses, progress=say)
+    write_file(path, lock.dump(made))
+    return made
+
+
+def _launches(args: argparse.Namespace) -> tuple[Launch, ...]:
+    from evident.cli.inputs import read_bytes
+    from evident.errors import UsageError
+    from evident.image.manifest import Launch
+    from evident.reference_values.vmsa import VCPU_TYPES
+
+    if args.firmware is None:
+        return ()
+    if args.vcpu_type not in VCPU_TYPES:
+        raise UsageError.of("usage.vcpu-type", expected="one of " + ", ".join(VCPU_TYPES), found=args.vcpu_type, remedy="Correct it.")
+    pairs = [word.partition("=") for word in args.parameter]
+    if any(not separator for _, separator, _ in pairs):
+        raise UsageError.of("usage.parameter", expected="NAME=VALUE", found=", ".join(args.parameter), remedy="Correct --parameter.")
+    parameters = {name: value for name, _, value in pairs}
+    return (Launch(read_bytes(args.firmware), args.vcpus, VCPU_TYPES[args.vcpu_type], parameters),)
+
+
+def _text(made: Manifest, out: Path) -> str:
+    from evident.image.build import DISK, INITRD, KERNEL, UKI
+
+    inventory = made.inventory
+    listening = [item.name for item in inventory.host_inputs if item.here]
+    usual = sum(item.usual for item in inventory.host_inputs)
+    lines = [f"image      {made.spec.name}, profile {made.spec.profile}, {len(made.lock.packages)} locked packages of {made.lock.suite}"]
+    for name in (KERNEL, INITRD, UKI, DISK):
+        lines.append(f"{name:<10} {made.file(name).hex()}  {(out / name).stat().st_size:>11,} bytes")
+    if made.root_hash:
+        lines.append(f"root hash  {made.root_hash.hex()}")
+    values = [value for value in made.reference.values if value.algorithm == "sha256" or value.register == "launch"]
+    lines += [f"{value.register:<10} {value.value.hex()}" for value in values]
+    parts = ", ".join(f"{name} {size:,}" for name, size in inventory.initrd_bytes.items())
+    lines.append(f"initrd     {sum(inventory.initrd_bytes.values()):,} bytes unpacked: {parts}")
+    lines.append(f"drivers    {len(inventory.kernel_modules)} kernel modules of {inventory.kernel_modules_offered} that the package offers")
+    lines.append(f"host input {len(listening)} of the usual {usual} are acted on: {'; '.join(listening)}")
+    lines.append(f"manifest   {out / MANIFEST}; anyone can check it: evident image reproduce {out / MANIFEST}")
+    return "\n".join(lines)

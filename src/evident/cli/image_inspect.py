@@ -1,0 +1,129 @@
+"""Look at an image before it boots: what is in it, and what it will measure.
+
+examples:
+  evident image inspect image.efi
+  evident image inspect disk.raw -o json
+
+`inspect` knows EFI applications, unified kernel images and raw disk images with an EFI system partition. It judges nothing;
+`evident measure pcr` turns the same image into expected values.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evident.evidence.disk import Buffer
+    from evident.evidence.pe import PeImage
+
+ALGORITHMS = ("sha256", "sha384")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="form of the output")
+
+
+def run(args: argparse.Namespace) -> int:
+    import json
+
+    from evident.cli.inputs import map_file
+    from evident.evidence import pe
+
+    with map_file(args.file) as image:
+        said = _application(image[:]) if pe.looks_like_pe(image[:2]) else _disk(image)
+    print(json.dumps(said, indent=2) if args.output == "json" else "\n".join(_lines(said)))
+    return 0
+
+
+def _application(raw: bytes) -> dict[str, Any]:
+    import hashlib
+
+    from evident.evidence import pe, uki
+
+    image = pe.parse(raw)
+    said: dict[str, Any] = {
+        "kind": "unified kernel image" if uki.is_uki(image) else "EFI application",
+        "file_sha256": hashlib.sha256(raw).hexdigest(),
+        "signed": bool(image.certificates[1]),
+        "authenticode": {algorithm: pe.authenticode(image, algorithm).hex() for algorithm in ALGORITHMS},
+        "sections": {section.name: section.virtual_size for section in image.sections},
+    }
+    return said | (_uki(raw) if uki.is_uki(image) else {})
+
+
+def _uki(raw: bytes) -> dict[str, Any]:
+    import hashlib
+
+    from evident.errors import Unsupported
+    from evident.evidence import pe, uki
+    from evident.reference_values.pcr import values
+    from evident.reference_values.uki import predict_uki
+
+    parsed = uki.parse(raw)
+    inner: PeImage = pe.parse(parsed.sections[".linux"])
+    said: dict[str, Any] = {
+        "stub_version": parsed.stub_version,
+        "os_release": parsed.os_release,
+        "kernel_release": parsed.sections.get(".uname", b"").rstrip(b"\0\n").decode("utf-8", "replace") or None,
+        "command_line": parsed.command_line,
+        "kernel_authenticode": {algorithm: pe.authenticode(inner, algorithm).hex() for algorithm in ALGORITHMS},
+        "section_sha256": {name: hashlib.sha256(content).hexdigest() for name, content in parsed.sections.items()},
+    }
+    if ".initrd" in parsed.sections:
+        said["agents_in_initrd"] = _agents(parsed.sections[".initrd"])
+    try:
+        prediction = predict_uki(raw, banks=ALGORITHMS)
+    except Unsupported as unknown:
+        return said | {"pcrs": None, "pcrs_unknown_because": str(unknown)}
+    said["pcrs"] = {
+        bank: {str(index): value.hex() for index, value in values(prediction.measurements, bank).items()} for bank in ALGORITHMS
+    }
+    return said | {"assumptions": list(prediction.assumptions)}
+
+
+def _agents(initrd: bytes) -> list[str] | str:
+    """Provisioning agents in an initial RAM disk, or why it cannot be said."""
+    from evident.errors import Malformed, Unsupported
+    from evident.reference_values.agents import find_in_initrd
+
+    try:
+        return list(find_in_initrd(initrd))
+    except (Malformed, Unsupported) as unknown:
+        return f"unknown: {unknown.findings[0].found}"
+
+
+def _disk(image: Buffer) -> dict[str, Any]:
+    from evident.evidence import disk
+
+    table, sector = disk.read_partition_table(image)
+    system = disk.open_system_partition(image)
+    applications = {path: _application(system.read(path)) for path, _ in system.walk() if path.lower().endswith(".efi")}
+    return {
+        "kind": "disk image",
+        "disk_guid": table.disk,
+        "sector_bytes": sector,
+        "partitions": [
+            {"guid": item.guid, "type": item.type, "name": item.name, "bytes": (item.last - item.first + 1) * sector}
+            for item in table.partitions
+        ],
+        "applications": applications,
+    }
+
+
+def _lines(said: dict[str, Any], indent: str = "") -> list[str]:
+    lines: list[str] = []
+    for name, value in said.items():
+        title = f"{indent}{name.replace('_', ' ')}"
+        if isinstance(value, dict):
+            lines += [f"{title}:", *_lines(value, indent + "  ")]
+        elif isinstance(value, list):
+            lines.append(f"{title}:")
+            for item in value:
+                lines.append(
+                    f"{indent}  - " + (", ".join(f"{key} {text}" for key, text in item.items()) if isinstance(item, dict) else str(item))
+                )
+        else:
+            lines.append(f"{title}: {'none' if value is None else value}")
+    return lines

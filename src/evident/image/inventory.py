@@ -1,0 +1,207 @@
+"""What is in an image and what can still reach it from outside: stated from the files themselves, and refused where a rule forbids it.
+
+Rules (requirements AT-24..26, 46..49): no cloud-init, no agent of a cloud, no shell, no login on the console, no secret, nothing writable
+and executable at once. `host_inputs` names every input that whoever runs the machine controls, and whether this image listens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from evident.errors import EvidentError, Finding, PolicyRefused
+from evident.image.spec import ImageSpec
+from evident.image.tree import Entry, Tree
+
+SHELLS = frozenset({"sh", "bash", "dash", "busybox", "zsh", "ksh", "csh", "fish", "agetty", "getty", "login", "su", "sudo", "sulogin"})
+AGENTS = (
+    "cloud-init",
+    "cloud-init-local",
+    "cloud-config",
+    "waagent",
+    "google_guest_agent",
+    "google_metadata_script_runner",
+    "amazon-ssm-agent",
+    "amazon-ec2-utils",
+    "qemu-ga",
+    "spice-vdagentd",
+    "vmtoolsd",
+    "ignition",
+    "afterburn",
+    "xe-daemon",
+)
+_AGENT_FOLDERS = ("cloudinit", "azurelinuxagent", "google_guest_agent")
+# What is never public: private keys in PEM or OpenSSH form, and tokens with a telling prefix (as published by their issuers).
+_SECRETS: tuple[tuple[str, re.Pattern[bytes]], ...] = (
+    ("private key", re.compile(rb"-----BEGIN (?:RSA |EC |DSA |OPENSSH |ENCRYPTED )?PRIVATE KEY-----\s+[A-Za-z0-9+/=]{32,}")),
+    ("AWS access key", re.compile(rb"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b")),
+    ("GitHub token", re.compile(rb"\bgh[pousr]_[A-Za-z0-9]{36}\b")),
+    ("Google API key", re.compile(rb"\bAIza[0-9A-Za-z_-]{35}\b")),
+    ("Slack token", re.compile(rb"\bxox[abpr]-[0-9A-Za-z-]{20,}\b")),
+    ("Google service account", re.compile(rb'"private_key_id"\s*:\s*"[0-9a-f]{40}"')),
+    ("password hash", re.compile(rb"^[a-z_][a-z0-9_-]*:\$(?:1|5|6|y|2[aby])\$[^:]{8,}:", re.MULTILINE)),
+    ("LUKS or disk key file", re.compile(rb"\bluks[-_ ]?(?:key|passphrase)\s*[=:]\s*\S{8,}", re.IGNORECASE)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HostInput:
+    """An input under the control of whoever runs the machine."""
+
+    name: str
+    usual: bool
+    """Whether a usual cloud image acts on it."""
+    here: bool
+    """Whether this image does."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """Part of the signed manifest."""
+
+    initrd_bytes: Mapping[str, int]
+    """Bytes by part, uncompressed."""
+    initrd_files: int
+    root_files: int
+    kernel_modules_offered: int
+    """In the kernel's package, any of which a host could have loaded by showing a device."""
+    kernel_modules: tuple[str, ...]
+    """In the image: nothing else can be loaded, for there is no module loader."""
+    programs: tuple[str, ...]
+    """Executable files of the root file system (or of the one blob of a microCVM)."""
+    ssh_authorized_keys: tuple[str, ...]
+    writable: tuple[str, ...]
+    host_inputs: tuple[HostInput, ...]
+    python_modules: int
+
+
+def take(spec: ImageSpec, initrd: Tree, root: Tree, *, parts: Mapping[str, int], modules_offered: int, python_modules: int) -> Inventory:
+    """The inventory of an image by its trees (`root` is empty for a microCVM)."""
+    modules = tuple(PurePosixPath(path).name.removesuffix(".ko") for path in initrd if path.endswith(".ko"))
+    programs = tuple(f"/{path}" for path, entry in _files(root if len(root) else initrd) if entry.mode & 0o111 and ".so" not in path)
+    return Inventory(
+        initrd_bytes=dict(sorted(parts.items())),
+        initrd_files=sum(1 for _ in _files(initrd)),
+        root_files=sum(1 for _ in _files(root)),
+        kernel_modules_offered=modules_offered,
+        kernel_modules=modules,
+        programs=programs,
+        ssh_authorized_keys=spec.ssh_authorized_keys,
+        writable=tuple(place.path for place in spec.writable),
+        host_inputs=tuple(_host_inputs(spec, (initrd, root), modules)),
+        python_modules=python_modules,
+    )
+
+
+def _files(tree: Tree) -> Iterator[tuple[str, Entry]]:
+    return ((path, tree[path]) for path in tree if tree[path].kind == "file")
+
+
+def _host_inputs(spec: ImageSpec, trees: tuple[Tree, ...], modules: Iterable[str]) -> Iterator[HostInput]:
+    """Closed only where the files show it: no reader in the image, or a parameter that turns it off."""
+    loaded, line = set(modules), " ".join((*HARDENING, *spec.command_line))
+    agent, shell = bool(found_agents(trees)), bool(found_shells(trees))
+    disk = spec.profile != "microcvm"
+    yield HostInput("cloud-init data (attached disk, fw_cfg, SMBIOS, kernel parameter)", True, agent, "no program in the image reads it")
+    yield HostInput("metadata service", True, agent, "no program in the image asks one")
+    yield HostInput("agent of the cloud (passwords, keys, extensions)", True, agent, "none is installed, and the root is read-only")
+    yield HostInput("keyboard and serial console", True, shell, "nothing reads them: no shell, no login, and SysRq is off")
+    yield HostInput("QEMU fw_cfg files", True, "qemu_fw_cfg" in loaded, "the driver is not in the image")
+    yield HostInput(
+        "devices with drivers on demand (USB, SCSI, NIC, ...)", True, "usb_storage" in loaded, "no module loader, and no other driver"
+    )
+    yield HostInput("kernel command line", True, False, "measured at launch; another one is another measurement")
+    yield HostInput(
+        "Secure Boot variables", True, False, "trust rests on the launch measurement and PCR 4, 7, 11; no key of the variable store counts"
+    )
+    yield HostInput(
+        "block devices", True, disk, "read through dm-verity or authenticated encryption only" if disk else "no block driver in use"
+    )
+    yield HostInput("network", True, "virtio_net" in loaded, "needed; what comes from it is authenticated by the guest")
+    yield HostInput(
+        "ACPI tables and AML",
+        True,
+        "acpi=off" not in line.split(),
+        "the kernel interprets what the firmware passes on; measured into PCR 0 and 1 by OVMF, not by the launch digest",
+    )
+    yield HostInput("time (RTC, kvm-clock, TSC)", True, True, "certificates and nonces are judged by the verifier's clock, not the guest's")
+    yield HostInput(
+        "entropy device", True, "virtio_rng" in loaded, "mixed in only; RDRAND and the secure processor's derived keys do not depend on it"
+    )
+    yield HostInput("TPM (where the host emulates it)", True, True, "believed only as far as the report binds its keys")
+
+
+HARDENING = ("sysctl.kernel.sysrq=0", "lockdown=integrity", "module.sig_enforce=1", "oops=panic", "loglevel=4")
+"""Kernel parameters of every image: what an administrator (or the host, through SysRq) could otherwise do to a running kernel."""
+
+
+def found_shells(trees: Iterable[Tree]) -> tuple[str, ...]:
+    return tuple(
+        f"/{path}"
+        for tree in trees
+        for path in tree
+        if PurePosixPath(path).name in SHELLS and "/bin/" in f"/{path}".replace("/sbin/", "/bin/")
+    )
+
+
+def found_agents(trees: Iterable[Tree]) -> tuple[str, ...]:
+    return tuple(
+        f"/{path}"
+        for tree in trees
+        for path in tree
+        if PurePosixPath(path).name in AGENTS or any(part in _AGENT_FOLDERS for part in path.split("/"))
+    )
+
+
+def found_secrets(trees: Iterable[Tree]) -> tuple[str, ...]:
+    """Path and kind of every secret, never the secret itself."""
+    hits: list[str] = []
+    for tree in trees:
+        for path, entry in _files(tree):
+            hits += [f"/{path}: {kind}" for kind, pattern in _SECRETS if pattern.search(entry.data)]
+    return tuple(hits)
+
+
+def found_logins(trees: Iterable[Tree]) -> tuple[str, ...]:
+    """Units and tables that would start a login on a console."""
+    names = ("getty@.service", "serial-getty@.service", "console-getty.service", "debug-shell.service", "inittab")
+    return tuple(f"/{path}" for tree in trees for path in tree if PurePosixPath(path).name in names)
+
+
+def check(spec: ImageSpec, initrd: Tree, root: Tree) -> None:
+    """Raise `PolicyRefused` with everything in the image that its rules forbid, at once."""
+    trees = (initrd, root)
+    found = (
+        ("image.shell", "no shell and no way to become another user", () if spec.allow_shell else found_shells(trees), "without"),
+        ("image.console", "no login on a console", found_logins(trees), "without"),
+        ("image.agent", "no cloud-init and no agent of a cloud", found_agents(trees), "without"),
+        ("image.secret", "no secret: the image is public", found_secrets(trees), "secret"),
+        ("image.set-user-id", "no set-user-id program", _privileged(trees), "without"),
+        ("image.ssh-key", "SSH keys from the specification alone", _foreign_keys(trees), "keys"),
+    )
+    remedies = {
+        "without": "Name the package under `without`, or remove the file from the specification.",
+        "secret": "Have it released to the attested guest instead; nothing in an image is confidential.",
+        "keys": "State them as ssh_authorized_keys, so that they are part of the signed inventory.",
+    }
+    findings = [
+        Finding(
+            code, "provisioning", expected, ", ".join(paths[:8]) + (f" and {len(paths) - 8} more" if len(paths) > 8 else ""), remedies[kind]
+        )
+        for code, expected, paths, kind in found
+        if paths
+    ]
+    if findings:
+        error: EvidentError = PolicyRefused(*findings)
+        raise error
+
+
+def _privileged(trees: Iterable[Tree]) -> tuple[str, ...]:
+    return tuple(f"/{path}" for tree in trees for path, entry in _files(tree) if entry.mode & 0o6000)
+
+
+def _foreign_keys(trees: Iterable[Tree]) -> tuple[str, ...]:
+    return tuple(f"/{path}" for tree in trees for path in tree if PurePosixPath(path).name in {"authorized_keys", "authorized_keys2"})
