@@ -101,8 +101,8 @@ def check(raw: bytes) -> Checked:
     same = primary.metadata == secondary.metadata and (primary.sequence, primary.uuid) == (secondary.sequence, secondary.uuid)
     findings = [] if same else [_finding("copies", "two equal copies of the header", "copies that differ")]
     metadata = _members(primary.metadata, {"keyslots", "tokens", "segments", "digests", "config"}, "header", findings)
-    if metadata.get("tokens"):
-        findings.append(_finding("tokens", "no tokens", f"{len(metadata['tokens'])}"))
+    if metadata.get("tokens") != {}:
+        findings.append(_finding("tokens", "no tokens", repr(metadata.get("tokens"))[:80]))
     config = _members(metadata.get("config"), {"json_size", "keyslots_size"}, "config", findings)
     if config.get("json_size") != str(primary.size - BINARY_BYTES):
         findings.append(_finding("config", f"json_size {primary.size - BINARY_BYTES}", repr(config.get("json_size"))[:40]))

@@ -14,8 +14,6 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -27,28 +25,12 @@ from evident.guest.console import Console, code_of
 from evident.guest.http import parse_request
 from evident.guest.source import Evidence, Question
 from evident.keys.exchange import spki
-from evident.keys.messages import Refusal, dumps, loads
+from evident.keys.messages import ATTEST, AttestReply, AttestRequest, Refusal, dumps, loads
 
-ATTEST = "/v1/attest"
 NONCE_BYTES = 32
 TIMEOUT = 20.0
 REQUEST_LIMIT = 4096
 _TICK = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class AttestRequest:
-    version: Literal[1]
-    nonce: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class AttestReply:
-    version: Literal[1]
-    key: bytes
-    """The key of this boot, SubjectPublicKeyInfo in DER."""
-    evidence: Any
-    """A CMW collection (`evident.evidence.cmw`)."""
 
 
 class Responder:
