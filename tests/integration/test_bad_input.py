@@ -69,7 +69,10 @@ def altered(report: bytes, offset: int, value: int) -> bytes:
         ("JSON with duplicate keys", lambda _: b'{"version": 2, "version": 3}', 30, None),
         ("a nest of brackets", lambda _: b"[" * 100_000, 30, None),
         ("SEV-ES report of 52 bytes", lambda _: bytes(range(52)), 30, None),
-        ("a TDX quote", lambda _: bytes.fromhex("0400020081000000") + bytes(5000), None, None),
+        ("SEV-ES report of 208 bytes", lambda _: bytes(208), 20, "snp.report.relative"),
+        ("oversized", lambda report: report * 4000, 30, "pieces.size"),
+        ("binary in place of JSON", lambda report: b"{" + report, 30, None),
+        ("a TDX quote", lambda _: bytes.fromhex("0400020081000000") + bytes(5000), 20, "snp.report.relative"),
         ("zeros", lambda _: bytes(REPORT_BYTES), 20, "snp.report.version"),
         ("forged", lambda report: altered(report, 0x90, report[0x90] ^ 1), 10, "snp.signature"),
     ],
@@ -112,7 +115,13 @@ def test_reports(
         (["--kind", "snp", "report={file}", "--policy", "{missing}"], 2, "input.unreadable"),
         (["--kind", "snp", "report={file}", "--policy", "{binary}"], 30, None),
         (["--kind", "snp", "report={file}", "--policy", "{typo}"], 30, "policy.unknown-key"),
-        (["--kind", "snp", "report={file}", "--policy", "{bomb}"], 30, None),
+        (["--kind", "snp", "report={file}", "--policy", "{bomb}"], 30, "policy.yaml-alias"),
+        (["--kind", "snp", "report={file}", "--policy", "{deep}"], 30, "policy.yaml-size"),
+        (["--kind", "snp", "report={file}", "--policy", "{tagged}"], 30, "policy.yaml-tag"),
+        (["--kind", "snp", "report={file}", "--policy", "{long}"], 30, "policy.yaml-size"),
+        (["--kind", "snp", "report={endless}"], 2, None),
+        (["--kind", "snp", "report={file}", "crl={binary}"], 12, None),
+        (["{file}"], 30, None),
         (["--kind", "snp", "report={file}", "--reference", "{binary}"], 30, None),
         (["--kind", "snp", "report={file}", "--reference", "{duplicate}"], 30, "reference.duplicate-key"),
         (["--kind", "snp", "report={file}", "--platform", "amazon"], 2, "platform.unknown"),
@@ -130,9 +139,12 @@ def test_calls(
         "binary": bytes(range(256)),
         "typo": b'{"version": 1, "alow_debug": true}',
         "duplicate": b'{"version": 1, "version": 1}',
+        "deep": b"name: " + b"[" * 5000,
+        "tagged": b"version: !!python/object/apply:os.system [true]\n",
+        "long": b"version: 1\nname:\n" + b" - x\n" * 210_000,
         "bomb": b"a: &a [x, x]\nb: &b [*a, *a]\nversion: 1\nname: *b\n",
     }
-    paths = {"directory": str(home), "missing": str(home / "nowhere")}
+    paths = {"directory": str(home), "missing": str(home / "nowhere"), "endless": "/dev/zero"}
     for name, data in files.items():
         (home / name).write_bytes(data)
         paths[name] = str(home / name)
@@ -188,3 +200,27 @@ def test_a_full_disk_leaves_no_half_written_bundle(real: tuple[bytes, Path], hom
     assert "Traceback" not in result.stderr
     assert not bundle.exists()
     assert not [path for path in home.iterdir() if "bundle" in path.name]
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not Path("/proc/mounts").exists(), reason="mounting a small file system needs root")
+def test_a_disk_that_is_really_full_leaves_no_half_written_bundle(real: tuple[bytes, Path], home: Path) -> None:
+    """The same on a file system of 64 KiB, of which nothing is left but one block."""
+    disk = home / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("this machine does not let us mount a tmpfs")
+    try:
+        (disk / "other").write_bytes(bytes(60 * 1024))
+        report = home / "report.bin"
+        report.write_bytes(real[0])
+        bundle = disk / "bundle.json"
+        words = ["verify", "--kind", "snp", f"report={report}", f"vcek={real[1]}", "--offline", "--bundle", str(bundle)]
+        result = subprocess.run([sys.executable, "-m", "evident", *words], capture_output=True, text=True, check=False)
+        assert result.returncode == 2, result.stderr
+        assert "bundle.unwritable" in result.stderr
+        assert "No space left" in result.stderr
+        assert "Traceback" not in result.stderr
+        assert [path.name for path in disk.iterdir()] == ["other"]
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)
