@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from evident import processes
 from evident.lifecycle.deployment import Deployment, down, up
 from evident.platforms.driver import Order
-from evident.platforms.qemu import console, launch, processes
+from evident.platforms.qemu import console
 from evident.reference_values.kernel_hashes import KernelHashes
 
 Named = Callable[[str], Deployment]
@@ -24,8 +25,8 @@ def test_a_boot_from_power_on_to_power_off(
     desk = named("desk")
     up(desk, "qemu", Order(kernel=kernel, initrd=initrd, command_line=COMMAND_LINE))
     assert desk.journal.state == "launched"
-    assert launch.condition(desk.machine).running == ("attendant", "qemu", "swtpm")
-    eventually(lambda: not launch.condition(desk.machine).running, "power off")
+    assert desk.driver().parts(desk.machine) == {"attendant": True, "qemu": True, "swtpm": True}
+    eventually(lambda: not any(desk.driver().parts(desk.machine).values()), "power off")
 
     assert [(step.number, step.name, step.event) for step in console.steps(desk.machine)] == [
         (1, "devices", "start"),
@@ -49,7 +50,7 @@ def test_whichever_process_is_killed_down_removes_the_others(named: Named, kerne
     before = processes.recorded(desk.machine)
     victim = next(process for process in before if process.role == killed)
     victim.stop(grace=0.0)
-    assert killed in launch.condition(desk.machine).ended
+    assert desk.driver().parts(desk.machine)[killed] is False
     assert down(desk)
     assert not any(process.alive for process in before)
     assert not Path(desk.machine).exists()

@@ -4,6 +4,10 @@
     POST /v1/evidence    EvidenceRequest   ->  EvidenceReply, or Refusal
     POST /v1/confirm     ConfirmRequest    ->  Done, or Refusal
 
+and a verifier to a running guest, at any time:
+
+    POST /v1/attest      AttestRequest     ->  AttestReply, or Refusal
+
 The network is the host's. Nothing rests on it: the guest knows the server's key by the digest in its measured command line, the
 server knows the guest's by its evidence, and the secret travels sealed between the two (`evident.keys.exchange`).
 """
@@ -24,6 +28,7 @@ WHAT = "keys.message"
 LIMIT = 4 * 1024 * 1024
 """Bytes of one message; evidence with logs is the largest."""
 CHALLENGE, EVIDENCE, CONFIRM, HEALTH = "/v1/challenge", "/v1/evidence", "/v1/confirm", "/v1/health"
+ATTEST = "/v1/attest"
 KEY_BYTES_LIMIT = 1024
 _DISK_LIMIT = 64
 
@@ -90,6 +95,21 @@ class ConfirmRequest:
 @dataclass(frozen=True, slots=True)
 class Done:
     version: Literal[1]
+
+
+@dataclass(frozen=True, slots=True)
+class AttestRequest:
+    version: Literal[1]
+    nonce: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AttestReply:
+    version: Literal[1]
+    key: bytes
+    """The key of this boot, SubjectPublicKeyInfo in DER."""
+    evidence: Any
+    """A CMW collection (`evident.evidence.cmw`)."""
 
 
 @dataclass(frozen=True, slots=True)

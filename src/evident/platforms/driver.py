@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -48,6 +48,8 @@ class Order:
     memory_mib: int = 1024
     disks: tuple[Disk, ...] = ()
     """In the order in which the machine sees them."""
+    published: tuple[int, ...] = ()
+    """TCP ports of the machine that are to be reachable from its host."""
     attack: str | None = None
     """Name of an attack that a simulated host is to play; every other platform refuses it."""
 
@@ -90,11 +92,19 @@ class Driver(Protocol):
         """Make and start the machine."""
         ...
 
+    def settle(self, machine: Path) -> None:
+        """Wait until it has booted, telling of its progress. Raises `PolicyRefused` with the code of what ended the boot."""
+        ...
+
     def collect(self, machine: Path, nonce: bytes) -> Collected:
         """Ask the machine for evidence that answers `nonce`."""
         ...
 
     def believed(self, machine: Path) -> Believed: ...
+
+    def parts(self, machine: Path) -> Mapping[str, bool]:
+        """Each process of the machine on this host, and whether it runs; empty where there are none to look after."""
+        ...
 
     def destroy(self, machine: Path) -> None:
         """Stop the machine and remove everything that `launch` made."""

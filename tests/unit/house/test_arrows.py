@@ -16,6 +16,7 @@ RANK = {
     "errors": -1,
     "codec": 0,
     "files": 0,
+    "processes": 1,
     "evidence": 1,
     "endorsements": 2,
     "verification": 3,

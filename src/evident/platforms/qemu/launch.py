@@ -7,19 +7,21 @@ and the simulated chip), swtpm, QEMU. They outlive the command that started them
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Final
 
+from evident import processes
 from evident.appraisal.policy import Policy, RequiredLevels
-from evident.errors import EvidentError, UsageError
+from evident.errors import EvidentError, PolicyRefused, UsageError
 from evident.files import write_private_bytes
 from evident.platforms.driver import Believed, Collected, Expectation, Order, Surroundings
-from evident.platforms.qemu import attendant, collector, firmware, probe, processes, qmp, swtpm, vm
+from evident.platforms.qemu import attendant, collector, console, firmware, probe, qmp, relay, swtpm, vm
 from evident.platforms.qemu.order import FIRMWARE, INITRD, KERNEL, Launch, read_launch, write_launch
 from evident.reference_values.model import LAYERS, ReferenceSet
 from evident.reference_values.snp_reference import snp_reference
@@ -28,6 +30,14 @@ from evident.simulator.pki import SimulatorPki
 
 START_SECONDS: Final = 20.0
 """How long a process may take until its socket is there."""
+BOOT_SECONDS: Final = 900.0
+"""How long a guest may take, emulated on a busy host."""
+AGENT: Final = "evident.mode="
+"""A command line with this starts Evident's guest, which says when it is ready."""
+TEE: Final = "evident.tee"
+VERIFIER: Final = "evident.verifier"
+READY: Final = "evident: workload started"
+_FAILED = re.compile(r"evident: failed ([a-z0-9.-]+)")
 _POWERDOWN_SECONDS: Final = 3.0
 _QUIT_SECONDS: Final = 5.0
 
@@ -56,6 +66,10 @@ class QemuPlatform:
         self._start(machine, launch)
         return _expectation(machine, launch)
 
+    def settle(self, machine: Path) -> None:
+        if AGENT in read_launch(machine).command_line:
+            _follow(machine, self._surroundings.progress)
+
     def collect(self, machine: Path, nonce: bytes) -> Collected:
         return collector.collect(machine, nonce)
 
@@ -64,6 +78,9 @@ class QemuPlatform:
             return Believed()
         kds = SimulatedKds(self._pki, clock=self._surroundings.clock)
         return Believed(self._pki.anchors(), frozenset({"simulated-root"}), KdsFetcher(kds, clock=self._surroundings.clock))
+
+    def parts(self, machine: Path) -> Mapping[str, bool]:
+        return {process.role: process.alive for process in processes.recorded(machine)}
 
     def destroy(self, machine: Path) -> None:
         self._clear(machine)
@@ -94,12 +111,13 @@ class QemuPlatform:
         launch = Launch(
             version=1,
             images={name: hashlib.sha256(content).digest() for name, content in images.items()},
-            command_line=order.command_line or "",
+            command_line=_labelled(order.command_line or "", simulated=snp is None),
             vcpus=order.vcpus,
             memory_mib=order.memory_mib,
             accelerator="kvm" if kvm.works else "tcg",
             report_id=around.randomness(32),
             disks=order.disks,
+            published=order.published,
             snp=snp,
         )
         write_launch(machine, launch)
@@ -129,21 +147,6 @@ class QemuPlatform:
                 )
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """Which of a machine's processes run."""
-
-    running: tuple[str, ...]
-    ended: tuple[str, ...]
-
-
-def condition(machine: Path) -> Condition:
-    """What is on record in `machine`, dead or alive."""
-    found = processes.recorded(machine)
-    alive = {process.role: process.alive for process in found}
-    return Condition(tuple(role for role, runs in alive.items() if runs), tuple(role for role, runs in alive.items() if not runs))
-
-
 def stop(machine: Path) -> None:
     """End the machine's processes: power button, QEMU's own exit, and what a process cannot refuse; then all the others."""
     found = {process.role: process for process in processes.recorded(machine)}
@@ -165,6 +168,35 @@ def _leave(machine: Path, qemu: processes.Process) -> None:
             return
 
 
+def _follow(machine: Path, progress: Callable[[str], None]) -> None:
+    """Tell of each step of the guest's boot until its workload runs. Raises `PolicyRefused` with the code that ended the boot."""
+    deadline, told = time.monotonic() + BOOT_SECONDS, 0
+    while True:
+        running = any(process.role == vm.ROLE and process.alive for process in processes.recorded(machine))
+        for step in console.steps(machine)[told:]:
+            told += 1
+            if step.event != "start":
+                progress(f"boot step {step.number} {step.name}: {step.event} {step.rest}")
+        text = [line for _, line in console.lines(machine)]
+        if any(READY in line for line in text):
+            return
+        failure = next((line for line in text if _FAILED.search(line)), None)
+        if failure is not None or not running or time.monotonic() > deadline:
+            raise _boot_ended(machine, failure)
+        time.sleep(0.2)
+
+
+def _boot_ended(machine: Path, failure: str | None) -> EvidentError:
+    found = _FAILED.search(failure) if failure else None
+    return PolicyRefused.of(
+        found[1] if found else "qemu.boot",
+        expected="a guest that boots, gets its key and starts its workload",
+        found=failure or "that it ended, or took too long, without a word",
+        remedy=f"Read {machine / console.HEAD}; where a key was denied, the release log says why.",
+        layer="boot_chain",
+    )
+
+
 def described(launch: Launch) -> vm.Machine:
     """What QEMU is told of `launch`."""
     return vm.Machine(
@@ -178,6 +210,8 @@ def described(launch: Launch) -> vm.Machine:
         disks=launch.disks,
         tpm=launch.tpm,
         snp=launch.snp,
+        relay=relay.argv(sys.executable) if _said(launch.command_line, VERIFIER) else (),
+        served=tuple(dict.fromkeys((*launch.published, *((asked,) if (asked := collector.agent_port(launch.command_line)) else ())))),
     )
 
 
@@ -185,7 +219,38 @@ def driver(surroundings: Surroundings) -> QemuPlatform:
     return QemuPlatform(surroundings)
 
 
+def _said(command_line: str, parameter: str) -> str | None:
+    """Value of a kernel parameter; None where it does not occur."""
+    found = [word.partition("=")[2] for word in command_line.split() if word.partition("=")[0] == parameter]
+    return found[-1] if found else None
+
+
+def _labelled(command_line: str, *, simulated: bool) -> str:
+    """The command line of Evident's guest says, and so measures, whether its secure processor is real."""
+    if AGENT not in command_line:
+        return command_line
+    right, said = "simulated" if simulated else "hardware", _said(command_line, TEE)
+    if said is None:
+        return f"{command_line} {TEE}={right}"
+    if said != right:
+        raise UsageError.of(
+            "qemu.tee",
+            expected=f"{TEE}={right}: " + ("this host has no SEV-SNP that works" if simulated else "this host has SEV-SNP"),
+            found=f"{TEE}={said}",
+            remedy=f"Leave {TEE} out, and the right one is added.",
+        )
+    return command_line
+
+
 def _check(order: Order) -> None:
+    verifier = _said(order.command_line or "", VERIFIER)
+    if verifier not in (None, vm.VERIFIER):
+        raise UsageError.of(
+            "qemu.verifier",
+            expected=f"{VERIFIER}={vm.VERIFIER}, where this platform lets a machine reach its key server",
+            found=f"{VERIFIER}={verifier}",
+            remedy="Correct the command line.",
+        )
     if order.attack is not None:
         raise UsageError.of(
             "qemu.attack",

@@ -34,6 +34,7 @@ class Launch:
     report_id: bytes
     """32 random bytes of the simulated chip."""
     disks: tuple[Disk, ...] = ()
+    published: tuple[int, ...] = ()
     snp: Snp | None = None
     tpm: bool = True
 

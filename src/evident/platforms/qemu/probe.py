@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from evident import processes
 from evident.errors import EvidentError, UsageError
-from evident.platforms.qemu import processes, qmp, vm
-from evident.platforms.qemu.processes import Process
+from evident.platforms.qemu import qmp, vm
+from evident.processes import Process
 from evident.simulator.vmm import DEFAULT_POLICY
 
 PROGRAM: Final = "qemu-system-x86_64"

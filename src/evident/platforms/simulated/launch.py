@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -79,6 +80,12 @@ class SimulatedPlatform:
         running = self._scenario(machine)
         running.start()  # refusals of the secure processor belong here, not to the first question
         return Expectation(running.reference, _policy(running))
+
+    def settle(self, machine: Path) -> None:
+        """Nothing boots here."""
+
+    def parts(self, machine: Path) -> Mapping[str, bool]:  # noqa: ARG002  # nothing runs between two questions
+        return {}
 
     def collect(self, machine: Path, nonce: bytes) -> Collected:
         return collector.collect(self._scenario(machine), nonce)

@@ -1,4 +1,4 @@
-"""The host's processes of one machine: on record before they do anything, found again by anybody, and stopped for certain.
+"""Processes that outlive the command that starts them: on record before they do anything, found again by anybody, and stopped for certain.
 
 A process outlives the command that started it, so it has to be found without it. It starts as a shell that waits for one line; that
 line comes only once `<role>.process.json` is on disk. A launcher that is killed in between leaves the shell an end of file, at
@@ -56,7 +56,7 @@ class Process:
     def stop(self, *, grace: float = 2.0) -> None:
         """End it: SIGTERM, after `grace` seconds SIGKILL. Returns when it has ended.
 
-        Raises `UsageError` ``qemu.process-stays`` where it does not (another user's, or stuck in the kernel).
+        Raises `UsageError` ``process.stays`` where it does not (another user's, or stuck in the kernel).
         """
         with _handle(self) as handle:
             if handle is None:
@@ -71,7 +71,7 @@ class Process:
                 if _ended(handle, seconds):
                     return
         raise UsageError.of(
-            "qemu.process-stays",
+            "process.stays",
             expected=f"the end of process {self.pid} ({self.role})",
             found="that it still runs",
             remedy="End it as the user who owns it, then run `evident down` again.",
@@ -94,7 +94,7 @@ def start(directory: Path, role: str, argv: Sequence[str]) -> Process:
         return process
     except OSError as error:
         raise UsageError.of(
-            "qemu.process-start",
+            "process.start",
             expected=f"to start {argv[0]}",
             found=error.strerror or type(error).__name__,
             remedy="Check memory, process limits and permissions.",

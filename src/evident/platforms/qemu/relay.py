@@ -1,0 +1,44 @@
+"""Carries one connection of the guest's to the verifier: QEMU starts it per connection, with that connection as its standard streams.
+
+    python -I -S relay.py FILE
+
+FILE holds the port on 127.0.0.1 where the verifier listens now; it may be another after a restart. Standard library alone, for it is
+started often.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import IO
+
+PORT_FILE = "verifier.port"
+
+
+def argv(python: str) -> tuple[str, ...]:
+    """Its command line, run in the machine's directory."""
+    return (python, "-I", "-S", str(Path(__file__).resolve()), PORT_FILE)
+
+
+def carry(port: int, source: IO[bytes], sink: IO[bytes]) -> None:
+    """Copy both ways until both are done."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as stream:
+        stream.settimeout(None)
+        outward = threading.Thread(target=_outward, args=(source, stream), daemon=True)
+        outward.start()
+        while chunk := stream.recv(65536):
+            sink.write(chunk)
+            sink.flush()
+
+
+def _outward(source: IO[bytes], stream: socket.socket) -> None:
+    while chunk := source.read(65536):
+        stream.sendall(chunk)
+    stream.shutdown(socket.SHUT_WR)
+
+
+if __name__ == "__main__":
+    with open(0, "rb", buffering=0, closefd=False) as own_input:  # noqa: PTH123  # a descriptor has no path
+        carry(int(Path(sys.argv[1]).read_text()), own_input, sys.stdout.buffer)
