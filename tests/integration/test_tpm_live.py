@@ -200,6 +200,9 @@ def test_an_old_nonce_is_refused(live):
     assert refused.value.code == "tpm.challenge"
 
 
+@pytest.mark.attack(
+    "AT-18", "The host of a vTPM quotes PCR values of its own choosing.", "nothing: the facts say whose vTPM it is", "succeeds"
+)
 def test_at18_the_host_of_a_vtpm_quotes_what_it_likes(live):
     """AT-18: the host extends what the verifier expects, before the guest starts. The quote is perfect; the facts do not vouch for it."""
     live.run("tpm2_pcrextend", "23:sha256=" + "77" * 32)

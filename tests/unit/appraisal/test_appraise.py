@@ -229,7 +229,10 @@ def with_service_module(references: tuple[ReferenceValue, ...]) -> tuple[Referen
     return (replace(launch, provenance=replace(launch.provenance, artifacts={"svsm": b"\x05" * 32})), *rest)
 
 
-def test_a_launch_without_service_module_holds_no_vtpm(verified: Make, facts: Make, vtpm: Make, boot: Make, reference: Make) -> None:
+@pytest.mark.attack("AT-21", "Another service module, or none, holds the vTPM.", "vtpm.service-module-unknown")
+def test_a_launch_without_service_module_holds_no_vtpm(
+    verified: Make, facts: Make, vtpm: Make, boot: Make, reference: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """AT-20, AT-21: a known firmware whose kernel runs at level 0 could have asked for the report that names the key."""
     inside = cloud(facts, vtpm, boot, location="svsm", anchor="tee", operator="ServiceModule")
     policy = replace(STRICT, levels=RequiredLevels(nominal=4), accepted_trust=("ServiceModule",))
@@ -237,6 +240,8 @@ def test_a_launch_without_service_module_holds_no_vtpm(verified: Make, facts: Ma
     assert "vtpm.service-module-unknown" in codes(statement)
     assert statement.decision == "refused"
     assert layer(statement, "vtpm").needs_provider
+    monkeypatch.setattr("evident.appraisal.rules.vtpm_code", lambda *_: ())
+    assert appraise(verified(inside), policy=policy, references=pcrs(reference)).decision == "accepted"
 
 
 def test_a_vtpm_bound_from_the_kernels_own_level_is_refused(

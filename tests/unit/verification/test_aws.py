@@ -101,11 +101,13 @@ def test_an_altered_register_is_refused(vectors):
     assert _refused(vectors, altered, "nitro.signature") == "nitro.signature"
 
 
+@pytest.mark.attack("AT-05", "An old NitroTPM document is sent again.", "nitro.challenge")
 def test_another_challenge_is_refused(vectors):
     raw = vectors.read("aws/reclaim-nitrotpm-doc", "nitrotpm.cose")
     assert _refused(vectors, raw, "nitro.challenge", b"another") == "nitro.challenge"
 
 
+@pytest.mark.attack("AT-39", "Somebody else than AWS signs a NitroTPM document.", "nitro.root")
 def test_a_root_of_somebody_else_is_refused(vectors):
     at = datetime.fromisoformat(vectors.facts("aws/reclaim-nitrotpm-doc")["evaluate_at"])
     stranger = CloudPki(at - timedelta(days=1)).nitro_document({0: bytes(48)}, NONCE, at)
@@ -135,6 +137,7 @@ def test_report_and_document_together_pass(cloud):
     assert verified.open_points == ()
 
 
+@pytest.mark.attack("AT-23", "The NitroTPM document of another machine is sent with the report.", "aws.binding")
 def test_at23_the_document_of_another_machine_is_refused(cloud):
     other = cloud.pki.nitro_document({4: b"\xaa" * 48}, NONCE, cloud.at)
     mixed = _pieces(cloud, document=(other,))

@@ -177,16 +177,19 @@ def test_a_simulated_machine_passes(cloud, machine):
     assert azure_snp.verify(fresh, cloud.context(NONCE)).facts.freshness.carried_by == "tee"
 
 
+@pytest.mark.attack("AT-04", "Azure's report of the boot is sent alone, for any challenge.", "azure.challenge")
 def test_at04_an_old_report_alone_answers_no_challenge(cloud, machine):
     pieces = {"hcl": (clouds.hcl_report(cloud.guest, machine),), "vcek": (cloud.vcek,)}
     assert _refused(cloud, pieces, "azure.challenge") == "azure.challenge"
 
 
+@pytest.mark.attack("AT-04", "Azure's report of the boot is sent with an old quote.", "tpm.challenge")
 def test_at04_an_old_quote_is_refused(cloud, machine):
     pieces = clouds.azure_snp(cloud.guest, machine, b"of yesterday") | {"vcek": (cloud.vcek,)}
     assert _refused(cloud, pieces, "tpm.challenge") == "tpm.challenge"
 
 
+@pytest.mark.attack("AT-19", "The guest writes another authentic report into the vTPM's index.", "azure.claims")
 def test_at19_another_report_in_the_index_does_not_speak_for_the_key(cloud, machine):
     """AT-19: the guest's root overwrites the NV index: an authentic report, and claims that it does not bind."""
     genuine, forger = clouds.hcl_report(cloud.guest, machine), _machine()
@@ -199,6 +202,7 @@ def test_at19_another_report_in_the_index_does_not_speak_for_the_key(cloud, mach
     assert _refused(cloud, pieces, "azure.claims") == "azure.claims"
 
 
+@pytest.mark.attack("AT-23", "The quote of another Azure machine is sent with the report.", "tpm.signature")
 def test_at23_the_quote_of_another_machine_is_refused(cloud, machine):
     pieces = {
         **clouds.azure_snp(cloud.guest, _machine(), NONCE),

@@ -60,6 +60,9 @@ def layer(found: TrustStatement, name: str) -> Any:
     return next(item for item in found.layers if item.name == name)
 
 
+@pytest.mark.attack(
+    "AT-18", "The host of a vTPM quotes PCR values of its own choosing.", "nothing: the facts say whose vTPM it is", "refused"
+)
 def test_at18_on_google_the_kernel_is_the_providers_word(cloud, machine):
     pieces = clouds.gcp_snp(cloud.guest, machine, NONCE, cloud.pki, cloud.at) | {"auxblob": cloud.table}
     found = statement(cloud, "gcp-snp", pieces, references(cloud, "sha256"))
@@ -80,6 +83,7 @@ def test_at18_on_aws_the_kernel_is_the_providers_word(cloud, machine):
     assert "AWS" in layer(found, "boot_chain").trusted_parties
 
 
+@pytest.mark.attack("AT-60", "AWS runs another firmware than it publishes.", "reference.mismatch", "refused")
 def test_at60_another_firmware_lowers_the_level_and_is_no_skip(cloud, machine):
     pieces = clouds.aws_snp(cloud.guest, machine, NONCE, cloud.pki, cloud.at) | {"auxblob": cloud.table}
     published, kernel = references(cloud, "sha384")

@@ -23,6 +23,7 @@ def test_the_right_tpm_answers(kind):
     challenge.confirm(machine.activate(challenge.credential_blob, challenge.encrypted_secret))
 
 
+@pytest.mark.attack("AT-22", "A genuine endorsement key is sent with somebody else's attestation key.", "tpm.credential", "refused")
 @pytest.mark.parametrize("kind", EKS)
 def test_at22_an_ak_of_another_tpm_gets_nothing(kind):
     """A genuine EK sent along with somebody else's AK: the TPM refuses, and a guess is refused by the verifier."""

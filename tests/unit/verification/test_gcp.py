@@ -105,12 +105,14 @@ def test_a_test_root_is_refused_where_it_was_not_asked_for(cloud):
     assert {"snp.root.simulated", "tpm.ak-certificate.simulated"} <= {finding.code for finding in refused.value.findings}
 
 
+@pytest.mark.attack("AT-23", "The quote of another Google machine is sent with the report.", "gcp.binding")
 def test_at23_the_vtpm_of_another_machine_is_refused(cloud):
     mine, other = SimulatedTpm(), SimulatedTpm()
     report = clouds.gcp_snp(cloud.guest, mine, NONCE, cloud.pki, cloud.at)["report"]
     assert _refused(cloud, _pieces(cloud, other, report=report), "gcp.binding") == "gcp.binding"
 
 
+@pytest.mark.attack("AT-22", "A Google machine's report names a key that signs anything.", "tpm.ak-attributes")
 def test_at22_a_key_that_could_sign_forged_quotes_is_refused(cloud):
     assert _refused(cloud, _pieces(cloud, SimulatedTpm(ak_attributes=UNRESTRICTED_ATTRIBUTES)), "tpm.ak-attributes") == "tpm.ak-attributes"
 
@@ -143,6 +145,7 @@ def test_an_endorsement_of_another_measurement_is_remarked_and_matches_nothing(c
     assert [value.value for value in endorsed.of(verified)] == [bytes(48)]
 
 
+@pytest.mark.attack("AT-60", "A launch endorsement is altered.", "endorsement.signature")
 def test_a_forged_endorsement_is_refused(cloud):
     envelope = protobuf.parse(_endorsement(cloud), "x")
     golden = envelope.one_bytes(1).replace(FIRMWARE_DIGEST, bytes(48))
@@ -150,6 +153,7 @@ def test_a_forged_endorsement_is_refused(cloud):
     assert _refused(cloud, _pieces(cloud, endorsement=(forged,)), "gcp.endorsement") == "endorsement.signature"
 
 
+@pytest.mark.attack("AT-60", "Somebody else than Google signs a launch endorsement.", "endorsement.root")
 def test_an_endorsement_by_somebody_else_is_refused(cloud):
     from evident.simulator.cloud_pki import CloudPki
 

@@ -67,18 +67,21 @@ def test_without_activation_the_ak_is_nobodys(cloud, machine):
     assert verified.facts.vtpm.anchor == "none"
 
 
+@pytest.mark.attack("AT-20", "The guest's kernel asks for the report that names a vTPM's key.", "svsm.privilege")
 @pytest.mark.parametrize("vmpl", [1, 2, 3])
 def test_at20_a_report_asked_for_by_the_guests_kernel_is_refused(cloud, machine, vmpl):
     pieces = {**clouds.svsm_vtpm(cloud.guest, machine, NONCE, vmpl=vmpl), "auxblob": cloud.table}
     assert _refused(cloud, pieces, "svsm.privilege", machine) == "svsm.privilege"
 
 
+@pytest.mark.attack("AT-23", "The endorsement key of another machine's vTPM is sent with the report.", "svsm.binding")
 def test_at23_the_ek_of_another_machine_is_refused(cloud, machine):
     other = SimulatedTpm()
     report = clouds.svsm_vtpm(cloud.guest, machine, NONCE)["report"]
     assert _refused(cloud, _pieces(cloud, other, report=report), "svsm.binding", other) == "svsm.binding"
 
 
+@pytest.mark.attack("AT-23", "The vTPM of the last boot is passed off as this one's.", "svsm.binding")
 def test_et01_every_boot_has_another_ek(cloud):
     """ET-01: an ephemeral vTPM is made anew, so the EK of the last boot is not in this boot's report."""
     last, now = SimulatedTpm(), SimulatedTpm()
@@ -87,6 +90,7 @@ def test_et01_every_boot_has_another_ek(cloud):
     assert _refused(cloud, pieces, "svsm.binding", now) == "svsm.binding"
 
 
+@pytest.mark.attack("AT-22", "An attestation key in an SVSM's vTPM that signs anything.", "tpm.ak-attributes")
 def test_at22_an_ak_that_could_sign_forged_quotes_is_refused(cloud):
     forger = SimulatedTpm(ak_attributes=UNRESTRICTED_ATTRIBUTES)
     assert _refused(cloud, _pieces(cloud, forger), "tpm.ak-attributes", forger) == "tpm.ak-attributes"

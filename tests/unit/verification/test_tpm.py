@@ -78,6 +78,9 @@ def test_every_scheme_verifies(key, scheme):
     assert procedure.verify(pieces_of(SimulatedTpm(ak_key=key(), ak_scheme=scheme)), context()).facts.vtpm is not None
 
 
+@pytest.mark.attack(
+    "AT-18", "The host of a vTPM quotes PCR values of its own choosing.", "nothing: the facts say whose vTPM it is", "succeeds"
+)
 def test_at18_a_lying_host_passes_and_the_facts_do_not_vouch_for_it():
     """AT-18: the host of a vTPM sets PCRs to whatever the verifier expects; only the anchor in the facts tells."""
     host = SimulatedTpm()
@@ -89,6 +92,7 @@ def test_at18_a_lying_host_passes_and_the_facts_do_not_vouch_for_it():
     assert verified.facts.vtpm.anchor != "tee"
 
 
+@pytest.mark.attack("AT-22", "A key that signs anything is passed off as attestation key.", "tpm.ak-attributes")
 def test_at22_an_unrestricted_key_signs_a_forged_quote():
     """AT-22: such a key signs a quote that no TPM made; the attributes in its public area give it away."""
     forger = SimulatedTpm(ak_attributes=UNRESTRICTED_ATTRIBUTES)
@@ -96,12 +100,14 @@ def test_at22_an_unrestricted_key_signs_a_forged_quote():
     assert refused_code(pieces_of(forger), "tpm.ak-attributes") == "tpm.ak-attributes"
 
 
+@pytest.mark.attack("AT-22", "A key that somebody may have outside the TPM is passed off as attestation key.", "tpm.ak-attributes")
 @pytest.mark.parametrize("bit", [1, 4, 5], ids=["fixedTPM", "fixedParent", "sensitiveDataOrigin"])
 def test_at22_keys_that_may_be_known_outside_are_refused(bit):
     machine = SimulatedTpm(ak_attributes=0x00050072 & ~(1 << bit))
     assert refused_code(pieces_of(machine), "tpm.ak-attributes") == "tpm.ak-attributes"
 
 
+@pytest.mark.attack("AT-23", "The quote is of another TPM than the key.", "tpm.signature")
 def test_at23_the_quote_of_another_machine_is_refused():
     genuine, other = SimulatedTpm(), SimulatedTpm()
     quote, signature = other.quote(NONCE)
@@ -109,6 +115,7 @@ def test_at23_the_quote_of_another_machine_is_refused():
     assert refused_code(mixed, "tpm.signature") == "tpm.signature"
 
 
+@pytest.mark.attack("AT-63", "Bytes that no TPM made are signed as a quote.", "tpm.magic")
 def test_at63_outside_data_is_not_a_quote():
     forger = SimulatedTpm(ak_attributes=UNRESTRICTED_ATTRIBUTES)
     body = tpm.parse_attest(forger.quote(NONCE)[0]).attested
@@ -120,6 +127,7 @@ def test_at63_outside_data_is_not_a_quote():
     procedure.verify(forged, context(), without=frozenset({"tpm.magic", "tpm.ak-attributes"}))
 
 
+@pytest.mark.attack("AT-63", "Another kind of attestation is passed off as a quote.", "tpm.type")
 def test_at63_another_kind_of_attestation_is_not_a_quote():
     machine = SimulatedTpm()
     body = tpm.parse_attest(machine.quote(NONCE)[0]).attested
@@ -127,6 +135,7 @@ def test_at63_another_kind_of_attestation_is_not_a_quote():
     assert refused_code(pieces_of(machine) | {"quote": (quote,), "signature": (signature,)}, "tpm.type") == "tpm.type"
 
 
+@pytest.mark.attack("AT-63", "PCR values other than the quoted ones are sent along.", "tpm.pcr-digest")
 def test_at63_values_that_the_digest_does_not_cover_are_refused():
     machine = SimulatedTpm()
     altered = {str(index): value.hex() for index, value in machine.pcrs["sha256"].items()} | {"4": "aa" * 32}
@@ -143,6 +152,7 @@ def test_at63_values_beyond_the_selection_are_left_aside():
     assert sorted(verified.facts.vtpm.pcrs["sha256"]) == [0, 1]
 
 
+@pytest.mark.attack("AT-63", "A quote that selects no PCR.", "tpm.selection.empty")
 def test_a_quote_of_no_pcr_is_refused():
     machine = SimulatedTpm()
     quote, signature = machine.quote(NONCE, indices=())
@@ -158,10 +168,12 @@ def test_values_of_another_selection_are_refused():
     assert refused.value.code == "tpm.selection.values"
 
 
+@pytest.mark.attack("AT-05", "An old quote is sent again.", "tpm.challenge")
 def test_an_old_quote_is_refused():
     assert refused_code(pieces_of(SimulatedTpm(), b"of yesterday"), "tpm.challenge") == "tpm.challenge"
 
 
+@pytest.mark.attack("AT-54", "Banks of two boots are put together.", "tpm.same-boot")
 def test_banks_of_two_boots_are_refused():
     machine = SimulatedTpm()
     first = pieces_of(machine)
@@ -171,6 +183,7 @@ def test_banks_of_two_boots_are_refused():
     assert refused_code(both, "tpm.same-boot") == "tpm.same-boot"
 
 
+@pytest.mark.attack("AT-23", "The certificate of another machine's attestation key is sent along.", "tpm.ak-key")
 def test_a_certificate_for_another_key_is_refused(vectors):
     pieces = pieces_of(SimulatedTpm()) | {"ak-cert": (vectors.read("gcp/reclaim-snp-vtpm-combined", "ak_cert.der"),)}
     assert refused_code(pieces, "tpm.ak-key") == "tpm.ak-key"
@@ -279,6 +292,7 @@ def test_google_vouches_for_its_hypervisors_vtpm(vectors):
     assert [stage.name for stage in verified.facts.boot.stages][:3] == ["firmware", "shim", "bootloader"]
 
 
+@pytest.mark.attack("AT-54", "The log of another boot is sent along.", "log.replay")
 def test_a_log_of_another_boot_is_refused(vectors):
     pieces = containers.read(vectors.read("gcp/go-tpm-tools-cos85-no-nonce", "attestation.pb"))
     pieces["quote"] = pieces.pop("tpm-quote")
