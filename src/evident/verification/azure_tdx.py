@@ -18,7 +18,7 @@ from evident.verification.pieces import Pieces, Role
 from evident.verification.verified import Verified
 
 NAME = "azure-tdx"
-_TDX_ROLES = frozenset(tdx.ROLES) - {"quote", "evidence", "key"}
+_TDX_ROLES = frozenset(tdx.ROLES) - {"quote", "evidence", "key", "log"}
 ROLES: Mapping[str, Role] = MappingProxyType(
     {
         **azure.ROLES,

@@ -34,6 +34,16 @@ REMARKS: Mapping[str, Remark] = MappingProxyType(
             "Write your challenge to NV index 0x01400002 and read the report again; old machines cannot.",
         ),
         "tdx.trailing-bytes": Remark("root_of_trust", "Bytes follow the quote that nobody signed; they were ignored.", NO_REMEDY),
+        "tdx.log.guest-asserted": Remark(
+            "boot_chain",
+            "Some events are in a signed register by digest alone; what they were digests of is only the guest's word.",
+            "Compare those digests with values predicted from the artifacts; never take them from this or another guest's log.",
+        ),
+        "tdx.log.acpi-asserted": Remark(
+            "boot_chain",
+            "The ACPI tables came from the host; the log has their digests, and nothing here recomputes what they hold.",
+            "Do not pin RTMR0 to values read from a log; judge the stages in RTMR1 and RTMR2.",
+        ),
         "tdx.service-td": Remark(
             "root_of_trust", "A service TD is bound to this guest and could act on it.", "Launch without a service TD."
         ),

@@ -20,6 +20,7 @@ appraisal that its quote verification library documents ("Intel SGX and TDX Quot
 (15) tdx.module             signer and attributes of the TDX module are those of the TCB info [4.1.2.4.11]
 (16) tdx.tcb-level          platform, module and quoting enclave each reach a published level, and none of these is revoked [4.1.2.4.17]
 (17) tdx.challenge          REPORTDATA is the verifier's challenge
+(18) tdx.log                where a log is given: it replays to the RTMRs of the signed quote, and the boot chain is told from it
 
 Missing or stale collateral leaves (6) or (10)-(16) open: the quote is authentic, and the decision is indeterminate. Forged collateral
 refuses. A TCB level below the best is a fact for the policy, with its advisories; a revoked one refuses here, because a key that a
@@ -48,9 +49,9 @@ from evident.endorsements.intel import Collateral, Pck, QeIdentity, SignedDocume
 from evident.endorsements.signatures import SignatureAlgorithm
 from evident.endorsements.x509 import Certificate
 from evident.errors import CollateralUnavailable, Finding, Indeterminate, Malformed, NotAuthentic, Unsupported, UsageError
-from evident.evidence import content, tdx_quote
+from evident.evidence import content, tcg_log, tdx_quote
 from evident.evidence.tdx_quote import TdxQuote
-from evident.verification import challenge, tdx_tcb
+from evident.verification import challenge, tdx_log, tdx_tcb
 from evident.verification import pieces as piece
 from evident.verification.context import Context
 from evident.verification.facts import Freshness
@@ -78,6 +79,7 @@ ROLES: Mapping[str, Role] = MappingProxyType(
         "pck-crl": Role("any", intel.CRL_LIMIT, "revocation list of the PCK CA"),
         "root-crl": Role("any", intel.CRL_LIMIT, "revocation list of the Intel SGX Root CA"),
         "tcb-chain": Role("any", CERTIFICATE_LIMIT, "TCB signing certificate, its root may follow"),
+        "log": Role("optional", tcg_log.MAX_LOG_BYTES, "event log of the RTMRs: CCEL, or the JSON array that dstack keeps"),
         "key": Role("optional", 4096, "public key that the guest binds to the challenge, SubjectPublicKeyInfo in DER"),
     }
 )
@@ -111,6 +113,7 @@ class Case:
     """As given; step 6 adds what it fetches."""
     key: bytes | None
     context: Context
+    log: bytes | None = None
     path: _Path = field(init=False)
     """Set by step 1."""
     signer: Certificate | None = None
@@ -127,6 +130,8 @@ class Case:
     revocation: Revocation = "unknown"
     freshness: Freshness = challenge.NOT_COMPARED
     bound_key: bytes | None = None
+    told: tdx_log.Told | None = None
+    """Set by step 18."""
 
     def collateral_open(self, finding: Finding | None = None) -> Open:
         """The point that stays open without usable collateral; the same for every step that needs it."""
@@ -577,6 +582,13 @@ def _challenge(case: Case) -> Open | None:
     return None
 
 
+def _log(case: Case) -> None:
+    """(18) Only what a signed RTMR confirms is told; see `evident.verification.tdx_log`."""
+    if case.log is None:
+        raise AssertionError("a step ran without the piece that it is about")
+    case.told = tdx_log.tell(case.log, case.quote.report)
+
+
 _PATH = ("tdx.pck-chain",)
 _SIGNER = (*_PATH, "tdx.root", "tdx.tcb-signer")
 _INFO = (*_SIGNER, "tdx.tcb-info")
@@ -600,7 +612,16 @@ PROCEDURE: Procedure[Case] = Procedure.of(
     Step("tdx.module", "The TDX module is Intel's.", _module, _INFO),
     Step("tdx.tcb-level", "Platform, TDX module and quoting enclave reach a published level.", _tcb_level, (*_INFO, "tdx.qe-identity")),
     Step("tdx.challenge", "The quote answers the verifier's challenge.", _challenge),
+    Step("tdx.log", "The event log replays to the signed run-time registers.", _log, ("tdx.signature",)),
 )
+
+
+def _of_what_is_given(procedure: Procedure[Case], case: Case) -> Procedure[Case]:
+    """Step 18 is about a piece that need not be given; without it no boot chain is told."""
+    if case.log is not None:
+        return procedure
+    steps = tuple(step for step in procedure.steps if step.id != "tdx.log")
+    return replace(procedure, steps=steps, required=procedure.required - {"tdx.log"})
 
 
 def verify(pieces: Pieces, context: Context, procedure: Procedure[Case] = PROCEDURE) -> Verified[TdxQuote]:
@@ -612,7 +633,7 @@ def verify(pieces: Pieces, context: Context, procedure: Procedure[Case] = PROCED
     piece.check(pieces, ROLES, NAME)
     challenge.check_size(context, NAME)
     case = _open(pieces, context)
-    trail = run(procedure, case, context)
+    trail = run(_of_what_is_given(procedure, case), case, context)
     trail = replace(  # several steps may leave the same point open
         trail,
         open_points=tuple(dict.fromkeys(trail.open_points)),
@@ -624,6 +645,9 @@ def verify(pieces: Pieces, context: Context, procedure: Procedure[Case] = PROCED
     judged = case.qe_identity is not None
     established = facts(case.quote, case.path.pck, anchor, case.freshness, case.windows, case.verdict, judged)
     caveats = (*established.caveats, *(finding.code for finding in trail.waived))
+    if case.told is not None:
+        caveats = (*caveats, *case.told.caveats)
+        established = replace(established, boot=case.told.boot, claims={**established.claims, "log": case.told.claims})
     return issue(
         trail,
         evidence=case.quote,
@@ -660,4 +684,5 @@ def _open(pieces: Pieces, context: Context) -> Case:
         crls=[_load_crl(context, data) for data in lists if data],
         key=piece.optional(pieces, "key"),
         context=context,
+        log=piece.optional(pieces, "log"),
     )

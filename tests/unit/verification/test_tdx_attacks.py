@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import hashlib
 import json
 import re
 import types
@@ -98,6 +99,22 @@ def p384_ca() -> Evidence:
     pck = PKI.issue(intel.PCK_NAME, leaf, "platform-ca", 79, LIFE, extension=sgx_extension(PLATFORM), signed_by=key)
     crl = PKI.crl("platform-ca", at=AT, signed_by=key)
     return honest().but(quote=forged(pck_chain=chain(pck, ca, PKI.certificate("root"))), pck_crl=crl)
+
+
+LOGGED = ((1, b"first"), (1, b"second"), (2, b"kernel"), (2, b"command line"))
+"""RTMR and text of each event."""
+
+
+def logged(extended: tuple[tuple[int, bytes], ...], *, log: tuple[tuple[int, bytes], ...]) -> Evidence:
+    """A guest that extended its registers by the events of `extended`, and hands out `log`."""
+    guest = GUEST
+    for register, text in extended:
+        guest = guest.extend(register, hashlib.sha384(text).digest())
+    listed = [
+        {"imr": register, "event_type": 13, "digest": hashlib.sha384(text).hexdigest(), "event": "", "event_payload": text.hex()}
+        for register, text in log
+    ]
+    return honest(guest=guest).but(log=json.dumps(listed).encode())
 
 
 def signer(**changes: Any) -> bytes:
@@ -273,8 +290,12 @@ ROWS = (
     Row("other report data", lambda: honest().but(nonce=None, report_data=bytes(64)), ("tdx.challenge.report-data",), "tdx.challenge"),
     Row("a key that is not bound", lambda: honest().but(key=BOUND), ("tdx.challenge.key",), "tdx.challenge"),
     Row("no challenge", lambda: honest().but(nonce=None), open=("tdx.challenge.missing",)),
+    Row("a log of another boot", lambda: logged(LOGGED, log=LOGGED[:-1]), ("log.replay",), "tdx.log"),
+    Row("a log with an event put in", lambda: logged(LOGGED[:-1], log=LOGGED), ("log.replay",), "tdx.log"),
+    Row("a log in another order", lambda: logged(LOGGED, log=LOGGED[::-1]), ("log.replay", "log.replay"), "tdx.log"),
     # And what must pass, or a check that refuses everything would go unnoticed
     Row("an honest quote", honest),
+    Row("an honest quote and its log", lambda: logged(LOGGED, log=LOGGED)),
     Row("an honest quote of version 5", lambda: honest(version=5)),
     Row("an honest quote with trailing bytes", lambda: honest().but(quote=forged(trailing=b"\x01" * 39))),
     Row(
@@ -530,6 +551,7 @@ GUARDED: tuple[tuple[types.ModuleType, frozenset[str] | None], ...] = (
 )
 EQUIVALENT = frozenset(
     {
+        "tdx._log: raise AssertionError('a step ran without the piece that it is about')",  # the same
         "tdx._authentic: raise AssertionError('called without a signer')",  # a defect of ours, which no evidence reaches
     }
 )

@@ -12,6 +12,7 @@ from evident.endorsements import anchors
 from evident.endorsements.fetcher import StaticFetcher
 from evident.errors import EvidentError, Malformed, NotAuthentic, Unsupported
 from evident.verification import kinds, tdx
+from evident.verification.composite import leave_out
 from evident.verification.context import ChainCache, Context
 
 ROLES = {
@@ -208,3 +209,58 @@ def test_every_part_of_the_collateral_counts(vectors: Any) -> None:
     for offset in range(start + 40, start + 2000, 17):
         if collateral[offset : offset + 1].isalnum():
             assert _refused({**given, "collateral": (_flip(collateral, offset),)}, where), offset
+
+
+LOGS = {  # path: file of the log, stages named from it
+    "tdx/attestation-rs-live-ccel": ("ccel.bin", ["firmware", "kernel", "cmdline", "initrd"]),
+    "tdx/dstack-quote-report": ("quote-report.json", ["firmware", "kernel", "cmdline", "initrd"]),
+    "gcp/go-tdx-guest-cos113-tdx-ccel": ("ccel.bin", ["firmware", "shim", "bootloader", "bootloader-file", "kernel", "cmdline"]),
+}
+
+
+@pytest.mark.parametrize("case", LOGS)
+def test_a_log_replays_and_names_the_boot(vectors: Any, case: str) -> None:
+    name, stages = LOGS[case]
+    verified = tdx.verify({**pieces(vectors, case), "log": (vectors.read(case, name),)}, context(at(vectors, case)))
+    boot = verified.facts.boot
+    assert boot is not None
+    assert boot.measured_by == "tee"
+    assert [stage.name for stage in boot.stages] == stages
+    assert {f"rtmr{number}": value.hex() for number, value in enumerate(verified.evidence.report.rtmrs)} == {
+        name: value.hex() for name, value in boot.registers.items()
+    }
+    assert "tdx.log" in {record.id for record in verified.steps}
+
+
+@pytest.mark.parametrize("case", LOGS)
+def test_what_only_the_guest_asserts_is_marked(vectors: Any, case: str) -> None:
+    """dstack issue 1051: ACPI digests in a log are what the host chose, and match the register that they were read from."""
+    verified = tdx.verify({**pieces(vectors, case), "log": (vectors.read(case, LOGS[case][0]),)}, context(at(vectors, case)))
+    asserted = verified.facts.claims["log"]["guest_asserted"]
+    assert sum(event["says"] == "ACPI DATA" and event["register"] == "rtmr0" for event in asserted) == 3
+    assert {"tdx.log.guest-asserted", "tdx.log.acpi-asserted"} <= set(verified.facts.caveats)
+    assert verified.facts.boot is not None
+    kernel = next(stage for stage in verified.facts.boot.stages if stage.name == "kernel")
+    assert not kernel.recomputable
+    assert kernel.digest.hex() in {event["digest"] for event in asserted}
+
+
+def test_a_log_of_another_boot_is_refused_and_its_register_named(vectors: Any) -> None:
+    case = "tdx/attestation-rs-live-ccel-other-boot"
+    given = {**pieces(vectors, case), "log": (vectors.read(case, "ccel.bin"),)}
+    where = context(at(vectors, "tdx/attestation-rs-live-ccel"))
+    with pytest.raises(NotAuthentic) as refusal:
+        tdx.verify(given, where)
+    assert [finding.code for finding in refusal.value.findings] == ["log.replay"]
+    assert "rtmr2" in refusal.value.findings[0].expected
+    assert vectors.facts(case)["quote_rtmr2"] in refusal.value.findings[0].expected
+    passed = tdx.verify(given, where, leave_out(tdx.PROCEDURE, frozenset({"tdx.log"})))
+    assert passed.facts.boot is None
+    assert "tdx.log" in passed.required, "so appraisal refuses"
+
+
+def test_without_a_log_no_boot_is_told(vectors: Any) -> None:
+    case = "tdx/attestation-rs-live-ccel"
+    verified = tdx.verify(pieces(vectors, case), context(at(vectors, case)))
+    assert verified.facts.boot is None
+    assert "tdx.log" not in verified.required
