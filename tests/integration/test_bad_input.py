@@ -141,7 +141,7 @@ def test_calls(
         "duplicate": b'{"version": 1, "version": 1}',
         "deep": b"name: " + b"[" * 5000,
         "tagged": b"version: !!python/object/apply:os.system [true]\n",
-        "long": b"version: 1\nname:\n" + b" - x\n" * 210_000,
+        "long": b"version: 1\nname:\n" + b" - x\n" * 21_000,
         "bomb": b"a: &a [x, x]\nb: &b [*a, *a]\nversion: 1\nname: *b\n",
     }
     paths = {"directory": str(home), "missing": str(home / "nowhere"), "endless": "/dev/zero"}

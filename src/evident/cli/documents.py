@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from evident.appraisal.policy import Policy
 
 MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
-MAX_YAML_NODES = 200_000
+MAX_YAML_NODES = 20_000
 MAX_YAML_DEPTH = 64
 
 
