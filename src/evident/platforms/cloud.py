@@ -1,0 +1,129 @@
+"""Talking to a cloud: what can go wrong, how often to ask, how long to wait, what a network may let through.
+
+Every cloud's own errors become one of these, so that whoever calls needs to know no cloud:
+
+    cloud.auth         2   who asks may not, or is nobody
+    cloud.quota        2   the account may have no more of it
+    cloud.conflict     2   something there is in the way
+    cloud.unsupported 20   that cloud, region or machine does not offer it
+    cloud.capacity    12   it offers it, and has none at the moment
+    cloud.transient   12   throttled, overloaded or out of reach; asked again and again before it is raised
+    cloud.timeout     12   accepted, and not done by the deadline
+
+Exit 2: change something. Exit 12: nothing is wrong with the question, ask it later. Exit 20: ask elsewhere.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from evident.errors import EvidentError, Indeterminate, Unsupported, UsageError
+
+T = TypeVar("T")
+
+
+TRANSIENT = "cloud.transient"
+CONFLICT = "cloud.conflict"
+
+
+def auth(found: str, remedy: str) -> UsageError:
+    return UsageError.of("cloud.auth", expected="valid credentials with the permission for this call", found=found, remedy=remedy)
+
+
+def quota(found: str, remedy: str) -> UsageError:
+    return UsageError.of("cloud.quota", expected="room within the account's limits", found=found, remedy=remedy)
+
+
+def conflict(found: str, remedy: str) -> UsageError:
+    return UsageError.of(CONFLICT, expected="nothing there that is in the way", found=found, remedy=remedy)
+
+
+def unsupported(found: str, remedy: str) -> Unsupported:
+    return Unsupported.of("cloud.unsupported", expected="something that the cloud offers there", found=found, remedy=remedy)
+
+
+def capacity(found: str, remedy: str) -> Indeterminate:
+    return Indeterminate.of("cloud.capacity", expected="a free machine of this kind", found=found, remedy=remedy)
+
+
+def transient(found: str, remedy: str) -> Indeterminate:
+    return Indeterminate.of(TRANSIENT, expected="an answer", found=found, remedy=remedy)
+
+
+def timeout(found: str, remedy: str) -> Indeterminate:
+    return Indeterminate.of("cloud.timeout", expected="an end within the deadline", found=found, remedy=remedy)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """One thing that the machine's network lets through; there is nothing else that it does."""
+
+    direction: Literal["in", "out"]
+    protocol: Literal["tcp", "udp"]
+    port: int
+    peer: str
+    """Network in CIDR form, IPv4 or IPv6, without host bits."""
+
+    def __post_init__(self) -> None:
+        try:
+            ipaddress.ip_network(self.peer)
+        except ValueError as error:
+            raise self._wrong("a network such as 203.0.113.0/24", str(error)) from None
+        if not 1 <= self.port <= 65535:
+            raise self._wrong("a port from 1 to 65535", str(self.port))
+
+    @staticmethod
+    def _wrong(expected: str, found: str) -> UsageError:
+        return UsageError.of("cloud.opening", expected=expected, found=found, remedy="Correct this opening in the specification.")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often a cloud is asked again, and how long it is waited for."""
+
+    clock: Callable[[], float]
+    """Monotonic, in seconds."""
+    sleep: Callable[[float], None]
+    jitter: Callable[[], float]
+    """From 0 up to 1, so that many who wait do not come back at once."""
+    progress: Callable[[str], None]
+    attempts: int = 7
+
+    def insist(self, what: str, call: Callable[[], T], *, failed: Callable[[], None] = lambda: None) -> T:
+        """What `call` returns, asked again with growing pauses while it raises ``cloud.transient``; `failed` is told each time.
+
+        `call` must be safe to repeat: a lost answer is transient too.
+        """
+        for attempt in range(1, self.attempts):
+            try:
+                return call()
+            except EvidentError as error:
+                if error.code != TRANSIENT:
+                    raise
+                failed()
+                pause = min(2.0**attempt, 30.0) * (0.5 + self.jitter() / 2)
+                self.progress(f"{what}: {error.findings[0].found}; trying again in {pause:.0f} s ({attempt} of {self.attempts - 1})")
+                self.sleep(pause)
+        return call()
+
+    def until(self, what: str, look: Callable[[], T | None], *, within: float, every: float = 5.0) -> T:
+        """What `look` gives as soon as it gives anything, looking every `every` seconds.
+
+        Raises ``cloud.timeout`` after `within` seconds.
+        """
+        start = told = self.clock()
+        while (seen := self.insist(what, look)) is None:
+            now = self.clock()
+            if now - start >= within:
+                raise timeout(
+                    f"{what}: not done after {now - start:.0f} s",
+                    "Look at the cloud's own console for the reason. Repeat the command to go on waiting, or remove the deployment.",
+                )
+            if now - told >= 30:
+                told = now
+                self.progress(f"{what}: {now - start:.0f} s")
+            self.sleep(every)
+        return seen
