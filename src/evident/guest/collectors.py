@@ -14,6 +14,7 @@ from evident.guest.source import Evidence, Question, Source
 from evident.guest.sources.configfs_tsm import ConfigfsTsm
 from evident.guest.sources.sev_guest import SevGuest
 from evident.guest.sources.simulated import SimulatedProcessor
+from evident.guest.sources.vtpm import AzureNv, SvsmNv
 
 Tee = Literal["hardware", "simulated"]
 
@@ -22,7 +23,7 @@ def sources(tee: Tee) -> tuple[Source, ...]:
     """The sources to try, in order."""
     if tee == "simulated":
         return (SimulatedProcessor(),)
-    return (ConfigfsTsm(), SevGuest())
+    return (ConfigfsTsm(), SevGuest(), AzureNv(), SvsmNv())
 
 
 def collect(candidates: Sequence[Source], question: Question) -> Evidence:

@@ -182,24 +182,11 @@ JSON = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["0", "1", "type", "x"]), inner, max_size=3)
 )
 PATHS = st.sampled_from(
-    [
-        "keyslots",
-        "segments",
-        "digests",
-        "config",
-        "tokens",
-        "keyslots/0",
-        "keyslots/0/area",
-        "keyslots/0/kdf",
-        "keyslots/0/af",
-        "segments/0",
-        "segments/0/integrity",
-        "segments/0/offset",
-        "segments/0/encryption",
-        "digests/0",
-        "keyslots/0/kdf/iterations",
-        "config/json_size",
-    ]
+    (
+        *("keyslots", "segments", "digests", "config", "tokens", "keyslots/0", "keyslots/0/area", "keyslots/0/kdf", "keyslots/0/af"),
+        *("segments/0", "segments/0/integrity", "segments/0/offset", "segments/0/encryption", "digests/0"),
+        *("keyslots/0/kdf/iterations", "config/json_size"),
+    )
 )
 
 

@@ -1,0 +1,123 @@
+"""The guest's own TPM commands on a real TPM (swtpm), judged by the verifier's side; and sources chosen by what works (NA-03, NA-04).
+
+Skipped, saying so, where swtpm is not installed (Debian: swtpm).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from evident.endorsements import anchors
+from evident.endorsements.fetcher import Fetched
+from evident.errors import CollateralUnavailable, EvidentError
+from evident.evidence import tpm
+from evident.evidence.tpm import PcrSelection
+from evident.guest import sealing
+from evident.guest.source import Question
+from evident.guest.sources.vtpm import OwnQuote, through
+from evident.guest.tpm_device import Tpm, policy_pcr
+from evident.keys import environment
+from evident.verification.context import Context
+
+pytestmark = pytest.mark.skipif(shutil.which("swtpm") is None, reason="not installed: swtpm (Debian: swtpm)")
+QUESTION = Question(bytes(range(32)), b"a key's SubjectPublicKeyInfo")
+
+
+class Offline:
+    def fetch(self, url: str, *, limit: int) -> Fetched:
+        raise CollateralUnavailable.of("fetch.offline", expected=url, found=f"no network for {limit} bytes", remedy="Go online.")
+
+
+@pytest.fixture(scope="module")
+def transact(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[bytes], bytes]]:
+    """A command in, its response out: what the character device does."""
+    folder = tmp_path_factory.mktemp("guest-tpm")
+    words = ("swtpm", "socket", "--tpm2", "--tpmstate", f"dir={folder}", "--server", f"type=unixio,path={folder}/sock")
+    process = subprocess.Popen([*words, "--flags", "not-need-init,startup-clear"])
+    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        for _ in range(200):
+            if (folder / "sock").exists():
+                break
+            time.sleep(0.02)
+        stream.connect(str(folder / "sock"))
+        stream.settimeout(30)
+
+        def exchange(command: bytes) -> bytes:
+            stream.sendall(command)
+            return stream.recv(4096)
+
+        yield exchange
+    finally:
+        stream.close()
+        process.terminate()
+        process.wait(10)
+
+
+def context() -> Context:
+    return Context(datetime(2026, 11, 22, tzinfo=UTC), anchors.production(), Offline())
+
+
+def extend(transact: Callable[[bytes], bytes], index: int, digest: bytes) -> None:
+    """TPM2_PCR_Extend, SHA-256 bank."""
+    body = index.to_bytes(4, "big") + bytes.fromhex("00000009400000090000000000") + bytes.fromhex("00000001000b") + digest
+    response = transact(bytes.fromhex("8002") + (10 + len(body)).to_bytes(4, "big") + bytes.fromhex("00000182") + body)
+    assert response[6:10] == bytes(4), response.hex()
+
+
+def test_a_quote_answers_challenge_and_key(transact: Callable[[bytes], bytes]) -> None:
+    evidence = OwnQuote(through(transact)).collect(QUESTION)
+    assert evidence.kind == "tpm"
+    verified, bound = environment.verify(evidence.pieces, context(), QUESTION.nonce, QUESTION.spki)
+    assert verified.facts.freshness.scope == "challenge"
+    assert bound == hashlib.sha384(QUESTION.spki).digest()
+    assert verified.facts.vtpm is not None
+    assert set(verified.facts.vtpm.pcrs["sha256"]) == set(range(24))
+
+
+def test_another_key_or_challenge_is_refused(transact: Callable[[bytes], bytes]) -> None:
+    evidence = OwnQuote(through(transact)).collect(QUESTION)
+    for nonce, key in ((bytes(32), QUESTION.spki), (QUESTION.nonce, b"another key")):
+        with pytest.raises(EvidentError, match=r"tpm\.challenge"):
+            environment.verify(evidence.pieces, context(), nonce, key)
+
+
+def test_the_key_is_the_same_every_time_and_restricted(transact: Callable[[bytes], bytes]) -> None:
+    chip = Tpm(transact)
+    names = set()
+    for _ in range(5):  # more than a TPM keeps loaded: each is flushed
+        handle, public = chip.create_ak()
+        names.add(public.name)
+        chip.flush(handle)
+    assert len(names) == 1
+    assert public.attribute_flags["restricted"]
+    assert public.attribute_flags["fixed_tpm"]
+
+
+def test_an_index_that_is_not_there_is_named(transact: Callable[[bytes], bytes]) -> None:
+    with pytest.raises(EvidentError, match=r"guest\.tpm\.unavailable.*response code"):
+        Tpm(transact).nv_read(0x01400001)
+
+
+def test_a_key_sealed_to_pcrs_opens_until_they_change(transact: Callable[[bytes], bytes]) -> None:
+    """FS-05: the same boot opens, a changed kernel does not."""
+    chip, secret = Tpm(transact), b"disk key of 32 bytes............"
+    selections = (PcrSelection.of("sha256", (11, 12)),)
+    expected = tpm.pcr_digest(selections, {"sha256": chip.pcr_read("sha256")}, 0x000B)
+    assert len(policy_pcr(selections, expected)) == 32
+    stored = sealing.seal_to_pcrs(chip, secret, (11, 12))
+    assert secret not in stored
+    assert sealing.unseal_from_pcrs(chip, stored) == secret
+    extend(transact, 11, hashlib.sha256(b"another kernel").digest())
+    with pytest.raises(EvidentError, match=r"response code 0x99d"):
+        sealing.unseal_from_pcrs(chip, stored)
+    extended = sealing.seal_to_pcrs(chip, secret, (11, 12))
+    assert sealing.unseal_from_pcrs(chip, extended) == secret
