@@ -1,8 +1,8 @@
 """Decode a file and show what it says. Nothing is checked: what is shown may be forged. To check, use `evident verify`.
 
 Understands SEV-SNP attestation reports (raw, hex, configfs-tsm or field JSON), SNP certificate tables, TDX quotes, Azure's HCL reports,
-firmware event logs (TPM and CCEL), IMA lists, X.509 certificates (PEM or DER), audit bundles and wrapped collections (CMW, RFC 9999); told
-apart by content.
+TPM quotes, AWS Nitro documents, Google's launch endorsements, SVSM services manifests, firmware event logs (TPM and CCEL), IMA lists, X.509
+certificates (PEM or DER), audit bundles and wrapped collections (CMW, RFC 9999); told apart by content.
 
 examples:
   evident show report.bin

@@ -14,9 +14,24 @@ from evident import codec
 from evident.audit import bundle
 from evident.endorsements import amd, pem, x509
 from evident.errors import EvidentError, Malformed, Unsupported
-from evident.evidence import azure_hcl, cert_table, cmw, content, ima_log, snp_report, tcg_log, tdx_quote, tsm_report
+from evident.evidence import (
+    azure_hcl,
+    cert_table,
+    cmw,
+    content,
+    gce_endorsement,
+    ima_log,
+    nitro,
+    snp_report,
+    svsm_manifest,
+    tcg_log,
+    tdx_quote,
+    tpm,
+    tsm_report,
+)
 from evident.evidence.snp_report import REPORT_BYTES
 from evident.verification import log
+from evident.verification import nitro as nitro_kind
 from evident.verification import tcg_log as tcg_log_kind
 
 TDX_HEADS = tuple(version.to_bytes(2, "little") + b"\2\0\x81\0\0\0" for version in (4, 5))
@@ -195,6 +210,36 @@ def _ima_list(data: bytes) -> Any:
     return {"entries": [{**_plain(entry), "violation": entry.violation, "template_data": len(entry.template_data)} for entry in entries]}
 
 
+def _is_endorsement(data: bytes) -> bool:
+    try:
+        return bool(gce_endorsement.parse(data).signature)
+    except Malformed:
+        return False
+
+
+def _quote(data: bytes) -> Any:
+    attest = tpm.parse_attest(content.unhex(data))
+    told = {"sha256": hashlib.sha256(attest.raw).hexdigest(), "type": f"{attest.type:#06x}"}
+    if attest.type != tpm.ST_ATTEST_QUOTE:
+        return {**told, "attested": attest.attested.hex()}
+    info = tpm.quote_info(attest)
+    return {
+        **told,
+        **{
+            name: _plain(getattr(attest, name))
+            for name in ("qualified_signer", "extra_data", "clock", "reset_count", "restart_count", "safe")
+        },
+        "pcr_selection": [[item.bank, list(item.indices)] for item in info.selections],
+        "pcr_digest": info.pcr_digest.hex(),
+    }
+
+
+def _nitro(data: bytes) -> Any:
+    document = nitro.parse(data)
+    certificates = [_certificate(x509.parse(der)) for der in (document.certificate, *reversed(document.cabundle))]
+    return {"sha256": hashlib.sha256(data).hexdigest(), **nitro_kind.claims(document), "certificates": certificates}
+
+
 FORMATS = (
     Format("audit bundle", bundle.looks_like_bundle, _bundle),
     Format("wrapped collection (CMW)", lambda data: data[:1] in b"{[" and cmw.TYPE_KEY.encode() in data, _collection),
@@ -205,5 +250,9 @@ FORMATS = (
     Format("firmware event log", _is_event_log, _event_log),
     Format("IMA measurement list", _is_ima_list, _ima_list),
     Format("X.509 certificates", _is_certificate, _certificates),
+    Format("TPM quote", lambda data: content.unhex(data)[:4] == tpm.GENERATED.to_bytes(4, "big"), _quote),
+    Format("Nitro attestation document", lambda data: data[:4] in (b"\x84\x44\xa1\x01", b"\xd2\x84\x44\xa1"), _nitro),
+    Format("services manifest of an SVSM", svsm_manifest.looks_like, lambda data: _parsed(svsm_manifest.parse(data))),
+    Format("Google launch endorsement", _is_endorsement, lambda data: _parsed(gce_endorsement.parse(data))),
 )
 """Told apart in this order."""
