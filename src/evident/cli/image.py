@@ -12,8 +12,9 @@ examples:
 from __future__ import annotations
 
 import argparse
-import importlib
 from types import MappingProxyType
+
+from evident.cli.actions import configure_actions, run_action
 
 ACTIONS = MappingProxyType(
     {
@@ -26,14 +27,7 @@ ACTIONS = MappingProxyType(
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(metavar="ACTION", required=True, title="actions")
-    for name, summary in ACTIONS.items():
-        module = importlib.import_module(f"evident.cli.image_{name}")
-        child = actions.add_parser(name, help=summary, description=module.__doc__)
-        module.configure(child)
-        child.set_defaults(action=module.run)
+    configure_actions(parser, "image", ACTIONS)
 
 
-def run(args: argparse.Namespace) -> int:
-    code: int = args.action(args)
-    return code
+run = run_action

@@ -13,8 +13,9 @@ What is printed here and what a genuine machine reports must be equal; `--refere
 from __future__ import annotations
 
 import argparse
-import importlib
 from types import MappingProxyType
+
+from evident.cli.actions import configure_actions, run_action
 
 SUBJECTS = MappingProxyType(
     {
@@ -27,14 +28,7 @@ SUBJECTS = MappingProxyType(
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    subjects = parser.add_subparsers(metavar="SUBJECT", required=True, title="subjects")
-    for name, summary in SUBJECTS.items():
-        module = importlib.import_module(f"evident.cli.measure_{name}")
-        child = subjects.add_parser(name, help=summary, description=module.__doc__)
-        module.configure(child)
-        child.set_defaults(measure=module.run)
+    configure_actions(parser, "measure", SUBJECTS, word="subject")
 
 
-def run(args: argparse.Namespace) -> int:
-    code: int = args.measure(args)
-    return code
+run = run_action
