@@ -18,14 +18,15 @@ from evident.endorsements import pem, x509
 from evident.endorsements.anchors import AnchorSet
 from evident.endorsements.signatures import SignatureAlgorithm, check_signature
 from evident.endorsements.x509 import Certificate
-from evident.errors import NotAuthentic
+from evident.errors import Indeterminate, NotAuthentic
 from evident.evidence.gce_endorsement import LaunchEndorsement
 
 WHAT = "endorsement"
 PURPOSE = "gce-tcb"
 TCB_ROOT_SHA256 = "e876bc6978bf4f3da445f98a0a82363c8c0bae5a1fc033c6df65846a6cb0f18c"
-"""SHA-256 of the DER at https://pki.goog/cloud_integrity/GCE-cc-tcb-root_1.crt, as four verifiers in independent public repositories
+"""SHA-256 of the DER at `ROOT_URL`, as four verifiers in independent public repositories
 pin it; compared on 2026-11-22. The certificate itself was not at hand to ship."""
+ROOT_URL = "https://pki.goog/cloud_integrity/GCE-cc-tcb-root_1.crt"
 BASE = "https://storage.googleapis.com/gce_tcb_integrity/ovmf_x64_csm"
 OBJECT_LIMIT = 256 * 1024
 _ALGORITHM = SignatureAlgorithm("rsa-pss", "sha256", 32)
@@ -57,19 +58,22 @@ def firmware_url(digest: bytes, *, base: str = BASE) -> str:
 
 
 def verify(endorsement: LaunchEndorsement, given: Iterable[Certificate], anchors: AnchorSet, at: datetime) -> VerifiedEndorsement:
-    """Signature, certificate and pinned root, at the time `at`. Raises `NotAuthentic` (``endorsement...``, ``x509...``), `Malformed`."""
+    """Signature, certificate and pinned root, at the time `at`. Raises `NotAuthentic` (``endorsement...``,
+    ``x509...``), `Malformed`, and `Indeterminate` (``endorsement.root.missing``) when nobody gave the root."""
     signer = x509.parse(endorsement.certificate)
     roots = {anchor.fingerprint: anchor for anchor in anchors.for_purpose(PURPOSE)}
     bundle = x509.load_all(endorsement.ca_bundle) if pem.is_pem(endorsement.ca_bundle) else ()
     candidates = [*(anchor.certificate for anchor in roots.values()), *given, *bundle]
-    trusted = [item for item in candidates if item.fingerprint == TCB_ROOT_SHA256 or item.fingerprint in roots]
-    root = next((item for item in trusted if item.subject == signer.issuer), None)
+    named = [item for item in candidates if item.subject == signer.issuer]
+    root = next((item for item in named if item.fingerprint == TCB_ROOT_SHA256 or item.fingerprint in roots), None)
     if root is None:
-        raise NotAuthentic.of(
-            f"{WHAT}.root",
+        raise (NotAuthentic if named else Indeterminate).of(
+            f"{WHAT}.root" if named else f"{WHAT}.root.missing",
             expected=f"the pinned root GCE-cc-tcb-root_1 (SHA-256 {TCB_ROOT_SHA256})",
-            found=f"an endorsement signed under {signer.issuer_cn or 'nobody named'}, without that root",
-            remedy="Pass Google's root (https://pki.goog/cloud_integrity/GCE-cc-tcb-root_1.crt) as chain=PATH.",
+            found=f"{named[0].name}, SHA-256 {named[0].fingerprint}" if named else f"no certificate of {signer.issuer_cn or 'the issuer'}",
+            remedy="Somebody else signed this endorsement: do not believe it."
+            if named
+            else f"Pass Google's root ({ROOT_URL}) as chain=PATH.",
             layer="firmware",
         )
     x509.verify_chain((signer, root), at)

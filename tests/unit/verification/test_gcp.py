@@ -10,7 +10,7 @@ import pytest
 from evident.endorsements import anchors, google, x509
 from evident.endorsements.anchors import AnchorSet
 from evident.errors import CollateralUnavailable, Indeterminate, Malformed, NotAuthentic
-from evident.evidence import gce_endorsement, protobuf
+from evident.evidence import cert_table, gce_endorsement, protobuf
 from evident.reference_values import endorsed, snp_launch
 from evident.reference_values.model import Strength
 from evident.reference_values.snp_launch import SnpLaunch
@@ -162,8 +162,28 @@ def test_an_endorsement_by_somebody_else_is_refused(cloud):
     assert code in {"x509.signature", "endorsement.root"}
     parsed = gce_endorsement.parse(stranger)
     with pytest.raises(NotAuthentic) as refused:
-        google.verify(parsed, (x509.parse(parsed.certificate),), anchors.production(), cloud.at)
+        google.verify(parsed, (x509.parse(cloud.pki.tcb_root),), anchors.production(), cloud.at)
     assert refused.value.code == "endorsement.root"
+
+
+def test_without_googles_root_an_endorsement_is_left_open(cloud):
+    rootless = cloud.context(NONCE, anchors=AnchorSet(item for item in cloud.context().anchors if item.purpose != google.PURPOSE))
+    verified = gcp.verify(_pieces(cloud, endorsement=(_endorsement(cloud),)), rootless)
+    assert [point.code for point in verified.open_points] == ["endorsement.root.missing"]
+    assert endorsed.of(verified) == ()
+
+
+def test_an_endorsement_comes_in_the_certificate_table_too(cloud):
+    from uuid import UUID
+
+    raw, table = _endorsement(cloud), cloud.table[0]
+    entries = [(entry.guid, entry.content) for entry in cert_table.parse(table).entries] + [(gcp.ENDORSEMENT_GUID, raw)]
+    offset, rows, contents = 24 * (len(entries) + 1), b"", b""
+    for guid, content in entries:
+        rows += UUID(int=guid.int).bytes + (offset + len(contents)).to_bytes(4, "little") + len(content).to_bytes(4, "little")
+        contents += content
+    verified = gcp.verify(_pieces(cloud, auxblob=(rows + bytes(24) + contents,)), cloud.context(NONCE))
+    assert verified.facts.claims["endorsement"]["vcpus"] == [2]
 
 
 def test_an_expired_endorsement_key_is_refused(cloud):
