@@ -15,10 +15,10 @@ from pathlib import Path
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    from evident.cli import case
+    from evident.cli import options
 
     parser.add_argument("inputs", nargs="+", metavar="NAME|ROLE=PATH", help="a deployment, or the pieces of --kind")
-    case.configure(parser)
+    options.configure(parser)
     parser.add_argument("--out", metavar="FILE", required=True, help="where to write the bundle")
 
 

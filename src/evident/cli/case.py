@@ -1,4 +1,4 @@
-"""The options that make up one decision, shared by `verify` and `audit export`, and the decision itself."""
+"""One decision under the options of `options.configure`, shared by `verify` and `audit export`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from evident.audit.case import Case, decide
 from evident.cli import documents, inputs, paths
 from evident.cli.audit_verify import trusted_anchors
+from evident.cli.options import UNSAFE
 from evident.endorsements.anchors import AnchorSet
 from evident.endorsements.cache import Cache
 from evident.endorsements.fetcher import Fetcher, RecordingFetcher
@@ -21,9 +22,6 @@ from evident.reference_values import documents as reference_documents
 from evident.reports.json_report import Outcome
 from evident.verification.pieces import Pieces
 
-UNSAFE = ("revocation-unknown", "tcb-unknown", "no-challenge")
-"""Options of the verification that the command line offers as ``--unsafe-...``; the TEST root is named by its file."""
-
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -32,29 +30,6 @@ class Decision:
     case: Case
     outcome: Outcome
     recorded: RecordingFetcher
-
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add every option of a decision; the verb adds what it does with it."""
-    parser.add_argument("--kind", metavar="KIND", help="kind of evidence: " + ", ".join(_kinds()))
-    parser.add_argument("--at", metavar="TIME", help="clock of the decision, e.g. 2026-11-22T00:00:00Z (default: now)")
-    parser.add_argument("--policy", metavar="FILE", help="appraisal policy, JSON or YAML (default: strict)")
-    parser.add_argument("--reference", metavar="FILE", action="append", default=[], help="reference values (repeatable)")
-    parser.add_argument("--platform", metavar="ID", help="platform whose facts name the parties, e.g. aws-snp (see `evident explain`)")
-    parser.add_argument("--offline", action="store_true", help="never touch the network: cache and built-in roots only")
-    parser.add_argument("--kds", metavar="URL", help="another server for AMD's key distribution service (a mirror, or the simulator's)")
-    parser.add_argument("--pccs", metavar="URL", help="another server for Intel's provisioning service (a PCCS)")
-    for option in UNSAFE:
-        parser.add_argument(
-            f"--unsafe-{option}", action="store_true", help=f"go on in spite of: {option.replace('-', ' ')}; shown in the result"
-        )
-    parser.add_argument("--unsafe-simulated-root", metavar="FILE", help="believe this simulator's TEST root: proves nothing about hardware")
-
-
-def _kinds() -> Iterable[str]:
-    from evident.verification.kinds import KINDS
-
-    return KINDS
 
 
 def read_pieces(assignments: Iterable[str]) -> Pieces:

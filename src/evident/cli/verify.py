@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    from evident.cli import case
+    from evident.cli import options
 
     parser.add_argument("inputs", nargs="+", metavar="FILE|ROLE=PATH", help="one bundle or CMW, or the pieces of --kind")
-    case.configure(parser)
+    options.configure(parser)
     parser.add_argument("--signer", metavar="KEY.pem", action="append", default=[], help="public key of a verifier whose bundles you trust")
     parser.add_argument("--bundle", metavar="FILE", help="write the signed audit bundle of this decision")
     parser.add_argument("-o", "--output", choices=FORMS, default="text", help="form of the answer (default: text)")
