@@ -142,6 +142,8 @@ def main() -> None:
             console.say("provisioned: switching off")
             return
         supervisor = Supervisor(console, machine.line)
+        if machine.configuration.ssh_authorized_keys:
+            supervisor.write_host_key()
         status = supervisor.run(machine.configuration.workload, environment(machine.configuration.environment))
         console.say(f"workload ended: {status}")
     except (EvidentError, OSError) as error:

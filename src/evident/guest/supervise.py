@@ -14,8 +14,10 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from evident.errors import EvidentError, Malformed
 from evident.evidence import cmw
@@ -30,6 +32,7 @@ from evident.keys.messages import ATTEST, AttestReply, AttestRequest, Refusal, d
 NONCE_BYTES = 32
 TIMEOUT = 20.0
 REQUEST_LIMIT = 4096
+HOST_KEY = Path("/run/evident/ssh_host_ecdsa_key")
 _TICK = 0.2
 
 
@@ -38,7 +41,16 @@ class Responder:
 
     def __init__(self, collect: Callable[[Question], Evidence]) -> None:
         self._collect = collect
-        self._spki = spki(ec.generate_private_key(ec.SECP384R1()).public_key())
+        self._own = ec.generate_private_key(ec.SECP384R1())
+        self._spki = spki(self._own.public_key())
+
+    def write_host_key(self, path: Path) -> None:
+        """Put the key of this boot where the SSH server finds it, in memory: whoever attests this machine knows its host key (SG-02)."""
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        text = self._own.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(text)
 
     def answer(self, request: bytes) -> tuple[int, bytes]:
         """Status and body for a whole HTTP request."""
@@ -63,6 +75,11 @@ class Supervisor:
         self._line = line
         candidates = collectors.sources(line.tee)
         self._responder = Responder(lambda question: collectors.collect(candidates, question))
+
+    def write_host_key(self) -> None:
+        """For images whose configuration lets somebody log in."""
+        self._responder.write_host_key(HOST_KEY)
+        self._console.say(f"SSH host key of this boot: {HOST_KEY}")
 
     def run(self, workload: Sequence[str], environment: Mapping[str, str]) -> str:
         """Start the workload and look after it; how it ended. Raises `OSError` when it cannot be started."""

@@ -2,7 +2,7 @@
 
 * a quote by an attestation key of our own, over all PCRs, with their values and the firmware's event log
 * Azure: the HCL report in NV index 0x01400001, and a quote by the paravisor's key at 0x81000003
-* SVSM: the report in NV index 0x01C00002 that names the vTPM's endorsement key, and a quote by our own key
+* SVSM: the report in NV index 0x01C00002 that names the vTPM's endorsement key (0x81010001), and a quote by our own key
 
 Sources: Microsoft, "Azure confidential VM guest attestation design"; Narayanan et al., "Remote attestation of confidential VMs using
 ephemeral vTPMs", section 4; event log: Linux, ``/sys/kernel/security/tpm0/binary_bios_measurements``.
@@ -19,12 +19,13 @@ from evident.errors import EvidentError
 from evident.evidence import azure_hcl, tpm
 from evident.evidence.cmw import Pieces
 from evident.evidence.snp_report import REPORT_BYTES
+from evident.evidence.tpm_public import sized
 from evident.guest.source import Evidence, Question, absent
 from evident.guest.tpm_device import CharacterDevice, Tpm, Transact
 
 LOG = Path("/sys/kernel/security/tpm0/binary_bios_measurements")
 AZURE_REPORT, AZURE_AK = 0x01400001, 0x81000003
-SVSM_REPORT = 0x01C00002
+SVSM_REPORT, SVSM_EK = 0x01C00002, 0x81010001
 BANK = "sha256"
 LOG_LIMIT = 1024 * 1024
 
@@ -119,7 +120,8 @@ class SvsmNv(_Vtpm):
                 pieces = self._quoted(chip, key, question, "tpm-quote")
             finally:
                 chip.flush(key)
-        return Evidence("svsm", {**pieces, "report": (report[:REPORT_BYTES],), "ak": (public.tpm2b,)}, self.label)
+            endorsement = sized(chip.read_public(SVSM_EK))
+        return Evidence("svsm", {**pieces, "report": (report[:REPORT_BYTES],), "ek": (endorsement,), "ak": (public.tpm2b,)}, self.label)
 
 
 def beside(question: Question, opener: Opener = device) -> tuple[Evidence, ...]:

@@ -44,7 +44,7 @@ def parse_address(text: str) -> Address:
             socket.inet_pton(socket.AF_INET, gateway)
         if not (prefix.isascii() and prefix.isdecimal() and int(prefix[:3]) <= 32):
             raise OSError
-    except OSError:
+    except (OSError, ValueError):
         raise Malformed.of(
             "guest.network.address", expected="ADDRESS/PREFIX[,GATEWAY]", found=repr(text)[:60], remedy="Correct evident.network."
         ) from None

@@ -1,0 +1,296 @@
+"""Four environments that look like real ones to the guest, one that lies, and what the verifier's side makes of them (NA-03, NA-04)."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from evident.endorsements.anchors import AnchorSet
+from evident.errors import EvidentError, NotAuthentic, Unsupported
+from evident.evidence import cmw, tpm_public
+from evident.evidence.reader import Reader
+from evident.evidence.tpm import parse_selections
+from evident.guest import collectors, sealing
+from evident.guest.source import Evidence, Question, Source
+from evident.guest.sources.configfs_tsm import ConfigfsTsm
+from evident.guest.sources.sev_guest import GET_DERIVED_KEY, SevGuest
+from evident.guest.sources.simulated import SimulatedProcessor
+from evident.guest.sources.vtpm import AzureNv, SvsmNv, through
+from evident.keys import environment
+from evident.simulator import clouds, scenario
+from evident.simulator.kds import KdsFetcher, SimulatedKds
+from evident.simulator.pki import SimulatorPki
+from evident.simulator.scenario import Scenario
+from evident.simulator.secure_processor import FieldSelect, Guest, KeyRequest
+from evident.simulator.vtpm import Scheme, SimulatedTpm
+from evident.verification.context import Context
+
+QUESTION = Question(bytes(range(32)), b"SubjectPublicKeyInfo of a key made in this guest")
+
+
+@pytest.fixture(scope="module")
+def machine(simulator_pki: SimulatorPki) -> Scenario:
+    return scenario.good(simulator_pki)
+
+
+def context(machine: Scenario) -> Context:
+    def now() -> datetime:
+        return machine.at
+
+    fetcher = KdsFetcher(SimulatedKds(machine.pki, clock=now), clock=now)
+    return Context(machine.at, AnchorSet(machine.pki.anchors()), fetcher, unsafe=frozenset({"simulated-root"}))
+
+
+class Chip:
+    """The TPM commands that the guest uses, answered by the simulator's TPM and these NV indices."""
+
+    def __init__(self, tpm: SimulatedTpm, indices: dict[int, bytes]) -> None:
+        self._tpm = tpm
+        self._indices = indices
+
+    def __call__(self, command: bytes) -> bytes:
+        reader = Reader(command, "test")
+        tag, _, code = reader.u16("tag", order="big"), reader.u32("size", order="big"), reader.u32("code", order="big")
+        try:
+            body = self._answers[code](self, reader)
+        except KeyError:
+            return bytes.fromhex("80010000000a0000018b")  # TPM_RC_HANDLE
+        if tag == 0x8002:
+            handle, body = (body[:4], body[4:]) if code == 0x131 else (b"", body)
+            body = handle + len(body).to_bytes(4, "big") + body + bytes(5)
+        return tag.to_bytes(2, "big") + (10 + len(body)).to_bytes(4, "big") + bytes(4) + body
+
+    def _read_nv_public(self, reader: Reader) -> bytes:
+        index = reader.u32("index", order="big")
+        public = index.to_bytes(4, "big") + bytes.fromhex("000b") + bytes(4) + bytes(2) + len(self._indices[index]).to_bytes(2, "big")
+        return tpm_public.sized(public) + tpm_public.sized(b"")
+
+    def _read_nv(self, reader: Reader) -> bytes:
+        reader.take(4, "owner")
+        index = reader.u32("index", order="big")
+        reader.take(13, "authorisation")
+        size, offset = reader.u16("size", order="big"), reader.u16("offset", order="big")
+        return tpm_public.sized(self._indices[index][offset : offset + size])
+
+    def _read_pcrs(self, reader: Reader) -> bytes:
+        (selection,) = parse_selections(reader)
+        values = [self._tpm.pcrs[selection.bank][index] for index in selection.indices]
+        back = bytes.fromhex("00000001000b03") + selection.select
+        return bytes(4) + back + len(values).to_bytes(4, "big") + b"".join(map(tpm_public.sized, values))
+
+    def _quote(self, reader: Reader) -> bytes:
+        reader.take(4 + 13, "key and authorisation")
+        extra = tpm_public.buffer(reader, "extra data")
+        reader.take(2, "scheme")
+        (selection,) = parse_selections(reader)
+        quoted, signature = self._tpm.quote(extra, selection.bank, selection.indices)
+        return tpm_public.sized(quoted) + signature
+
+    def _create(self, _reader: Reader) -> bytes:
+        return bytes.fromhex("80000001") + self._tpm.ak.tpm2b
+
+    def _read_public(self, reader: Reader) -> bytes:
+        assert reader.u32("handle", order="big") == 0x81010001
+        return self._tpm.ek.tpm2b
+
+    _answers: dict[int, Callable[[Chip, Reader], bytes]] = {  # noqa: RUF012 - never changed
+        0x169: _read_nv_public,
+        0x14E: _read_nv,
+        0x17E: _read_pcrs,
+        0x158: _quote,
+        0x131: _create,
+        0x173: _read_public,
+        0x165: lambda _self, _reader: b"",
+    }
+
+
+def fake_ioctl(guest: Guest, table: bytes) -> Callable[[int, int, bytearray], int]:
+    """The kernel's and the secure processor's half of /dev/sev-guest."""
+
+    def call(_descriptor: int, number: int, argument: bytearray) -> int:
+        version, asked, answered, _ = struct.unpack("<B7xQQQ", argument)
+        assert version == 1
+        if number == GET_DERIVED_KEY:
+            root, _, fields, vmpl, svn, _tcb = struct.unpack("<IIQIIQ", ctypes.string_at(asked, 32))
+            assert root == 0
+            key = guest.derive_key(KeyRequest(FieldSelect(fields), vmpl=vmpl, guest_svn=svn))
+            ctypes.memmove(answered, bytes(32) + key, 64)
+            return 0
+        data, vmpl, place, room = struct.unpack("<64sI28xQI4x", ctypes.string_at(asked, 112))
+        assert room >= len(table)
+        report = guest.report(data, vmpl=vmpl)
+        ctypes.memmove(answered, struct.pack("<II24x", 0, len(report)) + report, 32 + len(report))
+        ctypes.memmove(place, table, len(table))
+        return 0
+
+    return call
+
+
+@pytest.fixture
+def configfs(tmp_path: Path, machine: Scenario, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory that behaves as configfs does."""
+    running = machine.start()
+    make, read, remove = Path.mkdir, Path.read_bytes, Path.rmdir
+
+    def mkdir(path: Path, *words: Any, **named: Any) -> None:
+        make(path, *words, **named)
+        if path.name.startswith("evident-"):
+            for name, content in (("generation", "1\n"), ("provider", "sev_guest\n"), ("auxblob", ""), ("outblob", ""), ("inblob", "")):
+                (path / name).write_text(content)
+
+    def read_bytes(path: Path) -> bytes:
+        if path.name == "outblob":
+            return running.guest.report(read(path.with_name("inblob")))
+        return running._table if path.name == "auxblob" else read(path)
+
+    def rmdir(path: Path) -> None:
+        for entry in path.iterdir():
+            entry.unlink()
+        remove(path)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    monkeypatch.setattr(Path, "rmdir", rmdir)
+    return tmp_path
+
+
+def azure_chip(machine: Scenario) -> Chip:
+    key = rsa.generate_private_key(65537, 2048)
+    chip = SimulatedTpm(ak_key=key, ak_scheme=Scheme(0x0014, 0x000B))
+    return Chip(chip, {0x01400001: clouds.hcl_report(machine.start().guest, chip)})
+
+
+def svsm_chip(machine: Scenario) -> Chip:
+    chip = SimulatedTpm()
+    return Chip(chip, {0x01C00002: machine.start().guest.report(hashlib.sha512(chip.ek.tpm2b).digest())})
+
+
+def judged(machine: Scenario, evidence: Evidence, nonce: bytes = QUESTION.nonce) -> Any:
+    """What the key server would find, given only what was sent."""
+    pieces = dict(evidence.pieces)
+    if "auxblob" not in pieces and "report" not in pieces:
+        pieces["vcek"] = (machine.pki.vcek(machine.chip.product, machine.chip.hwid, machine.chip.tcb("reported")),)
+    return environment.verify(pieces, context(machine), nonce, QUESTION.spki)
+
+
+NOTHING = Path("/nonexistent")
+
+
+def sources(**working: Source) -> Sequence[Source]:
+    """All of them, in the order of `collectors.sources`, with just these working."""
+    dead = through(lambda _command: bytes.fromhex("80010000000a0000018b"))
+    own: dict[str, Source] = {
+        "configfs": ConfigfsTsm(NOTHING),
+        "sev": SevGuest(NOTHING),
+        "azure": AzureNv(dead, log=NOTHING),
+        "svsm": SvsmNv(dead, log=NOTHING),
+    }
+    assert [type(source) for source in own.values()] == [type(source) for source in collectors.sources("hardware")]
+    return tuple((own | working).values())
+
+
+def test_configfs_is_chosen_where_it_works(machine: Scenario, configfs: Path) -> None:
+    evidence = collectors.collect(sources(configfs=ConfigfsTsm(configfs)), QUESTION)
+    assert evidence.source == "configfs-tsm"
+    assert not list(configfs.iterdir()), "the report's directory is gone"
+    verified, bound = judged(machine, evidence)
+    assert (verified.facts.kind, bound) == ("snp", hashlib.sha384(QUESTION.spki).digest())
+
+
+def test_the_device_is_chosen_where_it_works(machine: Scenario, tmp_path: Path) -> None:
+    device = tmp_path / "sev-guest"
+    device.touch()
+    running = machine.start()
+    source = SevGuest(device, ioctl=fake_ioctl(running.guest, running._table))
+    evidence = collectors.collect(sources(sev=source), QUESTION)
+    assert evidence.source == "sev-guest"
+    verified, bound = judged(machine, evidence)
+    assert (verified.facts.kind, bound) == ("snp", hashlib.sha384(QUESTION.spki).digest())
+
+
+def test_azure_is_chosen_by_its_index(machine: Scenario) -> None:
+    evidence = collectors.collect(sources(azure=AzureNv(through(azure_chip(machine)), log=NOTHING)), QUESTION)
+    assert evidence.source == "azure-nv"
+    verified, bound = judged(machine, evidence)
+    assert (verified.facts.kind, bound) == ("azure-snp", hashlib.sha384(QUESTION.spki).digest())
+    with pytest.raises(EvidentError, match=r"challenge"):
+        judged(machine, evidence, nonce=bytes(32))
+
+
+def test_an_svsm_is_chosen_by_its_index(machine: Scenario) -> None:
+    evidence = collectors.collect(sources(svsm=SvsmNv(through(svsm_chip(machine)), log=NOTHING)), QUESTION)
+    assert evidence.source == "svsm-nv"
+    table = machine.start()._table
+    verified, bound = environment.verify({**evidence.pieces, "auxblob": (table,)}, context(machine), QUESTION.nonce, QUESTION.spki)
+    assert verified.facts.kind == "svsm"
+    assert bound == hashlib.sha384(QUESTION.spki).digest()
+
+
+def test_a_plain_machine_says_what_it_lacks() -> None:
+    with pytest.raises(Unsupported, match=r"guest\.no-evidence") as caught:
+        collectors.collect(sources(), QUESTION)
+    for name in ("configfs-tsm", "sev-guest", "tpm"):
+        assert f"guest.{name}.unavailable" in str(caught.value)
+
+
+def test_hardware_never_falls_back_to_the_simulator() -> None:
+    assert [type(source) for source in collectors.sources("simulated")] == [SimulatedProcessor]
+    assert SimulatedProcessor not in {type(source) for source in collectors.sources("hardware")}
+
+
+@pytest.mark.attack("NA-04", "An agent calls Azure's evidence that of a plain SNP machine.", "judged as azure-snp")
+def test_a_lying_agent_is_judged_by_what_verifies(machine: Scenario) -> None:
+    """The word is not looked at: with it taken, the paravisor's machine would pass for one without a paravisor."""
+    honest = AzureNv(through(azure_chip(machine)), log=NOTHING).collect(QUESTION)
+    lying = cmw.encode(cmw.of_pieces("snp", honest.pieces))
+    kind, pieces = cmw.to_pieces(cmw.decode(lying))
+    assert kind == "snp"
+    verified, _ = judged(machine, Evidence(kind, pieces, "liar"))
+    assert verified.facts.kind == "azure-snp"
+
+
+@pytest.mark.attack("NA-04", "An agent sends another machine's report beside its own quote.", "svsm.* or keys.evidence")
+def test_pieces_of_two_machines_verify_as_nothing(machine: Scenario) -> None:
+    own = SvsmNv(through(svsm_chip(machine)), log=NOTHING).collect(QUESTION)
+    other = SvsmNv(through(svsm_chip(machine)), log=NOTHING).collect(QUESTION)
+    mixed = {**own.pieces, "report": other.pieces["report"], "auxblob": (machine.start()._table,)}
+    with pytest.raises(EvidentError, match=r"svsm\.binding"):
+        environment.verify(mixed, context(machine), QUESTION.nonce, QUESTION.spki)
+    with pytest.raises(Unsupported, match=r"keys\.evidence"):
+        environment.verify({"signature": (b"x",)}, context(machine), QUESTION.nonce, QUESTION.spki)
+
+
+def deriver(machine: Scenario, folder: Path) -> SevGuest:
+    device = folder / "sev-guest"
+    device.touch()
+    running = machine.start()
+    return SevGuest(device, ioctl=fake_ioctl(running.guest, running._table))
+
+
+def test_a_launch_seals_to_itself_alone(machine: Scenario, tmp_path: Path) -> None:
+    """RV-09: same launch same key; another measurement, another chip, another use: another one."""
+    key = sealing.launch_key(deriver(machine, tmp_path), "disk", size=32)
+    again = sealing.launch_key(deriver(machine, tmp_path), "disk", size=32)
+    assert key == again
+    stored = sealing.seal(key, b"secret", label="disk")
+    assert sealing.unseal(again, stored, label="disk") == b"secret"
+    others = [
+        sealing.launch_key(deriver(scenario.ATTACKS["swap-kernel"].on(machine), tmp_path), "disk", size=32),
+        sealing.launch_key(deriver(replace(machine, chip=replace(machine.chip, chip_id=b"\7" * 64)), tmp_path), "disk", size=32),
+        sealing.launch_key(deriver(machine, tmp_path), "another use", size=32),
+    ]
+    assert len({key, *others}) == 4
+    for other in others:
+        with pytest.raises(NotAuthentic, match=r"guest\.sealing"):
+            sealing.unseal(other, stored, label="disk")
+    with pytest.raises(NotAuthentic, match=r"guest\.sealing"):
+        sealing.unseal(key, stored, label="another use")
