@@ -3,21 +3,24 @@
 
 PYTHON ?= python3
 VENV := .venv
-READY := $(VENV)/.ready
 
-.PHONY: demo test check install clean
+.PHONY: demo test install clean
 
-demo: $(READY)
+demo: $(VENV)/.installed
 	$(VENV)/bin/evident demo
 
-test: $(READY)
+test: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m pytest -n auto --dist loadfile
 
-install: $(READY)
+install: $(VENV)/.installed
 
-$(READY): pyproject.toml requirements.txt tools/make-venv
-	tools/make-venv $(PYTHON) $(VENV)
-	touch $(READY)
+$(VENV)/.installed: pyproject.toml requirements.txt tools/install
+	tools/install $(PYTHON) $(VENV) requirements.txt
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+	tools/install $(PYTHON) $(VENV) requirements-dev.txt
+	touch $@
 
 clean:
 	rm -rf $(VENV) out
