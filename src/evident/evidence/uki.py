@@ -1,7 +1,8 @@
 """Unified kernel images: the sections of a PE that systemd-stub hands to the kernel and measures into PCR 11.
 
-Sources: UAPI Group Specification "Unified Kernel Image"; systemd-stub(7), systemd-measure(1) (order and content of the measurements); the
-stub names itself in its section .sdmagic.
+Sources: UAPI Group Specification "Unified Kernel Image"; systemd-stub(7), systemd-measure(1) (which sections, since which version);
+systemd/systemd ``src/fundamental/uki.h`` at ee6c0fae (their order, and that only .pcrsig is left out); the stub names itself in its
+section .sdmagic.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from evident.errors import Malformed, Unsupported
 from evident.evidence import pe
 
 WHAT = "uki"
-# In the order in which they are measured; systemd-stub 254 learnt .uname and .sbat, 256 .ucode, 257 .dtbauto and .hwids, 258 .efifw.
+# In the order in which they are measured; systemd-stub 254 learnt .uname and .sbat, 256 .ucode, 257 .profile, .dtbauto and .hwids, 258 .efifw.
 MEASURED: tuple[tuple[str, int], ...] = (
     (".linux", 0),
     (".osrel", 0),
@@ -26,11 +27,12 @@ MEASURED: tuple[tuple[str, int], ...] = (
     (".uname", 254),
     (".sbat", 254),
     (".pcrpkey", 0),
+    (".profile", 257),
     (".dtbauto", 257),
     (".hwids", 257),
     (".efifw", 258),
 )
-CARRIED = (*(name for name, _ in MEASURED), ".pcrsig", ".profile")
+CARRIED = (*(name for name, _ in MEASURED), ".pcrsig")
 _MAGIC = re.compile(rb"#### LoaderInfo: systemd-stub (\d{3})[^#]{0,80} ####")
 
 

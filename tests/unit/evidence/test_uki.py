@@ -21,6 +21,13 @@ def test_sections_are_measured_in_the_stubs_order_whatever_the_files() -> None:
     assert ".pcrsig" in parsed.sections
 
 
+def test_the_one_profile_of_an_image_is_measured_behind_the_key() -> None:
+    parsed = uki.parse(a_uki(257, hwids=b"h", profile=b"ID=main\n", pcrpkey=b"k", efifw=b"f"))
+    assert [name for name, _ in parsed.measured()] == [".linux", ".pcrpkey", ".profile", ".hwids"]
+    assert [name for name, _ in parsed.measured(258)] == [".linux", ".pcrpkey", ".profile", ".hwids", ".efifw"]
+    assert [name for name, _ in parsed.measured(256)] == [".linux", ".pcrpkey"]
+
+
 def test_older_stubs_measure_fewer_sections() -> None:
     raw = a_uki(252, uname=b"6.1", sbat=b"s", ucode=b"u", cmdline=b"c")
     parsed = uki.parse(raw)
