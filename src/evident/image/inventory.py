@@ -14,36 +14,20 @@ from pathlib import PurePosixPath
 from evident.errors import EvidentError, Finding, PolicyRefused
 from evident.image.spec import ImageSpec
 from evident.image.tree import Entry, Tree
+from evident.reference_values import agents
 
 SHELLS = frozenset({"sh", "bash", "dash", "busybox", "zsh", "ksh", "csh", "fish", "agetty", "getty", "login", "su", "sudo", "sulogin"})
-AGENTS = (
-    "cloud-init",
-    "cloud-init-local",
-    "cloud-config",
-    "waagent",
-    "google_guest_agent",
-    "google_metadata_script_runner",
-    "amazon-ssm-agent",
-    "amazon-ec2-utils",
-    "qemu-ga",
-    "spice-vdagentd",
-    "vmtoolsd",
-    "ignition",
-    "afterburn",
-    "xe-daemon",
+# What is never public: private keys in PEM form, password hashes, and tokens with a telling prefix (as published by their issuers).
+_SECRETS: tuple[tuple[str, bytes, re.Pattern[bytes]], ...] = (
+    ("private key", b"PRIVATE KEY-----", re.compile(rb"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----\s+[A-Za-z0-9+/=]{32,}")),
+    ("AWS access key", b"AKIA", re.compile(rb"\bAKIA[A-Z0-9]{16}\b")),
+    ("GitHub token", b"ghp_", re.compile(rb"\bghp_[A-Za-z0-9]{36}\b")),
+    ("Google API key", b"AIza", re.compile(rb"\bAIza[0-9A-Za-z_-]{35}\b")),
+    ("Slack token", b"xoxb-", re.compile(rb"\bxoxb-[0-9A-Za-z-]{20,}\b")),
+    ("Google service account", b"private_key_id", re.compile(rb'"private_key_id"\s*:\s*"[0-9a-f]{40}"')),
+    ("password hash", b":$", re.compile(rb"^[a-z_][a-z0-9_-]*:\$(?:1|5|6|y|2[aby])\$[^:]{8,}:", re.MULTILINE)),
 )
-_AGENT_FOLDERS = ("cloudinit", "azurelinuxagent", "google_guest_agent")
-# What is never public: private keys in PEM or OpenSSH form, and tokens with a telling prefix (as published by their issuers).
-_SECRETS: tuple[tuple[str, re.Pattern[bytes]], ...] = (
-    ("private key", re.compile(rb"-----BEGIN (?:RSA |EC |DSA |OPENSSH |ENCRYPTED )?PRIVATE KEY-----\s+[A-Za-z0-9+/=]{32,}")),
-    ("AWS access key", re.compile(rb"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b")),
-    ("GitHub token", re.compile(rb"\bgh[pousr]_[A-Za-z0-9]{36}\b")),
-    ("Google API key", re.compile(rb"\bAIza[0-9A-Za-z_-]{35}\b")),
-    ("Slack token", re.compile(rb"\bxox[abpr]-[0-9A-Za-z-]{20,}\b")),
-    ("Google service account", re.compile(rb'"private_key_id"\s*:\s*"[0-9a-f]{40}"')),
-    ("password hash", re.compile(rb"^[a-z_][a-z0-9_-]*:\$(?:1|5|6|y|2[aby])\$[^:]{8,}:", re.MULTILINE)),
-    ("LUKS or disk key file", re.compile(rb"\bluks[-_ ]?(?:key|passphrase)\s*[=:]\s*\S{8,}", re.IGNORECASE)),
-)
+"""What it is, a part that every one has (looked for first: the expressions alone are slow), and its form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +58,8 @@ class Inventory:
     """Executable files of the root file system (or of the one blob of a microCVM)."""
     ssh_authorized_keys: tuple[str, ...]
     writable: tuple[str, ...]
+    agents: tuple[str, ...]
+    """Provisioning agents, by name; the build refuses any."""
     host_inputs: tuple[HostInput, ...]
     python_modules: int
 
@@ -91,6 +77,7 @@ def take(spec: ImageSpec, initrd: Tree, root: Tree, *, parts: Mapping[str, int],
         programs=programs,
         ssh_authorized_keys=spec.ssh_authorized_keys,
         writable=tuple(place.path for place in spec.writable),
+        agents=found_agents((initrd, root)),
         host_inputs=tuple(_host_inputs(spec, (initrd, root), modules)),
         python_modules=python_modules,
     )
@@ -148,12 +135,8 @@ def found_shells(trees: Iterable[Tree]) -> tuple[str, ...]:
 
 
 def found_agents(trees: Iterable[Tree]) -> tuple[str, ...]:
-    return tuple(
-        f"/{path}"
-        for tree in trees
-        for path in tree
-        if PurePosixPath(path).name in AGENTS or any(part in _AGENT_FOLDERS for part in path.split("/"))
-    )
+    """Names of the provisioning agents in the image, as `reference_values.agents` knows them."""
+    return agents.find(path for tree in trees for path in tree)
 
 
 def found_secrets(trees: Iterable[Tree]) -> tuple[str, ...]:
@@ -161,7 +144,7 @@ def found_secrets(trees: Iterable[Tree]) -> tuple[str, ...]:
     hits: list[str] = []
     for tree in trees:
         for path, entry in _files(tree):
-            hits += [f"/{path}: {kind}" for kind, pattern in _SECRETS if pattern.search(entry.data)]
+            hits += [f"/{path}: {kind}" for kind, part, form in _SECRETS if part in entry.data and form.search(entry.data)]
     return tuple(hits)
 
 

@@ -127,7 +127,7 @@ def _values(built: Built, at: datetime, builder: VerifyingKey, launches: tuple[L
         value = snp_reference(described, command_line=line, origin=origin, strength=rebuilt, recorded_at=at)
         # The firmware is the one input that was not built here: its word is that of whoever gave the binary.
         values.append(replace(value, provenance=replace(value.provenance, how=f"{value.provenance.how}; firmware as given")))
-    return tuple(values)
+    return tuple(replace(value, agents=built.inventory.agents) for value in values)
 
 
 def compare(expected: Iterable[Component], found: Iterable[Component]) -> Difference | None:
