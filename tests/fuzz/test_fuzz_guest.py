@@ -102,7 +102,7 @@ def test_command_lines(line: str) -> None:
         read = config.parse_command_line(line)
     except Malformed:
         return
-    assert read.mode in ("integrity", "encrypted", "microcvm", "provision")
+    assert read.mode in ("integrity", "encrypted", "microcvm")
     assert line.count("evident.mode=") >= 1
 
 

@@ -2,13 +2,13 @@
 
 Command line (``/proc/cmdline``):
 
-    evident.mode=integrity|encrypted|microcvm|provision   what kind of root there is, or what is to be done
+    evident.mode=integrity|encrypted|microcvm    what kind of root there is
     evident.tee=hardware|simulated               where evidence comes from; simulated shows in the measurement
     evident.verifier=ADDRESS:PORT                the key server
     evident.key=HEX                              SHA-256 of its public key (SubjectPublicKeyInfo)
-    evident.data=PARTUUID                        the LUKS partition (encrypted, provision)
-    evident.root=PARTUUID evident.hash=PARTUUID  data and hash tree (integrity, provision)
-    evident.hashoffset=BYTES                     where the hash tree begins on the opened volume (encrypted, provision)
+    evident.data=PARTUUID                        the LUKS partition (encrypted)
+    evident.root=PARTUUID evident.hash=PARTUUID  data and hash tree (integrity)
+    evident.hashoffset=BYTES                     where the hash tree begins on the opened volume (encrypted)
     roothash=HEX                                 dm-verity root hash
     evident.network=dhcp|ADDRESS/PREFIX[,GATEWAY]  default: 10.0.2.15/24,10.0.2.2 (QEMU's user network)
     evident.attest=PORT                          answer challenges on this port once the workload runs
@@ -29,12 +29,11 @@ WHAT = "guest.config"
 CONFIGURATION_LIMIT = 256 * 1024
 DEFAULT_NETWORK = "10.0.2.15/24,10.0.2.2"
 
-Mode = Literal["integrity", "encrypted", "microcvm", "provision"]
+Mode = Literal["integrity", "encrypted", "microcvm"]
 _PARAMETERS = ("mode", "tee", "verifier", "key", "data", "root", "hash", "hashoffset", "network", "attest")
 _NEEDED = {
     "encrypted": ("tee", "verifier", "key", "data", "hashoffset", "roothash"),
     "integrity": ("root", "hash", "roothash"),
-    "provision": ("tee", "verifier", "key", "data", "root", "hash", "hashoffset", "roothash"),
     "microcvm": (),
 }
 

@@ -6,10 +6,6 @@ Mode ``encrypted`` runs them all, ``integrity`` leaves out 3 to 7, ``microcvm`` 
 the console when it began and how long it took. Any failure says its code and switches the machine off: there is no shell here, no
 second try and no other way in.
 
-Mode ``provision`` makes an encrypted disk and then switches off: it attests as ``encrypted`` does, under a measurement of its own that the
-owner allows for this once, formats the data partition with the released key, and copies root and hash tree into it. Whoever runs it
-on a machine of their own has written the disk that leaves it; what was copied is checked against the measured root hash.
-
 Everything is imported before the first step, because the initrd's files are out of reach once the root is switched.
 """
 
@@ -61,9 +57,6 @@ def boot(console: Console) -> Machine:
     if machine.line.mode == "microcvm":
         root.writable(machine.configuration.tmpfs, Path("/"))
         return machine
-    if machine.line.mode == "provision":
-        provision(console, machine.line)
-        return machine
     data, tree, offset = _disks(console, machine.line)
     with console.step("verity"):
         verified = disk.open_verity(data, tree, machine.line.root_hash, VERIFIED, offset=offset)
@@ -90,20 +83,6 @@ def _disks(console: Console, line: CommandLine) -> tuple[Path, Path, int]:
     with console.step("luks"):
         opened = disk.open_luks(disk.partition(line.data), OPENED, volume.key)
     return opened, opened, line.hash_offset
-
-
-def provision(console: Console, line: CommandLine) -> None:
-    """Steps 3 to 8 on a disk that is made on the way."""
-    volume = attest(console, line)
-    with console.step("luks"):
-        device, source, tree = disk.partition(line.data), disk.partition(line.root), disk.partition(line.hash)
-        disk.format_luks(device, volume.key)
-        opened = disk.open_luks(device, OPENED, volume.key)
-        copied = disk.copy(source, opened), disk.copy(tree, opened, line.hash_offset)
-        console.say(f"copied {copied[0]} and {copied[1]} bytes")
-    with console.step("verity"):
-        disk.open_verity(opened, opened, line.root_hash, VERIFIED, offset=line.hash_offset)
-        disk.read_all(disk.MAPPED / VERIFIED)
 
 
 def attest(console: Console, line: CommandLine) -> Volume:
@@ -138,9 +117,6 @@ def main() -> None:
     console = _console()
     try:
         machine = boot(console)
-        if machine.line.mode == "provision":
-            console.say("provisioned: switching off")
-            return
         supervisor = Supervisor(console, machine.line)
         if machine.configuration.ssh_authorized_keys:
             supervisor.write_host_key()

@@ -6,7 +6,6 @@ the LUKS header that was checked is copied into memory, and cryptsetup reads tha
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from pathlib import Path
@@ -23,7 +22,6 @@ HEADER = Path("/run/evident/luks-header")
 CRYPTSETUP, VERITYSETUP = "/usr/sbin/cryptsetup", "/usr/sbin/veritysetup"
 TABLE_BYTES = 1024 * 1024
 _SECTOR = 512
-_BLOCK = 1024 * 1024
 _PATIENCE = 600.0
 """Seconds for one tool: key derivation and, under emulation, much more."""
 
@@ -84,38 +82,6 @@ def open_luks(device: Path, name: str, key: bytes) -> Path:
         libc.wipe(key)
         HEADER.unlink(missing_ok=True)
     return MAPPED / name
-
-
-def format_luks(device: Path, key: bytes) -> None:
-    """Make `device` a LUKS volume of the profile that `luks_header.check` accepts, for `key`; what was on it is lost.
-
-    The key is 32 random bytes or more, so its derivation need not be slow.
-    """
-    command = (
-        *(CRYPTSETUP, "luksFormat", "--type", "luks2", "--batch-mode", "--key-file", "-"),
-        *("--cipher", luks_header.SLOT_CIPHER, "--integrity", "hmac-sha256", "--integrity-no-wipe", "--sector-size", "4096"),
-        *("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", str(device)),
-    )
-    _run(command, "guest.luks.format", "a device that can hold a LUKS volume", secret=key)
-
-
-def copy(source: Path, target: Path, offset: int = 0) -> int:
-    """Copy all of `source` into `target` at `offset`: the number of bytes, on disk when this returns. Raises `OSError`."""
-    copied = 0
-    with source.open("rb") as reading, target.open("r+b") as writing:
-        writing.seek(offset)
-        while block := reading.read(_BLOCK):
-            copied += writing.write(block)
-        writing.flush()
-        os.fsync(writing.fileno())
-    return copied
-
-
-def read_all(device: Path) -> None:
-    """Read every byte of `device`, so that a hash tree has checked it. Raises `OSError`."""
-    with device.open("rb") as stream:
-        while stream.read(_BLOCK):
-            pass
 
 
 def open_verity(data: Path, tree: Path, root_hash: bytes, name: str, *, offset: int = 0) -> Path:
