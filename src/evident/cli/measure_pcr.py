@@ -108,12 +108,13 @@ def _boot(args: argparse.Namespace, banks: tuple[str, ...]) -> Prediction:
 
     if args.kernel is None and (args.initrd or args.append):
         raise _usage("kernel", "--kernel with --initrd or --append", "no --kernel", "A UKI or a disk brings its own.")
+    enforced = args.secure_boot == "on"
     if args.uki:
         image = read_bytes(args.uki, limit=MAX_ARTIFACT_BYTES)
-        return uki.predict_uki(image, banks=banks, phases=args.phase, stub_version=args.stub_version)
+        return uki.predict_uki(image, banks=banks, phases=args.phase, stub_version=args.stub_version, secure_boot=enforced)
     if args.disk:
         with map_file(args.disk) as disk:
-            return uki.predict_disk(disk, banks=banks, phases=args.phase, stub_version=args.stub_version)
+            return uki.predict_disk(disk, banks=banks, phases=args.phase, stub_version=args.stub_version, secure_boot=enforced)
     if args.pcrlock:
         return pcr.Prediction(pcr.from_pcrlock(read_bytes(args.pcrlock)), assumptions=("the file lists every measurement",))
     initrd = read_bytes(args.initrd, limit=MAX_ARTIFACT_BYTES) if args.initrd else None

@@ -3,14 +3,17 @@
 Rules, each seen in logs of real boots:
 
 * PCR 4: boot attempt and separator (firmware), then the Authenticode digest of every image that is started: the UKI, then the kernel inside
-  it, which systemd-stub before 258 has the firmware load.
+  it, which systemd-stub before 258 has the firmware load. Under Secure Boot those stubs answer for the firmware's image check while it
+  loads the kernel, and with the check its measurement is left out (read in the source, not seen in a boot; firmware without
+  EFI_SECURITY2_ARCH_PROTOCOL is reported to measure all the same).
 * PCR 9: the Linux EFI stub (6.1 and later) measures its load options (UTF-16, NUL included), then the initrd as it got it.
 * PCR 11: for each section, its name with a NUL, then its content as in memory (systemd-stub); then one word per boot phase
   (systemd-pcrphase).
 * PCR 12 and 13 stay zero without overrides, credentials, add-ons and system extensions. Behind a boot loader they are not predicted:
   systemd-boot may pass the image's own command line on, and then loader and stub both measure it into PCR 12 (seen with 252).
 
-Sources: systemd-stub(7), systemd-measure(1), systemd-pcrphase.service(8), https://systemd.io/TPM2_PCR_MEASUREMENTS/.
+Sources: systemd-stub(7), systemd-measure(1), systemd-pcrphase.service(8), https://systemd.io/TPM2_PCR_MEASUREMENTS/;
+systemd/systemd issue 36076 (257 loads by firmware), pull request 37372 (258 does not, and what Secure Boot changed before).
 """
 
 from __future__ import annotations
@@ -39,10 +42,13 @@ def predict_uki(
     stub_version: int | None = None,
     before: Sequence[tuple[str, bytes]] = (),
     name: str = "uki",
+    secure_boot: bool = False,
 ) -> Prediction:
     """A UKI started by firmware, or by the images in `before` (stage name and PE bytes, such as systemd-boot).
 
     `phases` are the words that systemd-pcrphase has measured by the time of the quote. `stub_version` overrides what the image says.
+    `secure_boot`: whether the machine enforces it.
+
     Raises `Malformed` (``pe.*``, ``uki.*``) and `Unsupported` (``uki.stub``, ``uki.profiles``).
     """
     parsed = uki.parse(raw)
@@ -51,7 +57,7 @@ def predict_uki(
     measurements = [*boot_attempt(banks)]
     measurements += [_image(image, banks, stage, stage) for stage, image in before]
     measurements.append(_image(raw, banks, "unified kernel image", "uki"))
-    if version is not None and version <= LAST_STUB_THAT_LOADS_BY_FIRMWARE:
+    if version is not None and version <= LAST_STUB_THAT_LOADS_BY_FIRMWARE and not secure_boot:
         measurements.append(_image(parsed.sections[".linux"], banks, "kernel inside the image", "kernel-image"))
     command_line = parsed.command_line
     if command_line is not None:
@@ -64,7 +70,13 @@ def predict_uki(
         measurements=tuple(measurements),
         unextended=() if before else (12, 13),
         artifacts={name: hashlib.sha256(raw).digest(), **{stage: hashlib.sha256(image).digest() for stage, image in before}},
-        assumptions=(FIRST_OPTION, NO_OVERRIDES, f"systemd-stub {version}", f"boot phases: {', '.join(phases) or 'none yet'}"),
+        assumptions=(
+            FIRST_OPTION,
+            NO_OVERRIDES,
+            f"systemd-stub {version}",
+            f"Secure Boot {'on' if secure_boot else 'off'}",
+            f"boot phases: {', '.join(phases) or 'none yet'}",
+        ),
         command_line=command_line,
     )
 
@@ -122,6 +134,7 @@ def predict_disk(
     banks: Sequence[str] = ("sha256",),
     phases: Sequence[str] = (),
     stub_version: int | None = None,
+    secure_boot: bool = False,
 ) -> Prediction:
     """A disk image: what \\EFI\\BOOT\\BOOTX64.EFI on its EFI system partition is, and the one UKI that it starts.
 
@@ -130,7 +143,7 @@ def predict_disk(
     system = disk.open_system_partition(image)
     first = system.read(REMOVABLE_PATH)
     if uki.is_uki(pe.parse(first)):
-        return predict_uki(first, banks=banks, phases=phases, stub_version=stub_version, name=REMOVABLE_PATH)
+        return predict_uki(first, banks=banks, phases=phases, stub_version=stub_version, name=REMOVABLE_PATH, secure_boot=secure_boot)
     candidates = [path for path in system.list(TYPE_2_DIRECTORY) if path.lower().endswith(".efi")]
     if b"#### LoaderInfo: systemd-boot " not in first or len(candidates) != 1:
         raise Unsupported.of(
@@ -140,7 +153,15 @@ def predict_disk(
             remedy="Predict from the UKI itself (--uki), or record a reference boot.",
         )
     chosen = system.read(candidates[0])
-    return predict_uki(chosen, banks=banks, phases=phases, stub_version=stub_version, before=(("bootloader", first),), name=candidates[0])
+    return predict_uki(
+        chosen,
+        banks=banks,
+        phases=phases,
+        stub_version=stub_version,
+        before=(("bootloader", first),),
+        name=candidates[0],
+        secure_boot=secure_boot,
+    )
 
 
 def _image(raw: bytes, banks: Sequence[str], what: str, stage: str) -> Measurement:

@@ -93,6 +93,9 @@ def test_pcr_4_is_boot_attempt_separator_image_and_inner_kernel() -> None:
         for digest in digests[:count]:
             value = extend("sha256", value, digest)
         assert predict_uki(raw, stub_version=version).values("sha256")[4] == value
+    under_secure_boot = predict_uki(raw, stub_version=257, secure_boot=True)
+    assert under_secure_boot.values("sha256")[4] == value
+    assert "Secure Boot on" in under_secure_boot.assumptions
 
 
 def test_an_edited_command_line_changes_pcr_4_9_and_11_and_no_other() -> None:
