@@ -8,7 +8,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from evident.errors import Malformed, UsageError
@@ -66,6 +66,17 @@ def map_file(path: str | Path) -> Iterator[mmap.mmap]:
             found=error.strerror or type(error).__name__,
             remedy="Check the path and its permissions.",
         ) from None
+
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def parse_duration(text: str) -> timedelta:
+    """A duration such as 90s, 30m, 12h or 7d; at least one second."""
+    number, unit = text[:-1], text[-1:]
+    if unit not in _UNITS or not number.isascii() or not number.isdecimal() or len(number) > 6 or not int(number):
+        raise UsageError.of("usage.duration", expected="a duration such as 90s, 30m, 12h or 7d", found=repr(text), remedy="Give one.")
+    return timedelta(**{_UNITS[unit]: int(number)})
 
 
 def parse_time(text: str) -> datetime:

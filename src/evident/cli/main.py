@@ -18,6 +18,8 @@ VERBS = MappingProxyType(
         "up": "create a deployment",
         "status": "show deployments and what they still prove",
         "attest": "challenge a deployment and appraise its evidence",
+        "update": "put another image in the place of a deployment's",
+        "revoke": "deny a deployment its keys and identities, and stop it",
         "down": "destroy a deployment",
         "verify": "check evidence completely and give a decision",
         "show": "decode evidence without judging it",

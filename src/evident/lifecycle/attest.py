@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from evident.appraisal.policy import Policy
 from evident.appraisal.profile import Profile
@@ -27,7 +28,7 @@ from evident.lifecycle.journal import State
 from evident.reports.json_report import Outcome
 from evident.verification.pieces import Pieces
 
-_STATES = {"accepted": State.ATTESTED, "refused": State.REFUSED, "not_authentic": State.REFUSED, "malformed": State.REFUSED}
+_STATES: Final = {"accepted": State.ATTESTED, "refused": State.REFUSED, "not_authentic": State.REFUSED, "malformed": State.REFUSED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def attest(
     bundle.write(path, packed)
     decision = outcome.decision
     code = outcome.code
-    target.record(_STATES.get(decision, State.UNDECIDED), decision=decision, code=code, bundle=path.name, **_levels(outcome))
+    target.record(state_after(decision), decision=decision, code=code, bundle=path.name, **levels(outcome))
     return Answer(outcome, case, packed, path)
 
 
@@ -99,10 +100,18 @@ def _evidence(pieces: Pieces) -> Pieces:
     return {role: contents for role, contents in pieces.items() if role != "crl"}
 
 
-def _levels(outcome: Outcome) -> dict[str, str]:
+def state_after(decision: str) -> State:
+    """The deployment's state after an answer that was decided so."""
+    return _STATES.get(decision, State.UNDECIDED)
+
+
+def levels(outcome: Outcome) -> dict[str, str]:
+    """What the journal keeps of a statement; nothing of an error."""
     if isinstance(outcome, EvidentError):
         return {}
+    report_id = outcome.claims.get("report_id")
     return {
+        **({"report_id": report_id} if isinstance(report_id, str) else {}),
         "nominal": str(outcome.levels.nominal),
         "trustworthy": str(outcome.levels.trustworthy),
         "simulated": "yes" if outcome.simulated else "no",

@@ -2,6 +2,7 @@
 
 deployments/<name>/journal.jsonl      what happened
                    references.json    what should have been measured
+                   retired.json       reference values of the image before, and until when they are accepted too
                    policy.json        the policy it is held to
                    bundles/           one signed audit bundle per answer
                    machine/           the platform's own
@@ -13,12 +14,14 @@ import importlib
 import importlib.util
 import pkgutil
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
+from typing import Final, Literal
 
-from evident import codec, platforms
+from evident import codec, platforms, processes
 from evident.appraisal.policy import Policy
 from evident.errors import Unsupported, UsageError
 from evident.files import locked, read_private, write_private, write_private_bytes
@@ -27,7 +30,17 @@ from evident.platforms.driver import Driver, Order, Surroundings
 from evident.reference_values import documents
 from evident.reference_values.model import ReferenceSet
 
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+RETIRED: Final = "retired.json"
+_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """The reference values of an image that was replaced."""
+
+    version: Literal[1]
+    until: datetime
+    references: ReferenceSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +65,24 @@ class Deployment:
 
     @property
     def references(self) -> ReferenceSet:
-        return documents.load(read_private(self.directory / "references.json"))
+        """What should have been measured: of the image that was ordered last, and within an update's window of the one before."""
+        current, path = documents.load(read_private(self.directory / "references.json")), self.directory / RETIRED
+        if not path.exists():
+            return current
+        retired = codec.decode(Retired, codec.loads(read_private(path), "references"), "references")
+        if self.surroundings.clock() >= retired.until:
+            return current
+        return replace(current, values=(*current.values, *(value for value in retired.references.values if value not in current.values)))
+
+    @property
+    def identities(self) -> Mapping[str, str]:
+        """What the last evidence of this launch identified the machine by, by name, hex; empty before there was any."""
+        for event in reversed(self.journal.events()):
+            if event.state in (State.PLANNED, State.UPDATING):
+                break
+            if "report_id" in event.detail:
+                return {"report_id": event.detail["report_id"]}
+        return {}
 
     @property
     def policy(self) -> Policy:
@@ -128,6 +158,7 @@ def up(target: Deployment, platform: str, order: Order, *, policy: Policy | None
     chosen = driver(platform, target.surroundings)
     with target.exclusive():
         target.record(State.PLANNED, platform=platform)
+        (target.directory / RETIRED).unlink(missing_ok=True)
         expectation = chosen.launch(target.machine, order)
         write_private_bytes(target.directory / "references.json", documents.dump(expectation.references))
         write_private(target.directory / "policy.json", codec.encode(policy or expectation.policy))
@@ -141,6 +172,8 @@ def down(target: Deployment) -> bool:
         if target.journal.state is State.DESTROYED:
             return False
         target.record(State.DESTROYING)
+        for process in processes.recorded(target.directory):
+            process.stop()
         chosen.destroy(target.machine)
         target.record(State.DESTROYED)
         return True

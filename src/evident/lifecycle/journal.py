@@ -29,6 +29,10 @@ class State(StrEnum):
     """Its last answer could not be decided on."""
     REFUSED = "refused"
     """Its last answer was refused: give it no secrets."""
+    UPDATING = "updating"
+    """Another image is being put in its place; until when both are accepted stands beside it."""
+    REVOKED = "revoked"
+    """Nothing of it is accepted any more."""
     DESTROYING = "destroying"
     DESTROYED = "destroyed"
 
@@ -37,12 +41,13 @@ _ANSWERED = frozenset({State.ATTESTED, State.UNDECIDED, State.REFUSED})
 NEXT: Mapping[State | None, frozenset[State]] = {
     None: frozenset({State.PLANNED}),
     State.PLANNED: frozenset({State.PLANNED, State.LAUNCHED, State.DESTROYING}),
-    State.LAUNCHED: _ANSWERED | {State.DESTROYING},
-    **{state: _ANSWERED | {State.DESTROYING} for state in _ANSWERED},
+    **{state: _ANSWERED | {State.UPDATING, State.REVOKED, State.DESTROYING} for state in (State.LAUNCHED, *_ANSWERED)},
+    State.UPDATING: frozenset({State.UPDATING, State.LAUNCHED, State.REVOKED, State.DESTROYING}),
+    State.REVOKED: frozenset({State.REVOKED, State.DESTROYING}),
     State.DESTROYING: frozenset({State.DESTROYING, State.DESTROYED}),
     State.DESTROYED: frozenset({State.PLANNED}),
 }
-"""State to the states that may follow; PLANNED and DESTROYING may be entered again after a crash."""
+"""State to the states that may follow; PLANNED, UPDATING, REVOKED and DESTROYING may be entered again after a crash."""
 
 
 @dataclass(frozen=True, slots=True)

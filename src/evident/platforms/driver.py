@@ -6,13 +6,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from evident.appraisal.policy import Policy
 from evident.endorsements.anchors import Anchor
 from evident.endorsements.fetcher import Fetcher
 from evident.reference_values.model import ReferenceSet
 from evident.verification.pieces import Pieces
+
+AGENT_PORT: Final = 8442
+"""Where a guest's agent answers challenges, unless its command line says otherwise."""
+KEY_SERVER: Final = "10.0.2.100:8443"
+"""Where a guest finds its key server on a network of the platform's own: always the same, because it is on the measured command line."""
+PORT_FILE: Final = "keyserver.port"
+"""In the machine's directory: the port of 127.0.0.1 at which its key server listens now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,10 @@ class Driver(Protocol):
 
     def settle(self, machine: Path) -> None:
         """Wait until it has booted, telling of its progress. Raises `PolicyRefused` with the code of what ended the boot."""
+        ...
+
+    def halt(self, machine: Path) -> None:
+        """Tell the machine to end, and see to it that it does; what is on record of it stays."""
         ...
 
     def collect(self, machine: Path, nonce: bytes) -> Collected:

@@ -174,7 +174,7 @@ def test_what_is_there_already(world: World) -> None:
 
 def test_platforms_that_are_appraised_but_not_launched_on(world: World) -> None:
     with pytest.raises(Unsupported, match=r"platform\.launch"):
-        up(world.deployment(), "qemu", Order())
+        up(world.deployment(), "gcp", Order())
     with pytest.raises(UsageError, match=r"platform\.unknown"):
         up(world.deployment(), "../simulated", Order())
     assert world.deployment().journal.events() == ()

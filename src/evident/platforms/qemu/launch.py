@@ -20,7 +20,7 @@ from evident import processes
 from evident.appraisal.policy import Policy, RequiredLevels
 from evident.errors import EvidentError, PolicyRefused, UsageError
 from evident.files import write_private_bytes
-from evident.platforms.driver import Believed, Collected, Expectation, Order, Surroundings
+from evident.platforms.driver import KEY_SERVER, PORT_FILE, Believed, Collected, Expectation, Order, Surroundings
 from evident.platforms.qemu import attendant, collector, console, firmware, probe, qmp, relay, swtpm, vm
 from evident.platforms.qemu.order import FIRMWARE, INITRD, KERNEL, Launch, read_launch, write_launch
 from evident.reference_values.model import LAYERS, ReferenceSet
@@ -81,6 +81,9 @@ class QemuPlatform:
 
     def parts(self, machine: Path) -> Mapping[str, bool]:
         return {process.role: process.alive for process in processes.recorded(machine)}
+
+    def halt(self, machine: Path) -> None:
+        stop(machine)
 
     def destroy(self, machine: Path) -> None:
         self._clear(machine)
@@ -210,7 +213,7 @@ def described(launch: Launch) -> vm.Machine:
         disks=launch.disks,
         tpm=launch.tpm,
         snp=launch.snp,
-        relay=relay.argv(sys.executable) if _said(launch.command_line, VERIFIER) else (),
+        relay=relay.argv(sys.executable, PORT_FILE) if _said(launch.command_line, VERIFIER) else (),
         served=tuple(dict.fromkeys((*launch.published, *((asked,) if (asked := collector.agent_port(launch.command_line)) else ())))),
     )
 
@@ -244,10 +247,10 @@ def _labelled(command_line: str, *, simulated: bool) -> str:
 
 def _check(order: Order) -> None:
     verifier = _said(order.command_line or "", VERIFIER)
-    if verifier not in (None, vm.VERIFIER):
+    if verifier not in (None, KEY_SERVER):
         raise UsageError.of(
             "qemu.verifier",
-            expected=f"{VERIFIER}={vm.VERIFIER}, where this platform lets a machine reach its key server",
+            expected=f"{VERIFIER}={KEY_SERVER}, where this platform lets a machine reach its key server",
             found=f"{VERIFIER}={verifier}",
             remedy="Correct the command line.",
         )

@@ -89,7 +89,7 @@ def runs(directory: Path, accelerator: str, *, seconds: float = 10.0) -> Probed:
         return Probed(False, processes.output(directory, ROLE) or "a ROM of 64 KiB did not run")
 
 
-def kvm(directory: Path, image: bytes, *, seconds: float = 10.0) -> Probed:
+def kvm(directory: Path, image: bytes, *, seconds: float = 5.0) -> Probed:
     """Whether KVM runs the firmware `image` on this host, up to its boot manager, within `seconds`; `directory` as in `runs`."""
     if not os.access(_KVM, os.R_OK | os.W_OK):
         return Probed(False, "/dev/kvm is not there or not yours")

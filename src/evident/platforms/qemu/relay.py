@@ -8,18 +8,17 @@ started often.
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import threading
 from pathlib import Path
 from typing import IO
 
-PORT_FILE = "verifier.port"
 
-
-def argv(python: str) -> tuple[str, ...]:
+def argv(python: str, port_file: str) -> tuple[str, ...]:
     """Its command line, run in the machine's directory."""
-    return (python, "-I", "-S", str(Path(__file__).resolve()), PORT_FILE)
+    return (python, "-I", "-S", str(Path(__file__).resolve()), port_file)
 
 
 def carry(port: int, source: IO[bytes], sink: IO[bytes]) -> None:
@@ -40,5 +39,7 @@ def _outward(source: IO[bytes], stream: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    with open(0, "rb", buffering=0, closefd=False) as own_input:  # noqa: PTH123  # a descriptor has no path
+    for descriptor in (0, 1):
+        os.set_blocking(descriptor, True)  # QEMU hands over a socket that it has connected without waiting
+    with open(0, "rb", buffering=0, closefd=False) as own_input:
         carry(int(Path(sys.argv[1]).read_text()), own_input, sys.stdout.buffer)

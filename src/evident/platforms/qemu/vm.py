@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from evident.evidence import sp_channel
-from evident.platforms.driver import Disk
+from evident.platforms.driver import KEY_SERVER, Disk
 from evident.platforms.qemu import swtpm
 
 ROLE: Final = "qemu"
 CONSOLE_SOCKET: Final = "console.sock"
 PROCESSOR_SOCKET: Final = "processor.sock"
 QMP_SOCKET: Final = "qmp.sock"
-VERIFIER: Final = "10.0.2.100:8443"
-"""Where the guest finds its verifier: always the same, because the address is on the measured command line."""
 CPU_TYPE: Final = "EPYC-v4"
 """The model of an SNP guest: its signature is measured."""
 
@@ -119,7 +117,7 @@ def _network(machine: Machine) -> tuple[str, ...]:
         return ()
     network: dict[str, object] = {"type": "user", "id": "net", "restrict": True, "ipv6": False, "net": "10.0.2.0/24"}
     if machine.relay:
-        network["guestfwd"] = [{"str": f"tcp:{VERIFIER}-cmd:{shlex.join(machine.relay)}"}]
+        network["guestfwd"] = [{"str": f"tcp:{KEY_SERVER}-cmd:{shlex.join(machine.relay)}"}]
     if machine.served:
         network["hostfwd"] = [{"str": f"tcp:127.0.0.1:0-:{port}"} for port in machine.served]
     return ("-netdev", json.dumps(network, sort_keys=True), "-device", "virtio-net-pci,netdev=net,romfile=")

@@ -84,6 +84,9 @@ class SimulatedPlatform:
     def settle(self, machine: Path) -> None:
         """Nothing boots here."""
 
+    def halt(self, machine: Path) -> None:
+        """Nothing runs here."""
+
     def parts(self, machine: Path) -> Mapping[str, bool]:  # noqa: ARG002  # nothing runs between two questions
         return {}
 

@@ -1,0 +1,40 @@
+"""Put a machine of another image in the place of the one that runs.
+
+For the length of the window both images are accepted, the old and the new; after it the new one alone.
+
+examples:
+  evident update shop --image shop-2.image --window 30m
+  evident update shop --kernel vmlinuz --initrd initrd.img --append "ro root=/dev/mapper/root roothash=..."
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from evident.cli import up
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME")
+    up.configure_machine(parser)
+    parser.add_argument("--window", metavar="TIME", default="1h", help="how long the old image is accepted too: 90s, 30m, 12h, 7d")
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
+
+
+def run(args: argparse.Namespace) -> int:
+    import json
+
+    from evident.cli.deployments import surroundings
+    from evident.cli.documents import read_policy
+    from evident.cli.inputs import parse_duration
+    from evident.lifecycle import bring_up
+    from evident.lifecycle.deployment import deployment
+
+    target, window = deployment(args.name, surroundings()), parse_duration(args.window)
+    order, release = up.ordered(args, target)
+    bring_up.update(target, order, window=window, policy=read_policy(args.policy) if args.policy else None, release=release)
+    if args.output == "json":
+        print(json.dumps({"name": target.name, "state": target.journal.state, "window_seconds": window.total_seconds()}))
+    else:
+        print(f"{target.name} runs the new image; the old one is accepted for {args.window} more.\nnext: evident attest {target.name}")
+    return 0

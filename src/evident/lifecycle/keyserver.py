@@ -1,0 +1,114 @@
+"""The key server of one deployment: a process of its own that releases the deployment's disk key to the attested machine alone.
+
+    python -m evident.lifecycle.keyserver --state DIRECTORY --cache DIRECTORY NAME
+
+It listens on 127.0.0.1, at a port that it writes where the platform looks for it (`evident.platforms.driver.PORT_FILE`), and decides
+by the deployment's own policy and reference values. Every decision is in the release log before it takes effect; what an accepted machine
+proved goes into the deployment's journal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from evident.appraisal.statement import TrustStatement
+from evident.endorsements import anchors
+from evident.endorsements.cache import Cache
+from evident.endorsements.http import real_world, standard_fetcher
+from evident.errors import UsageError
+from evident.files import write_private_bytes
+from evident.keys.release import ReleaseService, Surety
+from evident.keys.server import KeyServer
+from evident.keys.store import RootVolume
+from evident.lifecycle import keystore
+from evident.lifecycle.attest import levels, state_after
+from evident.lifecycle.challenges import Challenges
+from evident.lifecycle.deployment import Deployment, deployment
+from evident.lifecycle.keystore import DiskKey
+from evident.platforms import registry
+from evident.platforms.driver import PORT_FILE, Surroundings
+from evident.processes import Process, output, recorded, start
+
+ROLE: Final = "keyserver"
+START_SECONDS: Final = 20.0
+
+
+def register(target: Deployment, disk: DiskKey) -> None:
+    """Store the key under the deployment's terms: its reference values, and the levels of its policy."""
+    store, policy = keystore.open_store(target.surroundings), target.policy
+    volume = RootVolume(1, disk.disk, target.name, nominal=policy.levels.nominal, trustworthy=policy.levels.trustworthy)
+    store.volumes.put_references(target.name, target.references)
+    store.volumes.put(volume)
+    store.secrets.put(volume, disk.key)
+
+
+def begin(target: Deployment, cache: Path) -> Process:
+    """Start the process. Raises `UsageError` ``keys.server`` when it does not come up."""
+    words = ("--state", str(target.surroundings.state.resolve()), "--cache", str(cache.resolve()), target.name)
+    port = target.machine / PORT_FILE
+    port.unlink(missing_ok=True)
+    process = start(target.directory, ROLE, (sys.executable, "-P", "-m", "evident.lifecycle.keyserver", *words))
+    waited = 0.0
+    while not port.exists():
+        if process.wait(0.05) or waited > START_SECONDS:
+            raise UsageError.of(
+                "keys.server",
+                expected="the key server to start",
+                found=output(target.directory, ROLE) or "that it ended, or said nothing",
+                remedy=f"See {target.directory / ROLE}.log.",
+            )
+        waited += 0.05
+    return process
+
+
+def end(target: Deployment) -> None:
+    """Stop it, where it runs."""
+    for process in recorded(target.directory):
+        process.stop()
+
+
+def serve(target: Deployment, cache: Path) -> None:
+    """Serve until this process is ended."""
+    around = target.surroundings
+    store, believed, stored = keystore.open_store(around), target.driver().believed(target.machine), Cache(cache)
+    surety = Surety(
+        anchors=anchors.production().plus(*believed.anchors),
+        fetcher=believed.fetcher or standard_fetcher(stored, real_world()),
+        policy=target.policy,
+        profile=registry.profile(target.driver().profile, around.clock().date()),
+        unsafe=believed.unsafe,
+        crl_floor=stored.crl_floors(),
+    )
+    challenges = Challenges(around.state / "challenges", clock=around.clock, randomness=around.randomness)
+
+    def proved(_disk: str, statement: TrustStatement) -> None:
+        target.record(state_after(statement.decision), decision=statement.decision, code=statement.code, at="boot", **levels(statement))
+
+    service = ReleaseService(
+        store.volumes,
+        store.secrets,
+        surety=surety,
+        challenges=challenges,
+        log=store.log,
+        signer=store.releaser.private,
+        clock=around.clock,
+        on_statement=proved,
+    )
+    with KeyServer(("127.0.0.1", 0), service, on_event=lambda text: print(text, flush=True)) as server:  # noqa: T201  # its log
+        write_private_bytes(target.machine / PORT_FILE, str(server.server_address[1]).encode())
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("name")
+    given = parser.parse_args()
+    own = Surroundings(given.state, lambda: datetime.now(UTC), os.urandom, lambda text: print(text, flush=True))  # noqa: T201  # its log
+    serve(deployment(given.name, own), given.cache)

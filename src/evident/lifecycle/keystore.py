@@ -1,0 +1,71 @@
+"""The owner's disk keys on this machine, and the key by which guests know who releases them.
+
+keys/volumes, references, revoked.json   `evident.keys.store`: terms, nothing secret
+keys/secrets/                            disk keys, each wrapped
+keys/wrapping.key                        what wraps them: 32 bytes, mode 0600; keep it elsewhere where the disk is not yours alone
+keys/releaser/                           the P-384 key whose digest is on every guest's command line (evident.key)
+keys/release.jsonl                       every decision
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from evident.audit import keys as signing
+from evident.audit.keys import SigningKey
+from evident.errors import UsageError
+from evident.files import locked, read_private, write_private_bytes
+from evident.keys.log import ReleaseLog
+from evident.keys.store import WRAPPING_KEY_BYTES, VolumeStore, WrappedSecrets
+from evident.platforms.driver import Surroundings
+
+
+@dataclass(frozen=True, slots=True)
+class DiskKey:
+    """A disk and what opens it."""
+
+    disk: str
+    """PARTUUID."""
+    key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyStore:
+    volumes: VolumeStore
+    secrets: WrappedSecrets
+    releaser: SigningKey
+    log: ReleaseLog
+
+    @property
+    def pin(self) -> bytes:
+        """SHA-256 of the releaser's SubjectPublicKeyInfo: ``evident.key`` on a guest's command line."""
+        return hashlib.sha256(self.releaser.public.spki).digest()
+
+
+def directory(surroundings: Surroundings) -> Path:
+    return surroundings.state / "keys"
+
+
+def open_store(surroundings: Surroundings) -> KeyStore:
+    """The store of this state directory, made on first use. Raises `UsageError` where it cannot be read or kept."""
+    root = directory(surroundings)
+    path = root / "wrapping.key"
+    with locked(root / "wrapping.lock"):
+        if not path.exists():
+            write_private_bytes(path, surroundings.randomness(WRAPPING_KEY_BYTES))
+    mode = path.stat().st_mode & 0o777
+    if mode & 0o077:
+        raise UsageError.of(
+            "keys.wrapping-key.mode",
+            expected=f"{path} readable by you alone",
+            found=f"mode {mode:o}",
+            remedy=f"Others could have copied it. If nobody did: chmod 600 {path}; else encrypt your disks anew.",
+        )
+    return KeyStore(
+        VolumeStore(root),
+        WrappedSecrets(root, read_private(path), randomness=surroundings.randomness),
+        signing.load_or_create(root / "releaser", surroundings.randomness),
+        ReleaseLog(root / "release.jsonl", clock=surroundings.clock),
+    )
