@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import enum
+import functools
 import json
 import math
 import types
@@ -176,6 +177,7 @@ def _not_hex() -> bytes:
     raise ValueError("blanks between hex digits")
 
 
+@functools.cache  # resolving annotations costs more than everything else in reading a small document
 def _hints(kind: Any) -> dict[str, Any]:
     """Annotations of a dataclass, with the type variables of a generic one replaced by its arguments."""
     origin = typing.get_origin(kind) or kind

@@ -5,7 +5,8 @@ The rule that makes a crash harmless at any point:
 1. A resource's kind, idempotency key and tags are on disk (``asked``) before the call that creates it leaves this machine.
 2. The call carries key and tags. Repeated, it makes nothing new; and what it made can be found although its answer was lost.
 3. Its id is written down (``made``), then that it can be used (``ready``).
-4. Removal goes by written ids *and* by tags, again and again until the cloud shows neither; then it is written down as ``gone``.
+4. Removal is written down (``leaving``) before it is asked for. It goes by written ids *and* by tags, again and again until the cloud
+   shows neither; then that is written down (``gone``).
 
 Clouds are eventually consistent: for a while after its creation a resource may not be listed. So "not found" is believed at once
 only of what had been seen ``ready``; for all else it takes `SETTLE` seconds of looking.
@@ -40,6 +41,8 @@ class Stage(StrEnum):
     """About to be created; whether it was is not known."""
     MADE = "made"
     READY = "ready"
+    LEAVING = "leaving"
+    """About to be removed."""
     GONE = "gone"
 
 
@@ -154,28 +157,42 @@ class Stock:
         """The id of the deployment's one resource of `kind`, created and ready when this returns.
 
         `terms`: what is ordered, JSON-able. `make` creates with the resource's key and tags and returns the id. `finish` waits until
-        the resource of that id can be used; it returns an error, where it has failed for good and has to be made anew, else None.
+        the resource of that id can be used, and repairs what can be; it returns an error where the resource has failed for good: then it
+        is removed, the error raised, and the next call makes another.
         """
-        self._same_place()
+        known = self._journal.resources()
+        self._same_place(known)
         digest = hashlib.sha256(json.dumps(terms, sort_keys=True).encode()).hexdigest()
-        live = [resource for resource in self._journal.resources() if resource.kind == kind and resource.stage is not Stage.GONE]
+        live = [resource for resource in known if resource.kind == kind and resource.stage is not Stage.GONE]
         if live and live[-1].terms != digest:
             raise conflict(
                 f"a {kind} of this deployment that was ordered by another specification",
                 "Remove the deployment and create it anew, or restore the specification.",
             )
-        resource = live[-1] if live else self._journal.write(self._planned(kind, digest))
+        resource = self._still_there(live[-1]) if live else None
+        if resource is None:
+            resource, live = self._journal.write(self._planned(kind, digest)), []
         if resource.stage is Stage.ASKED:
             resource = self._made(resource, make, certain=not live)
         if resource.id is None:
             raise ValueError(f"{resource.stage} without an id")
+        failure = finish(resource.id)
+        if failure is not None:
+            self._remove_all(kind, [resource])
+            raise failure
         if resource.stage is Stage.MADE:
-            failure = finish(resource.id)
-            if failure is not None:
-                self._remove_all(kind, [resource])
-                raise failure
             self._journal.write(replace(resource, stage=Stage.READY))
         return resource.id
+
+    def _still_there(self, resource: Resource) -> Resource | None:
+        """None when what had been ready was removed by somebody else, or removing it was begun; both are written down."""
+        if resource.stage is Stage.LEAVING:
+            self._remove_all(resource.kind, [resource])
+            return None
+        if resource.stage is not Stage.READY or self._found(resource) is not None:
+            return resource
+        self._journal.write(replace(resource, stage=Stage.GONE))
+        return None
 
     def _planned(self, kind: str, terms: str) -> Resource:
         key = str(uuid.UUID(bytes=self._randomness(16), version=4))
@@ -205,14 +222,15 @@ class Stock:
 
     def destroy(self) -> None:
         """Remove everything. May be repeated; raises ``cloud.timeout`` where something does not go."""
-        if not self._journal.resources():
-            return
-        self._same_place()
-        for kind in self._cloud.removal:
-            written = [resource for resource in self._journal.resources() if resource.kind == kind and resource.stage is not Stage.GONE]
-            self._remove_all(kind, written)
+        known = self._journal.resources()
+        if known:
+            self._same_place(known)
+        for kind in self._cloud.removal if known else ():
+            self._remove_all(kind, [resource for resource in known if resource.kind == kind and resource.stage is not Stage.GONE])
 
     def _remove_all(self, kind: str, written: list[Resource]) -> None:
+        for resource in written:
+            self._journal.write(replace(resource, stage=Stage.LEAVING))
         start = self._patience.clock()
         unseen = {resource.key for resource in written if resource.stage is not Stage.READY}
 
@@ -230,8 +248,9 @@ class Stock:
 
     def survey(self) -> Survey:
         """What is there now, without changing anything."""
-        self._same_place()
-        live = [resource for resource in self._journal.resources() if resource.stage is not Stage.GONE]
+        known = self._journal.resources()
+        self._same_place(known)
+        live = [resource for resource in known if resource.stage is not Stage.GONE]
         found = {(kind, each.id): each.key for kind in self._cloud.removal for each in self._cloud.find(kind, self.tags)}
         keys = {(kind, key) for (kind, _), key in found.items()}
         present = tuple(resource for resource in live if (resource.kind, resource.key) in keys)
@@ -240,9 +259,9 @@ class Stock:
         unwritten = tuple(sorted(each for each, key in found.items() if (each[0], key) not in written))
         return Survey(present, missing, unwritten)
 
-    def _same_place(self) -> None:
+    def _same_place(self, known: tuple[Resource, ...]) -> None:
         """Elsewhere nothing would be found, and all of it be taken for gone."""
-        places = {resource.place for resource in self._journal.resources()}
+        places = {resource.place for resource in known}
         here = self._cloud.place()
         if places - {here}:
             raise conflict(

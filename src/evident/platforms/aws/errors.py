@@ -39,6 +39,7 @@ _NOT_HERE: Rule = (cloud.unsupported, "Choose an SEV-SNP type (M6a, C6a, R6a) in
 _TOKEN: Rule = (cloud.conflict, "The specification changed under a half-made deployment: remove the deployment and create it anew.")
 _TAKEN: Rule = (cloud.conflict, "Something of this name is there already: remove it, or choose another deployment name.")
 _LOST: Rule = (cloud.conflict, "Something that this needs was removed behind Evident's back: remove the deployment and create it anew.")
+_ENDED: Rule = (cloud.conflict, "Somebody ended it. What was left of it is removed; repeat the command to start another.")
 _SUBNET: Rule = (cloud.conflict, "Name a subnet (and VPC) of this account and region in the specification.")
 _LATER: Rule = (cloud.transient, "Try again later; status.aws.amazon.com tells of outages.")
 _NETWORK: Rule = (cloud.transient, "Check the network, proxy and firewall between here and AWS, then repeat the command.")
@@ -61,6 +62,7 @@ _CODES: dict[Rule, str] = {
     _LOST: """InvalidAMIID.NotFound InvalidAMIID.Unavailable InvalidSnapshot.NotFound InvalidGroup.NotFound InvalidGroupId.NotFound
         InvalidSecurityGroupID.NotFound InvalidInstanceID.NotFound ResourceNotFoundException Client.InvalidSnapshot.NotFound
         IncorrectState IncorrectInstanceState InvalidSnapshot.InUse""",
+    _ENDED: "Client.UserInitiatedShutdown Client.InstanceInitiatedShutdown Client.InstanceTerminated Server.ScheduledStop",
     _SUBNET: "InvalidSubnetID.NotFound InvalidSubnet InvalidVpcID.NotFound InvalidSubnetId.Malformed InvalidSubnetID.Malformed",
     _LATER: """RequestLimitExceeded Throttling ThrottlingException RequestThrottled RequestThrottledException TooManyRequestsException
         SlowDown BandwidthLimitExceeded InternalError InternalFailure InternalServerException ServiceUnavailable Unavailable

@@ -270,6 +270,8 @@ def _start_outcome(listed: Mapping[str, Any]) -> Outcome | None:
         return (
             cloud.unsupported(found, "It was removed again. Choose a type and region that offer SEV-SNP: `evident doctor` lists them."),
         )
+    if state in {"stopping", "stopped"}:  # with its disk: not ours to remove because of that
+        raise cloud.conflict(f"instance {listed['InstanceId']} is {state}", "Start it again in EC2, or remove the deployment.")
     reason = listed.get("StateReason", {})
     return (errors.died(reason.get("Code", state), reason.get("Message", f"the instance is {state}")),)
 
