@@ -3,6 +3,7 @@
 examples:
   evident measure snp --firmware OVMF.fd --kernel vmlinuz --initrd initrd.img --append "console=ttyS0 roothash=..." --vcpus 4
   evident measure snp --firmware ovmf_img.fd --vmm ec2 --reference-out reference.json
+  evident measure tdx --firmware OVMF.fd --kernel vmlinuz --initrd initrd.img --append "console=ttyS0 roothash=..."
   evident measure pcr --uki image.efi --phase enter-initrd --pcrlock-out expected.pcrlock
   evident measure uki image.efi
 
@@ -20,6 +21,7 @@ from evident.cli.actions import configure_actions, run_action
 SUBJECTS = MappingProxyType(
     {
         "snp": "launch digest of an AMD SEV-SNP guest",
+        "tdx": "MRTD, RTMR1 and RTMR2 of an Intel TDX guest",
         "pcr": "TPM registers of a boot: of a UKI, a disk, or kernel, initrd and command line",
         "uki": "PCR 11 of a unified kernel image, boot phase by boot phase",
     }

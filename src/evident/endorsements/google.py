@@ -19,7 +19,7 @@ from evident.endorsements.anchors import AnchorSet
 from evident.endorsements.signatures import SignatureAlgorithm, check_signature
 from evident.endorsements.x509 import Certificate
 from evident.errors import Indeterminate, NotAuthentic
-from evident.evidence.gce_endorsement import LaunchEndorsement
+from evident.evidence.gce_endorsement import LaunchEndorsement, TdxGolden
 
 WHAT = "endorsement"
 PURPOSE = "gce-tcb"
@@ -46,10 +46,19 @@ class VerifiedEndorsement:
         snp = self.endorsement.snp
         return tuple(sorted(count for count, value in snp.measurements.items() if value == measurement)) if snp else ()
 
+    def tdx_of(self, mrtd: bytes) -> tuple[TdxGolden, ...]:
+        """The configurations at which the endorsed firmware has this MRTD; empty when it is not endorsed."""
+        return tuple(golden for golden in self.endorsement.tdx if golden.mrtd == mrtd)
+
 
 def snp_url(measurement: bytes, *, base: str = BASE) -> str:
     """Where Google publishes the endorsement of a launch MEASUREMENT."""
     return f"{base}/sevsnp/{measurement.hex()}.binarypb"
+
+
+def tdx_url(mrtd: bytes, *, base: str = BASE) -> str:
+    """Where Google publishes the endorsement of an MRTD."""
+    return f"{base}/tdx/{mrtd.hex()}.binarypb"
 
 
 def firmware_url(digest: bytes, *, base: str = BASE) -> str:

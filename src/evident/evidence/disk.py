@@ -44,6 +44,18 @@ def read_partition_table(image: Buffer) -> tuple[efi.PartitionTable, int]:
     raise _refuse("disk.gpt", expected="a GUID partition table", found="none")
 
 
+def gpt_event(image: Buffer) -> bytes:
+    """What firmware measures of the disk that it boots from (UEFI_GPT_DATA, TCG PFP 1.06, section 10.4.4): the header, the number of
+    partitions in use, and their entries. Raises `Malformed` (``disk.gpt``).
+    """
+    table, size = read_partition_table(image)
+    header = image[size : size + 92]
+    start, count, entry = (int.from_bytes(header[offset : offset + width], "little") for offset, width in ((72, 8), (80, 4), (84, 4)))
+    starts = (start * size + index * entry for index in range(count))
+    used = [image[offset : offset + entry] for offset in starts if image[offset : offset + 16].strip(b"\0")]
+    return header + len(table.partitions).to_bytes(8, "little") + b"".join(used)
+
+
 def open_system_partition(image: Buffer) -> FatVolume:
     """The file system of the first EFI system partition. Raises `Malformed` (``disk.*``, ``fat.*``)."""
     table, sector = read_partition_table(image)

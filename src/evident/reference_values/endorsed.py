@@ -7,10 +7,11 @@ from typing import Any
 
 from evident.endorsements import google
 from evident.endorsements.google import VerifiedEndorsement
-from evident.evidence.gce_endorsement import SnpGolden
-from evident.reference_values import snp_launch
+from evident.evidence.gce_endorsement import SnpGolden, TdxGolden
+from evident.reference_values import snp_launch, tdx_mrtd, tdx_reference
 from evident.reference_values.model import Provenance, ReferenceValue, Strength
 from evident.reference_values.snp_launch import SnpLaunch
+from evident.verification.gcp_tdx import GcpTdxEvidence
 from evident.verification.verified import Verified
 
 ENDORSER = "Google"
@@ -23,6 +24,8 @@ def of(verified: Verified[Any]) -> tuple[ReferenceValue, ...]:
     if not isinstance(endorsement, VerifiedEndorsement):
         return ()
     firmware = verified.evidence.firmware
+    if isinstance(verified.evidence, GcpTdxEvidence):
+        return tdx_values(endorsement, firmware)
     return snp_values(endorsement, firmware, measured=verified.evidence.report.measurement)
 
 
@@ -39,8 +42,43 @@ def snp_values(endorsed: VerifiedEndorsement, firmware: bytes | None, *, measure
     return tuple(values)
 
 
-def _endorsed(endorsed: VerifiedEndorsement, golden: SnpGolden, vcpus: int, value: bytes) -> ReferenceValue:
+def tdx_values(endorsed: VerifiedEndorsement, firmware: bytes | None) -> tuple[ReferenceValue, ...]:
+    """The endorsed MRTDs, ENDORSED by Google; with the endorsed binary, the one without a memory size is RECOMPUTED here.
+
+    Those that Google lists by memory size measured the memory map as well (an error of its VMM, in its own words); they stay its word.
+    """
+    values = [_endorsed_tdx(endorsed, golden) for golden in endorsed.endorsement.tdx]
+    if values and firmware is not None and google.is_endorsed_firmware(endorsed, firmware):
+        origin = "the firmware binary that Google endorsed"
+        values.append(tdx_reference.mrtd_reference(firmware, tdx_mrtd.Order.GCE, origin=origin))
+    return tuple(values)
+
+
+def _endorsed_tdx(endorsed: VerifiedEndorsement, golden: TdxGolden) -> ReferenceValue:
     endorsement = endorsed.endorsement
+    size = f", {golden.ram_gib} GiB" if golden.ram_gib else ""
+    return ReferenceValue(
+        layers=("firmware",),
+        register="launch",
+        value=golden.mrtd,
+        strength=Strength.ENDORSED,
+        endorser=ENDORSER,
+        description=f"Google's virtual firmware, SVN {endorsement.tdx_svn}{size}{', all memory accepted' if golden.early_accept else ''}",
+        provenance=_named_by_google(endorsed),
+    )
+
+
+def _named_by_google(endorsed: VerifiedEndorsement) -> Provenance:
+    endorsement = endorsed.endorsement
+    return Provenance(
+        origin=f"launch endorsement signed by {endorsed.signer.name}",
+        how=f"named by Google for firmware SHA-384 {endorsement.firmware_digest.hex()}",
+        artifacts={"endorsement": hashlib.sha256(endorsement.raw).digest()},
+        recorded_at=endorsement.timestamp,
+    )
+
+
+def _endorsed(endorsed: VerifiedEndorsement, golden: SnpGolden, vcpus: int, value: bytes) -> ReferenceValue:
     return ReferenceValue(
         layers=("firmware",),
         register="launch",
@@ -48,12 +86,7 @@ def _endorsed(endorsed: VerifiedEndorsement, golden: SnpGolden, vcpus: int, valu
         strength=Strength.ENDORSED,
         endorser=ENDORSER,
         description=f"Google's virtual firmware, SVN {golden.svn}, {vcpus} vCPU{'s' if vcpus != 1 else ''}",
-        provenance=Provenance(
-            origin=f"launch endorsement signed by {endorsed.signer.name}",
-            how=f"named by Google for firmware SHA-384 {endorsement.firmware_digest.hex()}",
-            artifacts={"endorsement": hashlib.sha256(endorsement.raw).digest()},
-            recorded_at=endorsement.timestamp,
-        ),
+        provenance=_named_by_google(endorsed),
     )
 
 

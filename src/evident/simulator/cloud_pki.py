@@ -142,16 +142,24 @@ class CloudPki:
         return cose.encode([protected, {}, payload, r.to_bytes(48, "big") + s.to_bytes(48, "big")])
 
     def endorsement(self, firmware_digest: bytes, measurements: dict[int, bytes], at: datetime) -> bytes:
-        """A launch endorsement in the form of Google's, signed by the TEST authority."""
-        signer = certificate("TEST-tcb-signer", self._tcb_signer_key.public_key(), "TEST-tcb-root", self._tcb_key, self.made_at, _CA_LIFE)
+        """A launch endorsement in the form of Google's, signed by the TEST authority: SNP measurements by vCPU count."""
         entries = tuple((2, protobuf.encode(((1, vcpus), (2, value)))) for vcpus, value in sorted(measurements.items()))
+        return self._endorse(firmware_digest, at, (7, protobuf.encode(((1, 1), *entries, (5, 0x30000)))))
+
+    def tdx_endorsement(self, firmware_digest: bytes, mrtds: dict[int, bytes], at: datetime) -> bytes:
+        """The same for TDX: MRTDs by memory size in GiB, 0 for any."""
+        entries = tuple((2, protobuf.encode((*(((1, ram),) if ram else ()), (3, value)))) for ram, value in sorted(mrtds.items()))
+        return self._endorse(firmware_digest, at, (8, protobuf.encode(((1, 1), *entries))))
+
+    def _endorse(self, firmware_digest: bytes, at: datetime, measurements: tuple[int, bytes]) -> bytes:
+        signer = certificate("TEST-tcb-signer", self._tcb_signer_key.public_key(), "TEST-tcb-root", self._tcb_key, self.made_at, _CA_LIFE)
         golden = protobuf.encode(
             (
                 (1, protobuf.encode(((1, int(at.timestamp())),))),
                 (2, 1),
                 (4, signer),
                 (5, firmware_digest),
-                (7, protobuf.encode(((1, 1), *entries, (5, 0x30000)))),
+                measurements,
             )
         )
         pss = padding.PSS(padding.MGF1(hashes.SHA256()), 32)

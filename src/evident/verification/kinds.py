@@ -37,6 +37,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "azure-snp": Kind("evident.verification.azure_snp", "Azure SEV-SNP machine: HCL report, and quotes by the paravisor's vTPM"),
         "azure-tdx": Kind("evident.verification.azure_tdx", "Azure TDX machine: HCL report, TD quote, and quotes by the paravisor's vTPM"),
         "gcp-snp": Kind("evident.verification.gcp", "Google SEV-SNP machine: report bound to the vTPM's AK, quotes, launch endorsement"),
+        "gcp-tdx": Kind("evident.verification.gcp_tdx", "Google TDX machine: TD quote, event log of its registers, launch endorsement"),
         "aws-snp": Kind("evident.verification.aws", "EC2 SEV-SNP machine: report that names a NitroTPM document"),
         "svsm": Kind("evident.verification.svsm", "SEV-SNP report of an SVSM, and quotes by the vTPM inside it"),
         "nitrotpm": Kind("evident.verification.nitrotpm", "NitroTPM attestation document, signed by the Nitro hypervisor"),

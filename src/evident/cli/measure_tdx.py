@@ -1,0 +1,130 @@
+"""Predict MRTD, and RTMR1 and RTMR2 of a boot, of an Intel TDX guest.
+
+MRTD covers the firmware alone. What it boots is in RTMR1 (images) and RTMR2 (command line and initrd): give --kernel for direct boot, or
+--uki, with --disk where the firmware starts it from a disk. RTMR0 floats with memory size, vCPUs, devices and ACPI tables, and RTMR3 is
+the guest's own: neither is predicted.
+
+examples:
+  evident measure tdx --firmware OVMF.fd
+  evident measure tdx --firmware OVMF.fd --kernel vmlinuz --initrd initrd.img --append "console=ttyS0" --reference-out reference.json
+  evident measure tdx --firmware OVMF.fd --order gce --uki image.efi --disk disk.raw
+
+VMMs differ in the order in which they add and measure pages, and builds of EDK2 in where they put ``initrd=initrd``: without --order and
+--initrd-argument every known variant is predicted, and any of them may match. None of it was compared with hardware yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from evident.reference_values.model import ReferenceValue
+    from evident.reference_values.pcr import Prediction
+
+MAX_ARTIFACT_BYTES = 1024 * 1024 * 1024
+ORDERS = ("page-by-page", "by-section", "gce")
+INITRD_ARGUMENTS = ("after", "before")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--firmware", metavar="FILE", help="firmware with TDX metadata, as the host launches it")
+    parser.add_argument("--order", choices=ORDERS, action="append", help="how the VMM adds and measures pages, repeatable (default all)")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--kernel", metavar="FILE", help="kernel for direct boot")
+    source.add_argument("--uki", metavar="FILE", help="unified kernel image")
+    parser.add_argument("--initrd", metavar="FILE", help="initial RAM disk, with --kernel")
+    parser.add_argument("--append", metavar="TEXT", default="", help="kernel command line, exactly as given to the VMM, with --kernel")
+    parser.add_argument(
+        "--initrd-argument", choices=INITRD_ARGUMENTS, action="append", help="where EDK2 puts initrd=initrd (default both, as alternatives)"
+    )
+    parser.add_argument("--disk", metavar="FILE", help="raw disk image that the UKI is started from, with --uki")
+    parser.add_argument("--stub-version", metavar="N", type=int, help="major version of systemd-stub, where the image does not say it")
+    parser.add_argument("--reference-out", metavar="FILE", help="write the predictions as reference values")
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="form of the output")
+
+
+def run(args: argparse.Namespace) -> int:
+    import json
+    from datetime import UTC, datetime
+
+    from evident import codec
+    from evident.cli.outputs import write_file
+    from evident.reference_values import documents
+    from evident.reference_values.model import ReferenceSet
+
+    _check(args)
+    now = datetime.now(UTC).replace(microsecond=0)
+    predictions = _boot(args)
+    values = (*_firmware(args, now), *_registers(args, predictions, now))
+    if args.reference_out:
+        write_file(args.reference_out, documents.dump(ReferenceSet(1, values, name="evident measure tdx")))
+    assumptions = tuple(dict.fromkeys(text for prediction in predictions for text in prediction.assumptions))
+    if args.output == "json":
+        found = [{"register": value.register, "value": value.value.hex(), "of": value.description} for value in values]
+        print(
+            json.dumps(
+                {"measurements": found, "assumptions": assumptions, "reference": codec.encode(ReferenceSet(1, values))},
+                indent=2,
+            )
+        )
+    else:
+        rows = [f"{'mrtd' if value.register == 'launch' else value.register}  {value.value.hex()}  {value.description}" for value in values]
+        print("\n".join([*rows, *(f"assumes: {text}" for text in assumptions)]))
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    from evident.errors import UsageError
+
+    wrong = [
+        (not (args.firmware or args.kernel or args.uki), "--firmware, --kernel or --uki", "none of them"),
+        (args.kernel is None and bool(args.initrd or args.append), "--kernel with --initrd or --append", "no --kernel"),
+        (args.uki is None and bool(args.disk), "--uki with --disk", "no --uki"),
+    ]
+    for is_wrong, expected, found in wrong:
+        if is_wrong:
+            raise UsageError.of("usage.measure-tdx", expected=expected, found=found, remedy="Say what is booted, and how.")
+
+
+def _firmware(args: argparse.Namespace, now: datetime) -> tuple[ReferenceValue, ...]:
+    from pathlib import Path
+
+    from evident.cli.inputs import read_bytes
+    from evident.reference_values import tdx_reference
+    from evident.reference_values.tdx_mrtd import Order
+
+    if args.firmware is None:
+        return ()
+    raw, origin = read_bytes(args.firmware), f"measured from {Path(args.firmware).name}"
+    return tuple(tdx_reference.mrtd_reference(raw, Order(order), origin=origin, recorded_at=now) for order in args.order or ORDERS)
+
+
+def _boot(args: argparse.Namespace) -> tuple[Prediction, ...]:
+    from evident.cli.inputs import map_file, read_bytes
+    from evident.reference_values import tdx_reference
+
+    if args.uki:
+        image = read_bytes(args.uki, limit=MAX_ARTIFACT_BYTES)
+        if args.disk is None:
+            return (tdx_reference.unified_image(image, stub_version=args.stub_version),)
+        with map_file(args.disk) as disk:
+            return (tdx_reference.unified_image(image, stub_version=args.stub_version, booted_from=disk),)
+    if args.kernel is None:
+        return ()
+    kernel = read_bytes(args.kernel, limit=MAX_ARTIFACT_BYTES)
+    initrd = read_bytes(args.initrd, limit=MAX_ARTIFACT_BYTES) if args.initrd else None
+    places = (args.initrd_argument or INITRD_ARGUMENTS) if initrd is not None else ("after",)
+    return tuple(tdx_reference.direct_boot(kernel, initrd, args.append, initrd_argument=place) for place in places)
+
+
+def _registers(args: argparse.Namespace, predictions: tuple[Prediction, ...], now: datetime) -> tuple[ReferenceValue, ...]:
+    from pathlib import Path
+
+    from evident.reference_values import tdx_reference
+
+    origin = f"measured from {Path(args.uki or args.kernel or '-').name}"
+    values = [value for prediction in predictions for value in tdx_reference.references(prediction, origin=origin, recorded_at=now)]
+    return tuple({(value.register, value.value): value for value in values}.values())  # RTMR1 is the same in both
