@@ -18,17 +18,19 @@ _PROVEN = (
 
 def headline(decision: str, levels: Levels, layers: Sequence[Layer], findings: Sequence[Finding], *, simulated: bool) -> Mapping[str, str]:
     """Keys ``use``, ``proven``, ``trust``, ``todo``; whole sentences, no symbols."""
-    mark = "SIMULATED, no hardware involved: " if simulated else ""
+    mark = "SIMULATED, no hardware involved. " if simulated else ""
     return {
-        "use": mark + _use(decision, findings),
+        "use": mark + _use(decision, findings, simulated=simulated),
         "proven": mark + _proven(levels, layers, simulated=simulated),
         "trust": _trust(levels, layers),
-        "todo": _todo(findings, layers, levels),
+        "todo": _todo(findings, layers, levels, simulated=simulated),
     }
 
 
-def _use(decision: str, findings: Sequence[Finding]) -> str:
+def _use(decision: str, findings: Sequence[Finding], *, simulated: bool) -> str:
     if decision == "accepted":
+        if simulated:
+            return "For trials only: everything that the policy demands holds, of a simulator."
         return "Yes: everything that the policy demands is proven."
     first = findings[0]
     if decision == "refused":
@@ -61,9 +63,11 @@ def _trust(levels: Levels, layers: Sequence[Layer]) -> str:
     return " ".join(sentences) or "Nobody can be named, because nothing is proven."
 
 
-def _todo(findings: Sequence[Finding], layers: Sequence[Layer], levels: Levels) -> str:
+def _todo(findings: Sequence[Finding], layers: Sequence[Layer], levels: Levels, *, simulated: bool) -> str:
     if findings:
         return " ".join(dict.fromkeys(finding.remedy for finding in findings))
+    if simulated:
+        return "Nothing for this trial. For real work, choose hardware: `evident explain` says what each platform can prove."
     caveats = [caveat for layer in layers for caveat in layer.caveats if layer.level is not None and layer.level == levels.nominal + 1]
     if caveats:
         return "Nothing is required. To prove more: " + caveats[0].remedy

@@ -518,9 +518,15 @@ def verify(pieces: Pieces, context: Context, procedure: Procedure[Case] = PROCED
         context=context,
         revocation=case.revocation,
         simulated=simulated,
-        endorsers=(path.anchor.vendor if path.anchor else "unknown", *((path.key.csp_id,) if path.key.csp_id else ()), "AMD-SP"),
+        endorsers=_endorsers(path, simulated=simulated),
         unsafe=("simulated-root",) if simulated else (),
     )
+
+
+def _endorsers(path: _Path, *, simulated: bool) -> tuple[str, ...]:
+    vendor = path.anchor.vendor if path.anchor else "unknown"
+    cloud = (path.key.csp_id,) if path.key.csp_id else ()
+    return (vendor, *cloud, "simulated AMD-SP" if simulated else "AMD-SP")
 
 
 def _open(pieces: Pieces, context: Context) -> Case:
