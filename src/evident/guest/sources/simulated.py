@@ -13,7 +13,7 @@ from evident.evidence.sp_channel import Reply, Request
 from evident.guest.source import Evidence, Question, absent
 
 NAME = "simulated"
-DEVICE = Path("/dev/virtio-ports") / sp_channel.PORT
+PORTS, DEVICES = Path("/sys/class/virtio-ports"), Path("/dev")
 PATIENCE = 60.0
 """Seconds to wait for the host's process to attach and answer; emulated machines are slow."""
 _PAUSE = 0.05
@@ -22,7 +22,7 @@ _PAUSE = 0.05
 class SimulatedProcessor:
     """The guest's end of the channel; opened for every question, for it is exclusive."""
 
-    def __init__(self, device: Path = DEVICE, *, patience: float = PATIENCE) -> None:
+    def __init__(self, device: Path | None = None, *, patience: float = PATIENCE) -> None:
         self._device = device
         self._patience = patience
 
@@ -41,10 +41,11 @@ class SimulatedProcessor:
         return self._ask(Request(_fresh_id(), "derive-key", fields=fields, guest_svn=guest_svn)).key
 
     def _ask(self, request: Request) -> Reply:
+        device = self._device or port()
         try:
-            descriptor = os.open(self._device, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = os.open(device, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            raise absent(NAME, f"the channel {self._device}", error.strerror or type(error).__name__) from None
+            raise absent(NAME, f"the channel {device}", error.strerror or type(error).__name__) from None
         try:
             port = _Port(descriptor, time.monotonic() + self._patience)
             port.write(sp_channel.serialize(request))
@@ -59,6 +60,18 @@ class SimulatedProcessor:
         if reply.error or (request.op == "report") != bool(reply.report):
             raise absent(NAME, f"an answer to {request.op!r}", reply.error or "an answer to another question")
         return reply
+
+
+def port(ports: Path = PORTS, devices: Path = DEVICES, *, patience: float = 5.0) -> Path:
+    """The device of the port with our name, as the kernel lists them (no udev makes links here); waits for its driver."""
+    deadline = time.monotonic() + patience
+    while True:
+        for entry in sorted(ports.iterdir()) if ports.exists() else ():
+            if (entry / "name").exists() and (entry / "name").read_text().strip() == sp_channel.PORT:
+                return devices / entry.name
+        if time.monotonic() >= deadline:
+            raise absent(NAME, f"a virtio-serial port named {sp_channel.PORT}", "none")
+        time.sleep(_PAUSE)
 
 
 def _fresh_id() -> int:
