@@ -142,7 +142,7 @@ class _Fat:
         fat_sectors = -(-(clusters + _FIRST_CLUSTER) * 4 // SECTOR)
         total = _RESERVED + 2 * fat_sectors + clusters
         geometry = struct.pack("<HBHBHHBHHHII", SECTOR, 1, _RESERVED, 2, 0, 0, 0xF8, 0, 63, 255, 0, total)
-        extended = struct.pack("<IHHIHH12sBBBI11s8s", fat_sectors, 0, 0, 2, 1, 6, b"", 0x80, 0, 0x29, serial, b"EVIDENT    ", b"FAT32   ")
+        extended = struct.pack("<IHHIHH12sBBBI11s8s", fat_sectors, 0, 0, 2, 1, 6, b"", 0x80, 0, 0x29, serial, b"NO NAME    ", b"FAT32   ")
         boot = (b"\xeb\x58\x90EVIDENT " + geometry + extended).ljust(510, b"\0") + b"\x55\xaa"
         info = (b"RRaA".ljust(484, b"\0") + b"rrAa" + b"\xff" * 8).ljust(508, b"\0") + b"\0\0\x55\xaa"
         reserved = bytearray(_RESERVED * SECTOR)

@@ -22,7 +22,7 @@ def needed(raw: bytes) -> tuple[str, ...]:
     """File names in DT_NEEDED; none for a static program. Raises `Malformed` (``image.elf``)."""
     try:
         return tuple(_needed(raw))
-    except (struct.error, ValueError, UnicodeDecodeError) as error:
+    except (struct.error, ValueError, OverflowError, UnicodeDecodeError) as error:
         raise Malformed.of("image.elf", expected="an ELF file", found=str(error), remedy="Lock the packages again.") from None
 
 
@@ -49,7 +49,7 @@ def modinfo(raw: bytes) -> Mapping[str, tuple[str, ...]]:
         strings = sections[names][4]
         found = [raw[s[4] : s[4] + s[5]] for s in sections if raw[strings + s[0] : raw.index(b"\0", strings + s[0])] == b".modinfo"]
         pairs = [item.decode().partition("=") for section in found for item in section.split(b"\0") if item]
-    except (struct.error, ValueError, IndexError, UnicodeDecodeError) as error:
+    except (struct.error, ValueError, OverflowError, IndexError, UnicodeDecodeError) as error:
         raise Malformed.of("image.elf", expected="a kernel module", found=str(error), remedy="Lock the packages again.") from None
     info: dict[str, tuple[str, ...]] = {}
     for name, _, value in pairs:

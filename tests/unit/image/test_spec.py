@@ -1,0 +1,69 @@
+"""The specification refuses what would make an image ambiguous or open, and names the member at fault."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from evident import codec
+from evident.errors import Malformed
+from evident.image.build import command_line
+from evident.image.spec import ImageSpec
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+PLAIN: dict[str, Any] = {"version": 1, "name": "shop", "workload": ["/usr/bin/python3"]}
+
+
+def decode(**changes: Any) -> ImageSpec:
+    return codec.decode(ImageSpec, {**PLAIN, **changes}, "image")
+
+
+def test_the_example_is_one_and_satisfies_the_schema() -> None:
+    document = yaml.safe_load((REPOSITORY / "examples" / "shop.yaml").read_text())
+    jsonschema.validate(document, json.loads((REPOSITORY / "docs" / "schemas" / "image.json").read_text()))
+    assert codec.decode(ImageSpec, document, "image").profile == "encrypted"
+
+
+def test_equal_specifications_have_equal_digests_and_others_do_not() -> None:
+    assert decode().digest() == decode().digest()
+    assert decode().digest() != decode(environment={"A": "b"}).digest()
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"name": "Shop"}, "image.name"),
+        ({"packages": ["bash;rm"]}, "image.package"),
+        ({"packages": ["--option"]}, "image.package"),
+        ({"workload": []}, "image.workload"),
+        ({"workload": ["python3"]}, "image.workload"),
+        ({"files": [{"path": "/srv/../etc/passwd"}]}, "image.path"),
+        ({"files": [{"path": "srv/x"}]}, "image.path"),
+        ({"files": [{"path": "/x", "text": "a", "base64": "YQ=="}]}, "image.file"),
+        ({"files": [{"path": "/x", "base64": "!"}]}, "image.file"),
+        ({"files": [{"path": "/x"}, {"path": "/x"}]}, "image.file"),
+        ({"writable": [{"path": "/srv/x", "size": "all"}]}, "image.writable"),
+        ({"command_line": ["init=/bin/sh"]}, "image.command-line"),
+        ({"command_line": ["a b"]}, "image.command-line"),
+        ({"command_line": ["evident.mode=integrity"]}, "image.command-line"),
+        ({"command_line": ["evident.data=0"]}, "image.command-line"),
+        ({"ssh_authorized_keys": ["-----BEGIN OPENSSH PRIVATE KEY-----"]}, "image.ssh-key"),
+        ({"profile": "open"}, "image.type"),
+        ({"pakages": []}, "image.unknown-key"),
+    ],
+)
+def test_refuses(changes: dict[str, Any], code: str) -> None:
+    with pytest.raises(Malformed) as caught:
+        decode(**changes)
+    assert caught.value.code == code
+
+
+def test_the_command_line_holds_what_an_administrator_could_do_off() -> None:
+    words = command_line(decode(profile="microcvm"), None, {"evident.verifier": "10.0.2.2:1"}).split()
+    assert {"sysctl.kernel.sysrq=0", "module.sig_enforce=1", "ro", "evident.mode=microcvm"} <= set(words)
+    assert words[-1] == "evident.verifier=10.0.2.2:1"
