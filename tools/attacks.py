@@ -3,7 +3,7 @@
 python tools/attacks.py [--check]
 
 A test names what it shows with ``@pytest.mark.attack(id, what, code, shows)``, where `shows` is ``succeeds`` (with its check off),
-refused`` (with it on) or, left out, both. Every attack of the catalogue (AT-...) must be shown both ways; other requirements may be
+``refused`` (with it on) or, left out, both. Every attack of the catalogue (AT-...) must be shown both ways; other requirements may be
 listed too.
 """
 
@@ -40,6 +40,8 @@ TITLES: Mapping[str, str] = MappingProxyType(
         "AT-21": "Another service module, or none",
         "AT-22": "An attestation key of somebody else's making",
         "AT-23": "A vTPM of another machine",
+        "AT-24": "Configuration that the host hands in",
+        "AT-25": "A forged metadata service",
         "AT-26": "A provisioning agent that takes orders",
         "AT-27": "Revoked keys",
         "AT-28": "A revocation list that is forged, replayed, out of date or withheld",
@@ -49,6 +51,8 @@ TITLES: Mapping[str, str] = MappingProxyType(
         "AT-32": "Old platform firmware",
         "AT-39": "An emulation",
         "AT-40": "The wrong product or kind of key",
+        "AT-48": "Secrets in an image or on its console",
+        "AT-49": "The provider of the service itself",
         "AT-54": "Pieces of different machines",
         "AT-55": "Evidence of SEV or SEV-ES",
         "AT-58": "Machines and versions whose keys have leaked",
