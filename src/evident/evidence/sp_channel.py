@@ -1,8 +1,9 @@
 """Frames and messages between a guest and a secure processor that a host process plays (Evident's own protocol, simulation only).
 
 The channel is a virtio-serial port named ``org.evident.sp.0`` (in the guest the ``/dev/vportNpM`` whose ``name`` in
-``/sys/class/virtio-ports`` says so, at the host a Unix socket), or any other pair of byte streams. Both directions carry frames: a length (u32, big endian, 1 to `FRAME_LIMIT`), then
-so many bytes of JSON in UTF-8. The guest asks, the host answers in order, and the answer repeats the question's `id`:
+``/sys/class/virtio-ports`` says so, at the host a Unix socket), or any other pair of byte streams. Both directions carry frames: a length
+(u32, big endian, 1 to `FRAME_LIMIT`), then so many bytes of JSON in UTF-8. The guest asks, the host answers in order, and the answer
+repeats the question's `id`:
 
     {"id": 7, "op": "report", "report_data": "<128 hex digits>", "vmpl": 0}
     {"id": 7, "report": "<hex>", "auxblob": "<hex>", "launch": "<hex>"}

@@ -47,10 +47,10 @@ class SimulatedProcessor:
         except OSError as error:
             raise absent(NAME, f"the channel {device}", error.strerror or type(error).__name__) from None
         try:
-            port = _Port(descriptor, time.monotonic() + self._patience)
-            port.write(sp_channel.serialize(request))
+            line = _Port(descriptor, time.monotonic() + self._patience)
+            line.write(sp_channel.serialize(request))
             while True:  # an answer to a question of somebody who gave up may still lie in the channel
-                reply = sp_channel.parse_reply(sp_channel.read_frame(port.read))
+                reply = sp_channel.parse_reply(sp_channel.read_frame(line.read))
                 if reply.id in (request.id, 0):
                     break
         except OSError as error:
