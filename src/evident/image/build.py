@@ -133,7 +133,7 @@ class _Build:
         staging.mkdir()
         made = initrd.make(self._spec, packages, toolbox, staging, source=self._source)
         if self._spec.profile == "microcvm":
-            root.lay_out(self._spec, (), self._store, made.tree)
+            initrd.take_in(made.tree, root.lay_out(self._spec, self._lock.group("root"), self._store))
         self._record("initrd", made.tree)
         name = next((path for path in packages if path.startswith("boot/vmlinuz-")), "boot/vmlinuz")
         return packages.read(name), sum(".ko" in path for path in packages), made

@@ -191,6 +191,14 @@ def _libraries(tree: Tree, packages: Tree) -> None:
                 todo.append(path)
 
 
+def take_in(tree: Tree, other: Tree) -> None:
+    """Lay the root of a microCVM into the initrd: what is there stays, and modules that are there as byte code need no source."""
+    for path in other:
+        compiled = path.removesuffix(".py") + ".pyc"
+        if path not in tree and not (path.endswith(".py") and compiled in tree):
+            tree[path] = other[path]
+
+
 def compressed(tree: Tree, toolbox: Toolbox) -> bytes:
     """The archive, as one zstd frame made by one thread."""
     return toolbox.run("bin/zstd", "-q", "-c", "-15", "--single-thread", given=tree.cpio())

@@ -103,10 +103,9 @@ def resolve(spec: ImageSpec, addresses: Sequence[str], *, progress: Progress = l
         apt = _PrivateApt(Path(folder), spec.suite, addresses[0])
         progress(f"reading the package lists of {spec.suite}")
         apt.run("update", "-qq")
-        in_initrd = spec.profile == "microcvm"
         groups: dict[Group, tuple[str, ...]] = {
-            "root": () if in_initrd else spec.packages,
-            "initrd": (*INITRD, *spec.packages) if in_initrd else INITRD,
+            "root": spec.packages,
+            "initrd": INITRD,
             "tools": TOOLS,
             "kernel": (KERNEL,),
         }

@@ -42,18 +42,16 @@ class Root:
         return uuid.UUID(bytes=self.root_hash[:16]), uuid.UUID(bytes=self.root_hash[16:])
 
 
-def lay_out(spec: ImageSpec, packages: tuple[LockedPackage, ...], store: Store, tree: Tree | None = None) -> Tree:
-    """The tree of the root file system (laid over `tree`): packages, what nobody reads at run time off, then the files of `spec`."""
-    own = tree is None
-    result = merged_usr() if tree is None else tree
+def lay_out(spec: ImageSpec, packages: tuple[LockedPackage, ...], store: Store) -> Tree:
+    """The tree of the root file system: packages, what nobody reads at run time off, then the files of `spec`."""
+    result = merged_usr()
     for package in packages:
         deb.unpack(store.read(package), str(package), result)
-    if own:
-        for path in _UNNEEDED:
-            result.remove(path)
-        for name in _FOLDERS:
-            if name not in result:
-                result.add_directory(name)
+    for path in _UNNEEDED:
+        result.remove(path)
+    for name in _FOLDERS:
+        if name not in result:
+            result.add_directory(name)
     for place in spec.writable:
         result.add_directory(place.path[1:])
     for item in spec.files:
