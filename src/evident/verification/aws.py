@@ -3,7 +3,8 @@
 The procedure ``aws-snp``, in order:
 
 (1) snp.*             the report is authentic (all steps of kind ``snp`` but its challenge)
-(2) nitro.*           the document is authentic and answers the challenge (all steps of kind ``nitrotpm``)
+(2) nitro.*           the document is authentic and answers the challenge, and log and IMA list replay to its PCRs (all steps of
+                      kind ``nitrotpm``)
 (3) aws.binding       REPORT_DATA = SHA-512(document ‖ nonce): whoever asked for the report held this document and this challenge
 
 The document is made by the Nitro hypervisor and the report by the processor; the guest ties them together in software, after it booted
@@ -45,6 +46,7 @@ ROLES: Mapping[str, Role] = MappingProxyType(
         "report": replace(snp.ROLES["report"], count="optional"),
         **{role: snp.ROLES[role] for role in _SNP_ROLES},
         "document": nitro.ROLES["document"],
+        **nitro.MEASURED_ROLES,
         "evidence": Role("optional", containers.LIMIT, "report and certificates as go-sev-guest writes them"),
     }
 )
@@ -115,7 +117,8 @@ def verify(pieces: Pieces, context: Context, *, without: frozenset[str] = frozen
     document = content.unhex(piece.one(opened, "document"))
     parts = Parts()
     root = parts.run(lambda: snp.verify(own, alone, leave_out(HARDWARE, without)))
-    spoken = parts.run(lambda: nitro.verify_document("nitrotpm", {"document": (document,)}, context, without=without))
+    measured = {role: contents for role, contents in opened.items() if role in nitro.MEASURED_ROLES}
+    spoken = parts.run(lambda: nitro.verify_document("nitrotpm", {"document": (document,), **measured}, context, without=without))
     link = None
     if root is not None:
         case = Case(root.evidence.report_data, document, context)
@@ -143,6 +146,8 @@ def _facts(root: Verified[Any], spoken: Verified[Any]) -> Facts:
             "challenge", "REPORT_DATA names the verifier's nonce and the NitroTPM document", made_at=spoken.facts.freshness.made_at
         ),
         vtpm=spoken.facts.vtpm,
+        boot=spoken.facts.boot,
+        runtime=spoken.facts.runtime,
         bound_key=spoken.facts.bound_key,
         caveats=(*root.facts.caveats, *spoken.facts.caveats, CAVEAT_SOFTWARE_BINDING),
         claims={"snp": root.facts.claims, "nitrotpm": spoken.facts.claims},

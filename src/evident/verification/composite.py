@@ -38,6 +38,14 @@ class Parts:
             raise (NotAuthentic if self._refuted else Indeterminate)(*findings)
 
 
+def in_layer(layer: str, check: Callable[[], T]) -> T:
+    """What `check` gives; what it refuses concerns `layer`, for certificates do not know what they are used for."""
+    try:
+        return check()
+    except (NotAuthentic, Indeterminate) as failure:
+        raise type(failure)(*(replace(finding, layer=layer) for finding in failure.findings)) from failure
+
+
 def leave_out(procedure: Procedure[S], without: frozenset[str]) -> Procedure[S]:
     """`procedure` without some steps; what it requires stays complete, so that appraisal refuses the result (AT-68)."""
     return replace(procedure, steps=tuple(step for step in procedure.steps if step.id not in without))

@@ -9,6 +9,8 @@ The procedures ``nitrotpm`` and ``nitro-enclave``, in order:
 (5) nitro.signature   the leaf's key signed the document (COSE_Sign1, ES384)
 (6) nitro.timestamp   the document was made within the leaf's life, and not after the time of the verification
 (7) nitro.challenge   the document's nonce is the verifier's nonce
+(8) nitro.log         nitrotpm, where a log is given: it replays to the document's PCRs
+(9) nitro.ima         nitrotpm, where an IMA list is given: it replays to PCR 10, and its boot_aggregate is of these PCRs
 
 The signer is the Nitro hypervisor: the document is AWS's word about a machine that AWS runs, bound to no TEE. PCR 0 and 1 of a NitroTPM
 are constant; an enclave in debug mode has PCR 0, 1 and 2 all zero and is readable by its parent.
@@ -36,15 +38,18 @@ from evident.endorsements.anchors import Anchor
 from evident.endorsements.signatures import SignatureAlgorithm
 from evident.endorsements.x509 import Certificate
 from evident.errors import Finding, NotAuthentic, Unsupported, UsageError
-from evident.evidence import content, cose, nitro
+from evident.evidence import content, cose, nitro, tcg_log
 from evident.evidence.nitro import NitroDocument
+from evident.verification import boot_log, tpm_ima
 from evident.verification import pieces as piece
-from evident.verification.composite import leave_out
+from evident.verification.boot_log import Told
+from evident.verification.composite import in_layer, leave_out
 from evident.verification.context import Context
 from evident.verification.facts import Facts, Freshness, Vtpm
 from evident.verification.memory import once
 from evident.verification.pieces import Pieces, Role
 from evident.verification.procedure import Open, Procedure, Step, issue, run
+from evident.verification.tpm_ima import Measured, Ran
 from evident.verification.verified import Verified
 
 PURPOSE = "nitro"
@@ -60,6 +65,11 @@ _ALGORITHM = SignatureAlgorithm("ecdsa", "sha384")
 ROLES: Mapping[str, Role] = MappingProxyType(
     {"document": Role("one", cose.MAX_BYTES, "attestation document (COSE_Sign1)"), "key": Role("optional", 4096, "public key, DER")}
 )
+MEASURED_ROLES: Mapping[str, Role] = MappingProxyType(
+    {"log": Role("optional", tcg_log.MAX_LOG_BYTES, "firmware event log of the same boot"), **tpm_ima.ROLES}
+)
+NITROTPM_ROLES: Mapping[str, Role] = MappingProxyType({**ROLES, **MEASURED_ROLES})
+"""An enclave has neither log nor list: its registers measure one image file."""
 
 
 @dataclass(slots=True)
@@ -72,6 +82,15 @@ class Case:
     """The leaf first, the root last."""
     anchor: Anchor | None = None
     freshness: Freshness = field(default_factory=lambda: Freshness("unknown", "no challenge was compared", carried_by="none"))
+    log: bytes | None = None
+    ima: Measured | None = None
+    told: Told | None = None
+    ran: Ran | None = None
+
+    @property
+    def pcrs(self) -> dict[str, dict[int, bytes]]:
+        """The document's registers, in its one bank."""
+        return {self.document.digest.lower(): dict(sorted(self.document.pcrs.items()))}
 
 
 def _refuse(code: str, expected: str, found: str, remedy: str) -> NotAuthentic:
@@ -112,9 +131,11 @@ def _root(case: Case) -> None:
 def _chain(case: Case) -> None:
     """(3)"""
     cache = case.context.chain_cache
-    x509.verify_issued_by(case.chain[0], case.chain[1])  # a new leaf every few hours: not worth remembering
+    # The leaf is new every few hours: not worth remembering.
+    in_layer(LAYER, partial(x509.verify_issued_by, case.chain[0], case.chain[1]))
     for certificate, issuer in zip(case.chain[1:], case.chain[2:], strict=False):
-        once(cache, ("nitro.chain", certificate.der, issuer.der), partial(x509.verify_issued_by, certificate, issuer))
+        issued = partial(x509.verify_issued_by, certificate, issuer)
+        in_layer(LAYER, partial(once, cache, ("nitro.chain", certificate.der, issuer.der), issued))
     for certificate in case.chain:
         if certificate.signature_algorithm != _ALGORITHM:
             raise _refuse("nitro.chain.algorithm", str(_ALGORITHM), str(certificate.signature_algorithm), "AWS issues no such chain.")
@@ -124,7 +145,7 @@ def _chain(case: Case) -> None:
 
 def _validity(case: Case) -> None:
     """(4) With path lengths and critical extensions."""
-    x509.check_path(case.chain, case.context.at)
+    in_layer(LAYER, lambda: x509.check_path(case.chain, case.context.at))
 
 
 def _signature(case: Case) -> None:
@@ -182,6 +203,18 @@ def _challenge(case: Case) -> Open | None:
     return None
 
 
+def _log(case: Case) -> None:
+    """(8)"""
+    if case.log is not None:
+        case.told = boot_log.judge(case.log, case.pcrs)
+
+
+def _ima(case: Case) -> None:
+    """(9)"""
+    if case.ima is not None:
+        case.ran = tpm_ima.judge(case.ima, case.pcrs)
+
+
 STEPS: tuple[Step[Case], ...] = (
     Step("nitro.kind", "The document is of the kind that is asked for.", _kind),
     Step("nitro.root", "The document's chain begins at the pinned root of AWS Nitro.", _root),
@@ -191,6 +224,8 @@ STEPS: tuple[Step[Case], ...] = (
     Step("nitro.timestamp", "The document was made while its certificate lived.", _timestamp),
     Step("nitro.challenge", "The document answers the verifier's challenge.", _challenge),
 )
+LOG_STEP: Step[Case] = Step("nitro.log", "The event log replays to the document's PCRs.", _log, ("nitro.signature",))
+IMA_STEP: Step[Case] = Step("nitro.ima", "The IMA list replays to the document's PCR 10.", _ima, ("nitro.signature",))
 
 
 def open_case(raw: bytes, kind: Literal["nitrotpm", "nitro-enclave"], context: Context, key: bytes | None = None) -> Case:
@@ -207,11 +242,13 @@ def verify_document(
 
     Raises `NotAuthentic` with every step that failed, `Malformed`, `Unsupported`, `UsageError`.
     """
-    piece.check(pieces, ROLES, kind)
+    piece.check(pieces, NITROTPM_ROLES if kind == "nitrotpm" else ROLES, kind)
     if context.nonce == b"":
         raise UsageError.of("nitro.challenge.size", expected="a nonce", found="an empty one", remedy="Give the challenge as it was sent.")
     case = open_case(piece.one(pieces, "document"), kind, context, piece.optional(pieces, "key"))
-    trail = run(leave_out(Procedure.of(kind, *STEPS), without), case, context)
+    case.log, case.ima = piece.optional(pieces, "log"), tpm_ima.read(pieces)
+    steps = (*STEPS, *((LOG_STEP,) if case.log is not None else ()), *((IMA_STEP,) if case.ima is not None else ()))
+    trail = run(leave_out(Procedure.of(kind, *steps), without), case, context)
     return issue(
         trail,
         evidence=case.document,
@@ -227,8 +264,7 @@ def verify_document(
 def facts(case: Case) -> Facts:
     """What the document says; of an enclave only claims, for its registers measure the enclave's image and no machine's boot."""
     document = case.document
-    pcrs = {document.digest.lower(): dict(sorted(document.pcrs.items()))}
-    vtpm = Vtpm("hypervisor", "certificate", OPERATOR, pcrs, instance={"module_id": document.module_id})
+    vtpm = Vtpm("hypervisor", "certificate", OPERATOR, case.pcrs, instance={"module_id": document.module_id})
     enclave = document.kind == "nitro-enclave"
     debug = enclave and not any(document.pcrs.get(index, b"").strip(b"\0") for index in (0, 1, 2))
     return Facts(
@@ -236,9 +272,13 @@ def facts(case: Case) -> Facts:
         None,
         case.freshness,
         vtpm=None if enclave else vtpm,
-        caveats=((CAVEAT_DEBUG,) if debug else ()) if enclave else (CAVEAT_FIRMWARE,),
+        boot=case.told.boot if case.told else None,
+        runtime=case.ran.runtime if case.ran else None,
+        caveats=((CAVEAT_DEBUG,) if debug else ()) if enclave else (CAVEAT_FIRMWARE, *(case.ran.caveats if case.ran else ())),
         bound_key=document.public_key,
-        claims=claims(document),
+        claims=claims(document)
+        | ({"log": dict(case.told.claims)} if case.told else {})
+        | ({"ima": dict(case.ran.claims)} if case.ran else {}),
     )
 
 

@@ -44,7 +44,7 @@ from evident.evidence import tpm_algorithms as alg
 from evident.evidence.importers import containers
 from evident.evidence.tpm import Signature
 from evident.evidence.tpm_public import HANDLE_ENDORSEMENT, HIERARCHIES
-from evident.verification import boot_chain, log, tpm_ima
+from evident.verification import boot_log, tpm_ima
 from evident.verification import pieces as piece
 from evident.verification.composite import leave_out
 from evident.verification.context import Context
@@ -357,18 +357,13 @@ def _ek_certificate(case: Case) -> None:
 
 def _log(case: Case) -> Open | None:
     """(14) Steps 1 to 4 of `evident.verification.log`, against the PCRs of step 8."""
-    replayed = log.replay(tcg_log.parse(_given(case.log), registers="pcr"))
+    raw = _given(case.log)
     if not case.pcrs:
+        tcg_log.parse(raw, registers="pcr")
         finding = Finding("tpm.log.unquoted", LAYER, "PCR values to replay the log to", "none", "Pass pcrs=PATH with the quote.")
         return Open(finding, waived_by="")
-    authentic = log.authenticate(replayed, case.pcrs)
-    case.boot = boot_chain.tell(authentic, "vtpm")
-    case.log_claims = {
-        "bank": authentic.bank,
-        "events": len(authentic.replay.events),
-        "explained": sorted(authentic.explained, key=lambda name: int(name.removeprefix("pcr"))),
-        "quirks": [quirk.name for quirk in authentic.quirks],
-    }
+    told = boot_log.judge(raw, case.pcrs)
+    case.boot, case.log_claims = told.boot, told.claims
     return None
 
 

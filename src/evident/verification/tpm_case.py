@@ -20,6 +20,7 @@ from evident.evidence.tpm import Attest, PcrValues, QuoteInfo, Signature
 from evident.evidence.tpm_public import Public
 from evident.verification import pieces as piece
 from evident.verification import tpm_ima
+from evident.verification.composite import in_layer
 from evident.verification.context import ChainCache, Context
 from evident.verification.facts import BootChain, Freshness
 from evident.verification.memory import remembered
@@ -192,6 +193,6 @@ def certificate_path(case: Case, certificate: Certificate) -> KeyPath:
     """The path of a key's certificate; every certificate valid now and allowed to issue what it issued."""
     cache, anchors = case.context.chain_cache, case.context.anchors
     question = ("path of a TPM key", anchors, certificate.der, tuple(issuer.der for issuer in case.chain))
-    path = remembered(cache, question, lambda: tpm_ca.find_path(certificate, case.chain, anchors))
-    x509.check_path(path.chain, case.context.at, understood=tpm_ca.UNDERSTOOD)
+    path = in_layer("vtpm", lambda: remembered(cache, question, lambda: tpm_ca.find_path(certificate, case.chain, anchors)))
+    in_layer("vtpm", lambda: x509.check_path(path.chain, case.context.at, understood=tpm_ca.UNDERSTOOD))
     return path

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from tests.unit.evidence.test_ima_log import an_entry
+from tests.unit.verification.test_tpm_ima import booted
 
 from evident.endorsements import anchors
 from evident.errors import CollateralUnavailable, Indeterminate, NotAuthentic, Unsupported, UsageError
@@ -181,3 +183,74 @@ def test_a_report_in_go_sev_guests_protobuf_is_a_report(vectors):
     pieces = {"evidence": (vectors.read(case, "attestation.pb"),)}
     verified = kinds.verify("snp", pieces, context(vectors.facts(case)["evaluate_at"]))
     assert verified.facts.claims["measurement"] == vectors.facts(case)["measurement"]
+
+
+LOG_CASE = "eventlog/go-attestation-coreos36"
+
+
+def _booted(vectors) -> tuple[SimulatedTpm, bytes]:
+    """A NitroTPM with the registers of a real boot, whose log has a SHA-384 bank, and that log."""
+    raw = vectors.read(LOG_CASE, "binary_bios_measurements")
+    machine = SimulatedTpm()
+    for index, value in vectors.facts(LOG_CASE)["computed_pcrs"]["sha384"].items():
+        machine.set_pcr("sha384", int(index), bytes.fromhex(value))
+    return machine, raw
+
+
+def test_the_log_beside_a_nitrotpm_document_tells_the_boot(cloud, vectors):
+    machine, raw = _booted(vectors)
+    pieces = clouds.aws_snp(cloud.guest, machine, NONCE, cloud.pki, cloud.at) | {"auxblob": cloud.table, "log": (raw,)}
+    verified = aws.verify(pieces, cloud.context(NONCE))
+    assert verified.facts.boot is not None
+    assert verified.facts.boot.measured_by == "vtpm"
+    assert {"bootloader", "kernel"} <= {stage.name for stage in verified.facts.boot.stages}
+    assert verified.facts.claims["nitrotpm"]["log"]["bank"] == "sha384"
+    alone = kinds.verify("nitrotpm", {"document": pieces["document"], "log": (raw,)}, cloud.context(NONCE))
+    assert alone.facts.boot == verified.facts.boot
+
+
+@pytest.mark.attack("AT-54", "The log of another boot is sent with a NitroTPM document.", "log.replay")
+def test_the_log_of_another_boot_is_refused(cloud, vectors):
+    machine, raw = _booted(vectors)
+    machine.set_pcr("sha384", 4, bytes(48))
+    pieces = clouds.aws_snp(cloud.guest, machine, NONCE, cloud.pki, cloud.at) | {"auxblob": cloud.table, "log": (raw,)}
+    with pytest.raises(NotAuthentic) as refused:
+        aws.verify(pieces, cloud.context(NONCE))
+    assert {finding.layer for finding in refused.value.findings} == {"boot_chain"}
+    assert refused.value.code == "log.replay"
+    assert aws.verify(pieces, cloud.context(NONCE), without=frozenset({"nitro.log"})).facts.boot is None
+
+
+def _ran(cloud, *lines: bytes):
+    machine, listed = booted(an_entry("/bin/sh"), *lines)
+    return clouds.aws_snp(cloud.guest, machine, NONCE, cloud.pki, cloud.at) | {"auxblob": cloud.table, "ima": (listed,)}
+
+
+def test_the_ima_list_beside_a_nitrotpm_document_tells_userspace(cloud):
+    verified = aws.verify(_ran(cloud), cloud.context(NONCE))
+    assert verified.facts.runtime is not None
+    assert (verified.facts.runtime.entries, verified.facts.runtime.violations) == (2, 0)
+    assert "ima.boot-aggregate-undecided" in verified.facts.caveats, "the document has no SHA-256 registers"
+
+
+@pytest.mark.attack("AT-33", "An entry is taken out of an IMA list sent with a NitroTPM document.", "ima.replay")
+def test_an_edited_list_is_refused(cloud):
+    pieces = _ran(cloud, an_entry("/opt/tool"))
+    edited = b"".join(line for line in pieces["ima"][0].splitlines(keepends=True) if b"/bin/sh" not in line)
+    with pytest.raises(NotAuthentic) as refused:
+        aws.verify({**pieces, "ima": (edited,)}, cloud.context(NONCE))
+    assert [(finding.code, finding.layer) for finding in refused.value.findings] == [("ima.replay", "userspace")]
+    assert aws.verify({**pieces, "ima": (edited,)}, cloud.context(NONCE), without=frozenset({"nitro.ima"})).facts.runtime is None
+
+
+def test_an_expired_document_concerns_the_vtpm(vectors):
+    raw = vectors.read("aws/reclaim-nitrotpm-doc", "nitrotpm.cose")
+    with pytest.raises(NotAuthentic) as refused:
+        kinds.verify("nitrotpm", {"document": (raw,)}, context("2026-11-22T00:00:00Z"))
+    assert [(finding.code, finding.layer) for finding in refused.value.findings] == [("x509.expired", "vtpm")]
+
+
+def test_an_enclave_has_no_log(vectors):
+    pieces = {"document": (vectors.read("aws/dstack-enclave-2025", "doc.cose"),), "log": (b"x",)}
+    with pytest.raises(UsageError):
+        kinds.verify("nitro-enclave", pieces, context("2025-12-25T13:15:38Z"))
