@@ -42,12 +42,13 @@ from evident.keys.release import ReleaseService, Surety
 from evident.keys.server import KeyServer
 from evident.keys.store import RootVolume, VolumeStore, WrappedSecrets
 from evident.lifecycle.challenges import Challenges
-from evident.simulator import scenario
+from evident.simulator import clouds, scenario
 from evident.simulator.channel import SecureProcessorChannel
 from evident.simulator.guest import stated_launch
 from evident.simulator.kds import KdsFetcher, SimulatedKds
 from evident.simulator.pki import SimulatorPki
 from evident.simulator.scenario import Scenario
+from evident.simulator.vtpm import SimulatedTpm
 from evident.verification import challenge, snp
 from evident.verification.composite import without_steps
 from evident.verification.context import Context
@@ -246,7 +247,7 @@ def test_any_other_launch(desk: Desk, monkeypatch: pytest.MonkeyPatch, name: str
     """Firmware, kernel, initrd (with agent and configuration in it), command line: each alone ends without a key."""
     cheating = scenario.ATTACKS[name].on(desk.machine)
     if not checked:
-        monkeypatch.setattr(release, "check_accepted", lambda _statement: None)
+        monkeypatch.setattr(release, "check_accepted", lambda _statement, **_: None)
     with expected(desk, SWAPS[name], checked=checked), desk.serving() as server:
         assert launched(desk, server, cheating).key == KEY
 
@@ -403,6 +404,27 @@ def test_demanded_evidence_beside_the_tee_must_come(desk: Desk) -> None:
     desk.store(replace(desk.volumes.get(DISK), beside=("tpm",)), KEY)
     with expected(desk, "keys.beside", checked=True), desk.serving() as server:
         boot(desk, server)
+
+
+def test_a_tpm_beside_the_tee_answers_the_same_challenge_and_key(desk: Desk) -> None:
+    """Demanded, it must be there and answer; not demanded, it is not looked at."""
+    desk.store(replace(desk.volumes.get(DISK), beside=("tpm",)), KEY)
+    chip = SimulatedTpm()
+    with desk.serving() as server:
+        agent = Agent(server, pinned=desk.pin, disk=DISK)
+        question = agent.challenge()
+        assert agent.release(Direct(desk.machine).collect(question), (quoted(chip, question.extra_data),)).key == KEY
+        for extra in (bytes(32), replace(question, spki=b"another").extra_data):
+            with expected(desk, "tpm.challenge", checked=True, before=1):
+                question = agent.challenge()
+                agent.release(Direct(desk.machine).collect(question), (quoted(chip, extra),))
+        desk.store(replace(desk.volumes.get(DISK), beside=()), KEY)
+        question = agent.challenge()
+        assert agent.release(Direct(desk.machine).collect(question), (quoted(chip, bytes(32)),)).key == KEY
+
+
+def quoted(chip: SimulatedTpm, extra: bytes) -> Evidence:
+    return Evidence("tpm", clouds.quoted(chip, extra, "quote"), "test")
 
 
 def test_no_release_that_cannot_be_logged(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

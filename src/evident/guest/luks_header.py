@@ -31,6 +31,8 @@ CIPHERS = ("aes-xts-random", "aes-xts-plain64")
 SLOT_CIPHER = "aes-xts-plain64"
 INTEGRITY = "hmac(sha256)"
 SECTORS = (512, 4096)
+COPIES_BYTES = 2 * SIZES[-1]
+"""Enough of a disk for both copies of any header."""
 MAX_OFFSET = 64 * 1024 * 1024
 MAX_KDF_MEMORY = 1024 * 1024
 """KiB"""
@@ -89,6 +91,8 @@ class Checked:
     sector: int
     data_offset: int
     """Bytes; everything before it is header."""
+    used: int = 0
+    """Bytes from the beginning that are in use: both copies and the key slots."""
 
 
 def check(raw: bytes) -> Checked:
@@ -107,15 +111,14 @@ def check(raw: bytes) -> Checked:
     if config.get("json_size") != str(primary.size - BINARY_BYTES):
         findings.append(_finding("config", f"json_size {primary.size - BINARY_BYTES}", repr(config.get("json_size"))[:40]))
     segment = _segment(metadata.get("segments"), findings)
-    slots = metadata.get("keyslots")
+    slots, used = metadata.get("keyslots"), 2 * primary.size
     if not isinstance(slots, dict) or not slots:
         findings.append(_finding("keyslots", "at least one key slot", repr(slots)[:40]))
     else:
-        for name, slot in slots.items():
-            _slot(name, slot, segment.data_offset, findings)
+        used = max(used, *(_slot(name, slot, segment.data_offset, findings) for name, slot in slots.items()))
     _digests(metadata.get("digests"), findings)
     raise_all(NotAuthentic, findings)
-    return Checked(primary.uuid, segment.cipher, segment.sector, segment.data_offset)
+    return Checked(primary.uuid, segment.cipher, segment.sector, segment.data_offset, used)
 
 
 def _segment(value: Any, findings: list[Finding]) -> Checked:
@@ -137,7 +140,8 @@ def _segment(value: Any, findings: list[Finding]) -> Checked:
     return Checked("", str(cipher), sector if isinstance(sector, int) else 0, offset)
 
 
-def _slot(name: str, value: Any, data_offset: int, findings: list[Finding]) -> None:
+def _slot(name: str, value: Any, data_offset: int, findings: list[Finding]) -> int:
+    """Check one key slot: where its area ends."""
     slot = _members(value, {"type", "key_size", "area", "kdf", "af", "priority"}, f"key slot {name}", findings)
     area = _members(slot.get("area"), {"type", "offset", "size", "encryption", "key_size"}, f"area of key slot {name}", findings)
     kdf = _members(slot.get("kdf"), {"type", "salt", "hash", "iterations", "time", "memory", "cpus"}, f"KDF of key slot {name}", findings)
@@ -158,6 +162,7 @@ def _slot(name: str, value: Any, data_offset: int, findings: list[Finding]) -> N
     if (splitter.get("type"), splitter.get("stripes"), splitter.get("hash")) != ("luks1", 4000, "sha256"):
         findings.append(_finding("keyslots", "4000 stripes, sha256", repr(splitter)[:80]))
     _kdf(name, kdf, findings)
+    return begins + size
 
 
 def _kdf(name: str, kdf: dict[str, Any], findings: list[Finding]) -> None:

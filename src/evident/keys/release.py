@@ -45,6 +45,9 @@ from evident.verification.verified import Verified
 PENDING_LIMIT = 1024
 """Releases whose confirmation may be outstanding; the oldest is forgotten first."""
 
+UNANCHORED = frozenset({"tpm.ak-certificate.missing", "revocation.unknown"})
+"""What stays open of a TPM that no certificate vouches for: beside a TEE's report it adds the host's word, and is taken for no more."""
+
 
 class Challenges(Protocol):
     """`evident.lifecycle.challenges.Challenges`, from below."""
@@ -178,6 +181,8 @@ class ReleaseService:
         references = self._volumes.references(volume.reference_set).values
         policy = raised(surety.policy, volume)
         judged = self._appraised(request.evidence, request, policy, references, at)
+        self._on_statement(request.disk, judged.statement)
+        check_accepted(judged.statement)
         if judged.verified.facts.tee is None:
             raise PolicyRefused.of(
                 "keys.no-tee",
@@ -197,20 +202,21 @@ class ReleaseService:
         _, pieces = cmw.to_pieces(cmw.decode(form))
         context = Context(at, surety.anchors, surety.fetcher, crl_floor=surety.crl_floor, unsafe=surety.unsafe)
         verified, bound = environment.verify(pieces, context, request.nonce, request.key)
-        statement = appraise(verified, policy=policy, references=references, profile=surety.profile)
-        self._on_statement(request.disk, statement)
-        check_accepted(statement)
-        return Judged(statement, verified, bound)
+        return Judged(appraise(verified, policy=policy, references=references, profile=surety.profile), verified, bound)
 
     def _beside(
         self, request: EvidenceRequest, volume: RootVolume, policy: Policy, references: tuple[ReferenceValue, ...], at: datetime
     ) -> None:
-        """The evidence that the terms demand beside the TEE's: authentic, of the same challenge and key, and as referenced."""
+        """The evidence that the terms demand beside the TEE's: authentic, of the same challenge and key, and as referenced.
+
+        What they do not demand is not looked at.
+        """
         seen: set[str] = set()
         own = replace(policy, levels=RequiredLevels(nominal=0, trustworthy=0, verifiability={}))
-        for form in request.beside:
+        for form in request.beside if volume.beside else ():
             judged = self._appraised(form, request, own, references, at)
             check_bound(judged.bound_key, request.key)
+            check_accepted(judged.statement, besides=UNANCHORED)
             seen.add(judged.verified.facts.kind)
         missing = [kind for kind in volume.beside if kind not in seen]
         if missing:
@@ -230,12 +236,13 @@ def raised(policy: Policy, volume: RootVolume) -> Policy:
     return replace(policy, levels=wanted)
 
 
-def check_accepted(statement: TrustStatement) -> None:
-    """(4) Only an accepted statement releases anything."""
-    if statement.decision == "accepted":
+def check_accepted(statement: TrustStatement, *, besides: frozenset[str] = frozenset()) -> None:
+    """(4) Only an accepted statement releases anything; findings whose codes are `besides` are not counted."""
+    findings = tuple(finding for finding in statement.findings if finding.code not in besides)
+    if statement.decision == "accepted" or (besides and not findings):
         return
     kind = PolicyRefused if statement.decision == "refused" else Indeterminate
-    raise kind(*statement.findings)
+    raise kind(*findings)
 
 
 def check_bound(bound_key: bytes | None, key: bytes) -> None:

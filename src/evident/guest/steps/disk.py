@@ -65,10 +65,13 @@ def _matching(block: Path, identifier: str, devices: Path) -> list[Path]:
 def check_header(device: Path) -> Checked:
     """Check the LUKS header of `device` and keep it in memory (`HEADER`), for the tools to read that very copy."""
     with device.open("rb") as stream:
-        raw = stream.read(luks_header.MAX_OFFSET)
-        checked = luks_header.check(raw)
+        copies = stream.read(luks_header.COPIES_BYTES)
+        checked = luks_header.check(copies)
+        slots = stream.read(max(0, checked.used - len(copies)))
     HEADER.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    HEADER.write_bytes(raw[: checked.data_offset])
+    with HEADER.open("wb") as kept:
+        kept.write((copies + slots)[: checked.used])
+        kept.truncate(checked.data_offset)
     return checked
 
 
