@@ -80,6 +80,11 @@ class FakeAws:
         self.starts: list[tuple[str, dict[str, str]]] = []
         """Fates of the next instances: a state and a StateReason."""
         self.snp = True
+        snp = {"ProcessorInfo": {"SupportedFeatures": ["amd-sev-snp"]}, "SupportedBootModes": ["legacy-bios", "uefi"]}
+        self.types = {"m6a.large": {**snp, "NitroTpmSupport": "supported", "VCpuInfo": {"DefaultVCpus": 2}}}
+        self.types["t3.micro"] = {"SupportedBootModes": ["uefi"], "NitroTpmSupport": "supported", "VCpuInfo": {"DefaultVCpus": 2}}
+        self.zones = [f"{REGION}a", f"{REGION}b"]
+        self.vcpus = 5.0
         self.steps = 0
         self.dies_at(None)
         self._numbers = itertools.count(1)
@@ -90,6 +95,8 @@ class FakeAws:
         self.calls.append((operation, given))
         fault = self.faults[operation].pop(0) if self.faults[operation] else None
         try:
+            if given.pop("DryRun", False) and fault is None:
+                raise Refusal("DryRunOperation", status=412)
             if isinstance(fault, Exception):
                 raise fault
             answer = getattr(self, f"do_{operation}")(**given)
@@ -190,6 +197,18 @@ class FakeAws:
 
     def do_GetCallerIdentity(self) -> dict[str, Any]:
         return {"Account": self.account, "Arn": f"arn:aws:iam::{self.account}:user/test", "UserId": "AIDAEXAMPLE"}
+
+    def do_DescribeInstanceTypes(self, InstanceTypes: list[str]) -> dict[str, Any]:
+        if InstanceTypes[0] not in self.types:
+            raise Refusal("InvalidInstanceType", f"The following supplied instance types do not exist: [{InstanceTypes[0]}]")
+        return {"InstanceTypes": [{"InstanceType": InstanceTypes[0], **self.types[InstanceTypes[0]]}]}
+
+    def do_DescribeInstanceTypeOfferings(self, LocationType: str, Filters: Any) -> dict[str, Any]:
+        return {"InstanceTypeOfferings": [{"LocationType": LocationType, "Location": zone} for zone in self.zones]}
+
+    def do_GetServiceQuota(self, ServiceCode: str, QuotaCode: str) -> dict[str, Any]:
+        assert (ServiceCode, QuotaCode) == ("ec2", "L-1216C47A")
+        return {"Quota": {"QuotaCode": QuotaCode, "Value": self.vcpus}}
 
     def do_DescribeSubnets(self, SubnetIds: list[str]) -> dict[str, Any]:
         if SubnetIds != ["subnet-1"]:
@@ -412,10 +431,10 @@ class Wire:
 class Owner:
     """Somebody with one deployment; every `stock()` is a new process with the same journal."""
 
-    def __init__(self, directory: Path, fake: FakeAws, wire: Wire, *, name: str = "shop") -> None:
-        self.fake, self.name, self.clients = fake, name, wire.clients
+    def __init__(self, directory: Path, fake: FakeAws, wire: Wire, *, seed: str = "") -> None:
+        self.fake, self.name, self.seed, self.clients = fake, "shop", seed, wire.clients
         wire.fake = fake
-        self.path = directory / name / "resources.jsonl"
+        self.path = directory / self.name / "resources.jsonl"
         self.file = directory / "disk.raw"
         self.file.write_bytes(b"\xe9" * BLOCK + bytes(BLOCK) + b"tail")
         self.image: ImageSpec = described(self.file)
@@ -435,7 +454,7 @@ class Owner:
 
     def stock(self, aws: Aws | None = None) -> Stock:
         def randomness(count: int) -> bytes:
-            return hashlib.sha256(f"{self.name} {next(self._random)}".encode()).digest()[:count]
+            return hashlib.sha256(f"{self.seed} {next(self._random)}".encode()).digest()[:count]
 
         return Stock(self.name, self.journal(), aws or self.aws(), self.patience(), randomness)
 

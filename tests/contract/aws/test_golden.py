@@ -50,7 +50,7 @@ REQUESTS: dict[str, tuple[str, str, dict[str, Any] | None]] = {
     "revoke_default_egress": ("ec2", "revoke_security_group_egress", requests.default_egress(GROUP)[0]),
     "revoke_default_egress_v6": ("ec2", "revoke_security_group_egress", requests.default_egress(GROUP)[1]),
     **{name: ("ec2", name, request) for name, request in CHANGES.items()},
-    "run_instances": ("ec2", "run_instances", requests.run_instance(ASKED, SPEC, "ami-0d", GROUP)),
+    "run_instances": ("ec2", "run_instances", requests.run_instance(ASKED, SPEC, IMAGE.volume_gib, "ami-0d", GROUP)),
     "get_instance_tpm_ek_pub": ("ec2", "get_instance_tpm_ek_pub", requests.ek_pub("i-0e")),
     "describe_by_tags": ("ec2", "describe_instances", FILTERS),
 }
@@ -141,7 +141,7 @@ def test_what_must_be_in_the_wire_form_of_a_confidential_machine() -> None:
 
 
 def test_a_misspelt_member_does_not_leave_the_sdk(clients: dict[str, Any]) -> None:
-    request = requests.run_instance(ASKED, SPEC, "ami-0d", GROUP)
+    request = requests.run_instance(ASKED, SPEC, IMAGE.volume_gib, "ami-0d", GROUP)
     with pytest.raises(ParamValidationError, match="AmdSevSNP"):
         clients["ec2"].run_instances(**{**request, "CpuOptions": {"AmdSevSNP": "enabled"}})
 

@@ -20,7 +20,7 @@ from evident.platforms.aws import errors, requests
 from evident.platforms.aws.clients import Clients, call, pages
 from evident.platforms.aws.requests import BLOCK, ImageSpec, MachineSpec
 from evident.platforms.cloud import Patience
-from evident.platforms.resources import TAG_KEY, Found, Resource, Stock
+from evident.platforms.resources import TAG_KEY, Found, Stock
 
 SNAPSHOT_WAIT = 3600.0
 IMAGE_WAIT = 900.0
@@ -124,7 +124,7 @@ class Aws:
         return stock.ensure(
             "instance",
             spec.instance_terms(image),
-            lambda asked: self._run(asked, spec, ami, group),
+            lambda asked: self._run(requests.run_instance(asked, spec, image.volume_gib, ami, group)),
             self._started,
         )
 
@@ -222,8 +222,8 @@ class Aws:
             if code not in {"InvalidPermission.NotFound", "InvalidPermission.Duplicate"}:
                 raise
 
-    def _run(self, asked: Resource, spec: MachineSpec, image: str, group: str) -> str:
-        answer = self._ec2("run_instances", requests.run_instance(asked, spec, image, group))
+    def _run(self, request: requests.Request) -> str:
+        answer = self._ec2("run_instances", request)
         identifier: str = answer["Instances"][0]["InstanceId"]
         return identifier
 

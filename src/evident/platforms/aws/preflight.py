@@ -144,7 +144,7 @@ def _dry_runs(spec: MachineSpec, image: ImageSpec) -> tuple[tuple[str, requests.
     return (
         ("register_image", requests.register_image(dry, image, f"snap-{_NOWHERE}")),
         ("create_security_group", requests.create_group(dry, f"vpc-{_NOWHERE}")),
-        ("run_instances", requests.run_instance(dry, spec, f"ami-{_NOWHERE}", f"sg-{_NOWHERE}")),
+        ("run_instances", requests.run_instance(dry, spec, image.volume_gib, f"ami-{_NOWHERE}", f"sg-{_NOWHERE}")),
         ("terminate_instances", {"InstanceIds": [f"i-{_NOWHERE}"]}),
         ("deregister_image", {"ImageId": f"ami-{_NOWHERE}"}),
         ("delete_snapshot", {"SnapshotId": f"snap-{_NOWHERE}"}),

@@ -176,7 +176,7 @@ def rule_changes(group: str, rules: list[dict[str, Any]], openings: tuple[Openin
     return changes
 
 
-def run_instance(resource: Resource, spec: MachineSpec, image: str, group: str) -> Request:
+def run_instance(resource: Resource, spec: MachineSpec, volume_gib: int, image: str, group: str) -> Request:
     """One SEV-SNP machine, root volume encrypted by the host's key (which keeps other tenants out, not the provider)."""
     return {
         "ImageId": image,
@@ -200,7 +200,12 @@ def run_instance(resource: Resource, spec: MachineSpec, image: str, group: str) 
             "HttpPutResponseHopLimit": 1,
             "InstanceMetadataTags": "disabled",
         },
-        "BlockDeviceMappings": [{"DeviceName": ROOT_DEVICE, "Ebs": {"VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}}],
+        "BlockDeviceMappings": [
+            {
+                "DeviceName": ROOT_DEVICE,
+                "Ebs": {"VolumeSize": volume_gib, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True},
+            }
+        ],
         "TagSpecifications": _tagged(resource, "instance", "volume", "network-interface"),
     }
 
