@@ -48,6 +48,15 @@ def _hex(*path: str) -> Callable[[dict[str, Any]], bytes]:
     return take
 
 
+def _claims(_: dict[str, Any]) -> bytes:
+    raw = (VECTORS / "azure/trustee-snp-milan-v2-raw/hcl-report.bin").read_bytes()
+    return raw[0x4D4 : 0x4D4 + int.from_bytes(raw[0x4D0:0x4D4], "little")]
+
+
+def _report(_: dict[str, Any]) -> bytes:
+    return (VECTORS / "azure/trustee-snp-milan-v2-raw/hcl-report.bin").read_bytes()[0x20 : 0x20 + 1184]
+
+
 AZURE = {"hcl": "hcl-report.bin", "vcek": "vcek.pem", "tpm-quote": "quote.msg", "signature": "quote.sig"}
 TEXT_NONCE = {"nonce": b"challenge"}
 QUOTE_NONCE = {"nonce": _hex("tpm_quote", "nonce")}
@@ -109,6 +118,13 @@ CALLS: dict[str, tuple[Call, ...]] = {
         Call("azure-snp", {"hcl": "hcl-report.bin", "vcek": "vcek.pem", "tpm-quote": "tpm-quote-v1.json"}, TEXT_NONCE),
         Call("azure-snp", {"hcl": "hcl-report.bin", "vcek": "vcek.pem", "tpm-quote": "quote.bin"}, TEXT_NONCE),
         Call("azure-snp", {"hcl": "hcl-report.bin", "vcek": "vcek.pem"}),
+        Call("azure-snp", AZURE, {"claims": _claims, "pcrs": _pcrs("sha256"), **TEXT_NONCE}),
+        Call(
+            "azure-snp",
+            {role: name for role, name in AZURE.items() if role != "hcl"},
+            {"claims": _claims, "report": _report, "pcrs": _pcrs("sha256"), **TEXT_NONCE},
+        ),
+        Call("azure-snp", AZURE, {"claims": b"{}", "pcrs": _pcrs("sha256")}, authentic=False, code="azure.claims", layer="vtpm"),
         Call(
             "azure-snp",
             {"hcl": "hcl-report.bin", "vcek": "vcek.pem"},

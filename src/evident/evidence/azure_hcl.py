@@ -138,6 +138,19 @@ def parse(raw: bytes) -> HclReport:
     )
 
 
+def of_parts(report_type: int, hardware_report: bytes, claims: bytes) -> HclReport:
+    """A report whose parts travelled alone, without the unsigned header (`version` 0, no `raw`). Azure hashes claims with SHA-256.
+
+    `hardware_report` is empty for TDX, where the TD quote stands for the TDREPORT. Raises `Malformed`.
+    """
+    if len(claims) > MAX_BYTES:
+        raise _malformed("size", f"at most {MAX_BYTES} bytes", f"{len(claims)} bytes")
+    if report_type == TYPE_SNP and len(hardware_report) != HARDWARE_REPORT_BYTES:
+        raise _malformed("size", f"a hardware report of {HARDWARE_REPORT_BYTES} bytes", f"{len(hardware_report)} bytes")
+    raw = claims.rstrip(b"\0")
+    return HclReport(0, 0, 0, 0, report_type, 1, 0, hardware_report, raw, parse_claims(raw), 0, b"")
+
+
 def serialize(report: HclReport) -> bytes:
     """The wire form, built from the fields (not from `raw`)."""
     header = (report.version, report.report_size, report.request_type, report.status, 0, 0, 0)

@@ -27,7 +27,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from evident.errors import Finding, NotAuthentic, Unsupported
+from evident.errors import Finding, NotAuthentic, Unsupported, UsageError
 from evident.evidence import azure_hcl, content
 from evident.evidence.azure_hcl import AK_KEY_ID, HclReport, RsaJwk
 from evident.verification import pieces as piece
@@ -50,7 +50,8 @@ CAVEAT_AK_ROOT = "vtpm.ak-certificate-root-unknown"
 CAVEAT_AK_ATTRIBUTES = "vtpm.ak-attributes-by-paravisor"
 
 ROLES: Mapping[str, Role] = {
-    "hcl": Role("one", azure_hcl.MAX_BYTES, "contents of NV index 0x01400001"),
+    "hcl": Role("optional", azure_hcl.MAX_BYTES, "contents of NV index 0x01400001"),
+    "claims": Role("optional", azure_hcl.MAX_BYTES, "the runtime claims alone (JSON), exactly as they were hashed"),
     "tpm-quote": Role("any", tpm.PIECE_LIMIT, "TPMS_ATTEST by the AK 0x81000003"),
     **tpm.TPM_ROLES,
 }
@@ -69,8 +70,15 @@ class Case:
 
 
 def open_hcl(pieces: Pieces, technology: str) -> HclReport:
-    """Step 1; `Unsupported` (``azure.technology``) for a report of the other technology."""
-    hcl = azure_hcl.parse(content.unhex(piece.one(pieces, "hcl")))
+    """Step 1, of the whole HCL report or of its parts.
+
+    `Unsupported` (``azure.technology``) for a report of the other technology, `NotAuthentic` (``azure.claims``) for claims that are not
+    those of the report, `UsageError` without either.
+    """
+    whole, claims = piece.optional(pieces, "hcl"), piece.optional(pieces, "claims")
+    if whole is None:
+        return _of_parts(pieces, technology, claims)
+    hcl = azure_hcl.parse(content.unhex(whole))
     if hcl.technology.lower() != technology:
         raise Unsupported.of(
             "azure.technology",
@@ -78,7 +86,30 @@ def open_hcl(pieces: Pieces, technology: str) -> HclReport:
             found=hcl.technology,
             remedy=f"Verify it with --kind azure-{hcl.technology.lower()}.",
         )
+    if claims is not None and claims.rstrip(b"\0") != hcl.claims_raw:
+        raise NotAuthentic.of(
+            "azure.claims",
+            expected=f"the claims of the HCL report, SHA-256 {hashlib.sha256(hcl.claims_raw).hexdigest()}",
+            found=f"others, SHA-256 {hashlib.sha256(claims.rstrip(bytes(1))).hexdigest()}",
+            remedy="Leave claims=PATH out: the HCL report brings its own.",
+            layer=LAYER,
+        )
     return hcl
+
+
+def _of_parts(pieces: Pieces, technology: str, claims: bytes | None) -> HclReport:
+    """Claims that came without their HCL report, beside the hardware's report or quote."""
+    role = {"snp": "report", "tdx": "quote"}[technology]
+    if claims is None or role not in pieces:
+        raise UsageError.of(
+            "pieces.count",
+            expected=f"an 'hcl', or 'claims' and '{role}'",
+            found=", ".join(sorted(pieces)) or "nothing",
+            remedy="Pass hcl=PATH (NV index 0x01400001), or evidence=PATH with one in it.",
+        )
+    if technology == "tdx":
+        return azure_hcl.of_parts(azure_hcl.TYPE_TDX, b"", claims)
+    return azure_hcl.of_parts(azure_hcl.TYPE_SNP, content.unhex(piece.one(pieces, role)), claims)
 
 
 def ak_of(hcl: HclReport) -> rsa.RSAPublicKey:
@@ -243,9 +274,9 @@ def hcl_claims(hcl: HclReport) -> dict[str, Any]:
     other: dict[str, Any] = {"vm-configuration": dict(claims.vm_configuration), **claims.other}
     if claims.user_data is not None:
         other["user-data"] = claims.user_data.hex()
+    header = {"hcl_version": hcl.version, "hcl_report_size": hcl.report_size} if hcl.raw else {}
     return {
-        "hcl_version": hcl.version,
-        "hcl_report_size": hcl.report_size,
+        **header,
         "report_type": hcl.technology,
         "hash_type": hcl.hash_type,
         "claims_len": len(hcl.claims_raw),

@@ -20,7 +20,7 @@ NAME = "azure-snp"
 ROLES: Mapping[str, Role] = MappingProxyType(
     {
         **azure.ROLES,
-        "hcl": Role("optional", azure.ROLES["hcl"].limit, azure.ROLES["hcl"].description),
+        "report": replace(snp.ROLES["report"], count="optional", description="the SNP report alone, with 'claims' in place of 'hcl'"),
         **{role: snp.ROLES[role] for role in ("vcek", "chain", "crl")},
         "evidence": Role("optional", containers.LIMIT, "evidence as Trustee, attestation-rs or azure-cvm-tooling write it"),
     }
@@ -35,7 +35,7 @@ def verify(pieces: Pieces, context: Context, *, without: frozenset[str] = frozen
     """
     piece.check(pieces, ROLES, NAME)
     opened = containers.expand(pieces, keep=frozenset(ROLES))
-    piece.check(opened, {**ROLES, **azure.ROLES}, NAME)
+    piece.check(opened, ROLES, NAME)
 
     def hardware(hcl: HclReport) -> Verified[Any]:
         own = {role: contents for role, contents in opened.items() if role in ("vcek", "chain", "crl")}

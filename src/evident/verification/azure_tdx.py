@@ -22,7 +22,6 @@ _TDX_ROLES = frozenset(tdx.ROLES) - {"quote", "evidence", "key", "log"}
 ROLES: Mapping[str, Role] = MappingProxyType(
     {
         **azure.ROLES,
-        "hcl": Role("optional", azure.ROLES["hcl"].limit, azure.ROLES["hcl"].description),
         "quote": Role("optional", tdx.ROLES["quote"].limit, "TD quote, which Azure's metadata service makes of the TDREPORT"),
         **{role: tdx.ROLES[role] for role in sorted(_TDX_ROLES)},
         "evidence": Role("optional", containers.LIMIT, "evidence as Trustee or attestation-rs write it"),
@@ -39,7 +38,7 @@ def verify(pieces: Pieces, context: Context, *, without: frozenset[str] = frozen
     """
     piece.check(pieces, ROLES, NAME)
     opened = containers.expand(pieces, keep=frozenset(ROLES))
-    piece.check(opened, {**ROLES, **azure.ROLES}, NAME)
+    piece.check(opened, ROLES, NAME)
 
     def hardware(_: HclReport) -> Verified[Any]:
         if "quote" not in opened:
