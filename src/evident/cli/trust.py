@@ -7,6 +7,7 @@ examples:
   evident trust fetch --chain                                 compare AMD's own chains with what ships with Evident
   evident trust fetch --quote quote.bin                       Intel's collateral for the platform that made this TDX quote
   evident trust fetch --product Genoa --hwid 0123... --tcb bootloader=10,tee=0,snp=23,microcode=84
+  evident trust forecast machines/*.evident                   which machines change status, when and why, by the cached endorsements
 
 Everything fetched is checked against the pinned roots before it is kept. The cache is below EVIDENT_HOME (or the XDG cache
 directory); copy it whole to the other machine and use --offline there.
@@ -19,6 +20,8 @@ import json
 import sys
 from functools import partial
 from typing import TYPE_CHECKING
+
+from evident.cli import trust_forecast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,6 +58,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     fetch.add_argument("--pccs", metavar="URL", help="ask this server (a PCCS) in place of Intel's; likewise")
     fetch.add_argument("-o", "--output", choices=("text", "json"), default="text", help="form of the result (default: text)")
     fetch.set_defaults(action=_fetch)
+    forecast = actions.add_parser(
+        "forecast", help="say which machines will change status, when, and why", description=trust_forecast.__doc__
+    )
+    trust_forecast.configure(forecast)
+    forecast.set_defaults(action=trust_forecast.run)
 
 
 def run(args: argparse.Namespace) -> int:

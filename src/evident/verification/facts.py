@@ -55,6 +55,9 @@ class Tee:
     tcb_status: str | None = None
     """The vendor's own word for the TCB level (Intel: ``UpToDate``...); None where the vendor publishes none."""
     advisories: tuple[str, ...] = ()
+    headroom: Mapping[str, int] = field(default_factory=dict)
+    """Component to how far it is above what the vendor's best level asks: 0 has nothing to spare, below 0 falls short. Empty where the
+    vendor publishes no levels."""
     guest_svn: int | None = None
 
 

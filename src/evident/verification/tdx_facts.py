@@ -60,6 +60,7 @@ def facts(
         },
         tcb_status=_status(verdict) if verdict and judged else None,
         advisories=verdict.advisories if verdict else (),
+        headroom=verdict.headroom if verdict else {},
     )
     return Facts("tdx", "tdx", freshness, tee=tee, caveats=tuple(caveats), claims=claims(quote, pck, anchor, windows) | verdict_claims)
 

@@ -7,8 +7,8 @@ decided elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from evident.endorsements.intel import IsvLevel, ModuleIdentity, Pck, QeIdentity, TcbInfo, TcbLevel, TcbStatus
 from evident.evidence.tdx_quote import TdReport
@@ -32,6 +32,8 @@ class TcbVerdict:
     """Of all levels that count, in the order platform, module, quoting enclave, each once."""
     unmatched: str = ""
     """In words, what has no level."""
+    headroom: Mapping[str, int] = field(default_factory=dict)
+    """See `headroom`."""
 
 
 def match_platform(info: TcbInfo, pck: Pck, tee_tcb_svn: bytes) -> TcbLevel | None:
@@ -84,6 +86,24 @@ def relaunch(at_launch: TcbStatus, now: TcbStatus) -> TcbStatus:
     return TcbStatus.TD_RELAUNCH_ADVISED
 
 
+def headroom(info: TcbInfo, qe_identity: QeIdentity | None, pck: Pck, tee_tcb_svn: bytes, qe_isv_svn: int) -> dict[str, int]:
+    """Component to its SVN less what the best published level asks, for every component that this level asks anything of."""
+    identity = module_identity(info, tee_tcb_svn)
+    first = 2 if tee_tcb_svn[1] > 0 else 0
+    rows = []
+    if info.levels:
+        best = info.levels[0]
+        rows += [(f"sgx_{index:02}", have, need) for index, (have, need) in enumerate(zip(pck.component_svns, best.sgx, strict=True), 1)]
+        rows.append(("pcesvn", pck.pce_svn, best.pce_svn))
+        tdx = list(enumerate(zip(tee_tcb_svn, best.tdx, strict=True), 1))[first:]
+        rows += [(f"tdx_{index:02}", have, need) for index, (have, need) in tdx]
+    if identity and identity.levels:
+        rows.append(("tdx_module", tee_tcb_svn[0], identity.levels[0].isv_svn))
+    if qe_identity and qe_identity.levels:
+        rows.append(("quoting_enclave", qe_isv_svn, qe_identity.levels[0].isv_svn))
+    return {name: have - need for name, have, need in rows if need}
+
+
 def evaluate(info: TcbInfo, qe_identity: QeIdentity | None, pck: Pck, report: TdReport, qe_isv_svn: int) -> TcbVerdict:
     """The verdict over `report`, made on the platform of `pck` and signed by a quoting enclave with this ISVSVN.
 
@@ -91,15 +111,14 @@ def evaluate(info: TcbInfo, qe_identity: QeIdentity | None, pck: Pck, report: Td
     """
     quoting_enclave = match_isv(qe_identity.levels, qe_isv_svn) if qe_identity else None
     launched = _evaluate_svn(info, pck, report.tee_tcb_svn, quoting_enclave)
+    launched = replace(launched, headroom=headroom(info, qe_identity, pck, report.tee_tcb_svn, qe_isv_svn))
     if report.tee_tcb_svn2 is None or launched.status is None:
         return launched
     running = _evaluate_svn(info, pck, report.tee_tcb_svn2, quoting_enclave)
     if running.status is None or running.status is TcbStatus.REVOKED:
         return running
     status = relaunch(launched.status, running.status)
-    return TcbVerdict(
-        status, launched.platform, launched.module_id, launched.module, quoting_enclave, launched.advisories, launched.unmatched
-    )
+    return replace(launched, status=status)
 
 
 def _evaluate_svn(info: TcbInfo, pck: Pck, tee_tcb_svn: bytes, quoting_enclave: IsvLevel | None) -> TcbVerdict:
