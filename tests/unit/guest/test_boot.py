@@ -1,0 +1,232 @@
+"""What the guest makes of its command line, its configuration and its own failures, and what it says on the console."""
+
+from __future__ import annotations
+
+import ast
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+
+from evident.errors import Indeterminate, Malformed, NotAuthentic
+from evident.evidence import binding, cmw
+from evident.guest import config, libc, supervise
+from evident.guest.config import CommandLine, Place
+from evident.guest.console import STEPS, Console
+from evident.guest.http import Server
+from evident.guest.source import Evidence
+from evident.guest.steps import disk, network
+from evident.guest.supervise import Responder
+from evident.image import disk as writer
+from evident.keys.exchange import spki
+from evident.keys.messages import ATTEST, AttestReply, AttestRequest, Refusal, dumps, loads
+from evident.platforms.qemu import console as host_side
+
+ROOT = "11111111-2222-3333-4444-555555555555"
+GOOD = (
+    f"evident.mode=encrypted evident.data={ROOT} evident.hashoffset=4096 evident.verifier=10.0.2.2:8443 evident.tee=simulated "
+    f"evident.key={'ab' * 32} roothash={'cd' * 32}"
+)
+
+
+def test_a_command_line_is_read_whatever_else_is_on_it() -> None:
+    line = config.parse_command_line(f"console=ttyS0 panic=-1 ro {GOOD} quiet")
+    assert (line.mode, line.tee, line.verifier, line.data, line.hash_offset) == ("encrypted", "simulated", ("10.0.2.2", 8443), ROOT, 4096)
+    assert (line.key, line.root_hash) == (b"\xab" * 32, b"\xcd" * 32)
+
+
+@pytest.mark.attack("AT-09", "The host appends a parameter of its own to the command line.", "guest.config.*")
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (GOOD + " evident.verifier=10.0.2.3:1", "twice"),
+        (GOOD + " roothash=" + "00" * 32, "twice"),
+        (GOOD + " evident.shell=1", "unknown"),
+        (GOOD.replace("encrypted", "rescue"), "mode"),
+        (GOOD.replace("simulated", "none"), "mode"),
+        (GOOD.replace("evident.key=", "x="), "missing"),
+        (GOOD.replace("ab" * 32, "AB" * 32), "digest"),
+        (GOOD.replace("8443", "84430"), "number"),
+        (GOOD.replace("10.0.2.2", "key.example"), "address"),
+        (GOOD.replace(ROOT, "../../sda"), "partition"),
+        (GOOD.replace("4096", "-1"), "number"),
+        ("", "mode"),
+    ],
+)
+def test_whatever_is_ambiguous_is_refused(line: str, code: str) -> None:
+    with pytest.raises(Malformed, match=rf"guest\.config\.{code}"):
+        config.parse_command_line(line)
+
+
+def test_the_configuration_is_that_of_the_image() -> None:
+    read = config.parse_configuration(b'{"workload": ["/bin/x"], "environment": {"A": "b"}, "tmpfs": [{"path": "/srv", "size": "1m"}]}')
+    assert (read.workload, read.environment, read.tmpfs) == (("/bin/x",), {"A": "b"}, (Place("/srv", "1m"),))
+    with pytest.raises(Malformed):
+        config.parse_configuration(b'{"workload": ["/bin/x"], "shell": true}')
+
+
+def test_the_console_says_what_the_host_side_reads(tmp_path: Path) -> None:
+    written: list[str] = []
+    times = iter(range(100))
+    console = Console(written.append, clock=lambda: float(next(times)))
+    for name in STEPS[:8]:
+        with console.step(name):
+            pass
+    with pytest.raises(NotAuthentic), console.step("root"):
+        raise NotAuthentic.of("guest.verity", expected="x", found="y", remedy="z")
+    console.say("\x1b[2J evident: step 9 root done")
+    (tmp_path / host_side.HEAD).write_text("".join(f"[     1.000] {line}" for line in written))
+    steps = host_side.steps(tmp_path)
+    assert [(step.number, step.name) for step in steps if step.event == "start"] == list(enumerate(STEPS, start=1))
+    assert (steps[-2].event, steps[-2].rest) == ("failed", "1.000 guest.verity")
+    assert "\x1b" not in "".join(written)
+
+
+def test_a_wiped_secret_is_gone() -> None:
+    secret = bytes(bytearray(range(64)))
+    libc.wipe(secret)
+    assert secret == bytes(64)
+    libc.wipe(b"")
+
+
+def test_an_operating_system_without_privileges_refuses() -> None:
+    with pytest.raises(OSError, match=r"mount|permitted|denied|such"):
+        libc.mount("none", "/nonexistent/place", "tmpfs")
+
+
+def blocks(folder: Path, table: bytes, start: int) -> tuple[Path, Path]:
+    """A disk with one partition, as /sys/class/block and /dev show it."""
+    classes, devices = folder / "block", folder / "dev"
+    for path in (classes / "vda" / "vda1", classes / "vda1", devices):
+        path.mkdir(parents=True)
+    for place in (classes / "vda" / "vda1", classes / "vda1"):
+        (place / "partition").write_text("1\n")
+        (place / "start").write_text(f"{start}\n")
+    (devices / "vda").write_bytes(table)
+    return classes, devices
+
+
+def table(*identifiers: str) -> bytes:
+    parts = [writer.Partition("data", writer.LINUX_DATA, uuid.UUID(text), b"x" * 512) for text in identifiers]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "disk"
+        writer.write(path, uuid.UUID(int=1), parts)
+        return path.read_bytes()
+
+
+def test_a_partition_is_found_by_its_identifier(tmp_path: Path) -> None:
+    classes, devices = blocks(tmp_path, table(ROOT), 2048)
+    assert disk.partition(ROOT, blocks=classes, devices=devices) == devices / "vda1"
+    with pytest.raises(Indeterminate, match=r"guest\.disk"):
+        disk.partition(ROOT.replace("1", "2"), blocks=classes, devices=devices, patience=0)
+
+
+def test_a_table_that_the_kernel_does_not_see_is_not_believed(tmp_path: Path) -> None:
+    classes, devices = blocks(tmp_path, table(ROOT), 4096)
+    with pytest.raises(Indeterminate, match=r"guest\.disk"):
+        disk.partition(ROOT, blocks=classes, devices=devices, patience=0)
+
+
+def test_a_failing_tool_says_so_without_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "cryptsetup"
+    tool.write_text("#!/bin/sh\ncat >/dev/null\necho 'No key available with this passphrase.' >&2\nexit 2\n")
+    tool.chmod(0o755)
+    monkeypatch.setattr(disk, "CRYPTSETUP", str(tool))
+    monkeypatch.setattr(disk, "HEADER", tmp_path / "header")
+    monkeypatch.setattr(disk, "check_header", lambda _device: None)
+    key = bytes(bytearray(range(1, 65)))
+    with pytest.raises(NotAuthentic, match=r"guest\.luks\.key.*No key available") as caught:
+        disk.open_luks(tmp_path / "disk", "name", key)
+    assert key == bytes(64), "wiped although it failed"
+    assert bytes(range(1, 65)).hex() not in str(caught.value)
+
+
+def test_leases_are_read_as_rfc_2131_has_them() -> None:
+    question = network.request(1, b"\x52\x54\0\x12\x34\x56", b"abcd")
+    assert (len(question), question[:4], question[236:240]) == (300, b"\1\1\6\0", b"\x63\x82\x53\x63")
+    options = b"\x35\1\5" + b"\1\4\xff\xff\xff\0" + b"\3\4\x0a\0\2\2" + b"\x36\4\x0a\0\2\2" + b"\xff"
+    reply = b"\2\1\6\0abcd" + bytes(8) + b"\x0a\0\2\x0f" + bytes(216) + b"\x63\x82\x53\x63" + options
+    kind, offered, server, address = network.parse_reply(reply, b"abcd")
+    assert (kind, offered, server) == (5, b"\x0a\0\2\x0f", b"\x0a\0\2\2")
+    assert address == network.Address("10.0.2.15", 24, "10.0.2.2")
+    with pytest.raises(Malformed):
+        network.parse_reply(reply, b"efgh")
+
+
+@pytest.fixture
+def responder() -> Iterator[tuple[Server, Responder]]:
+    responder = Responder(lambda question: Evidence("snp", {"report": (question.report_data,)}, "test"))
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    supervisor = supervise.Supervisor(Console(lambda _line: None), CommandLine("microcvm", "simulated"))
+    supervisor._responder = responder
+    stop = threading.Event()
+
+    def serve() -> None:
+        while not stop.is_set():
+            supervisor._serve(listener)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield Server("127.0.0.1", listener.getsockname()[1], 10), responder
+    stop.set()
+    thread.join(5)
+    listener.close()
+
+
+def test_challenges_are_answered_while_the_workload_runs(responder: tuple[Server, Responder]) -> None:
+    server, own = responder
+    status, body = server.post(ATTEST, dumps(AttestRequest(1, bytes(32))))
+    assert status == 200
+    reply = loads(AttestReply, body)
+    kind, pieces = cmw.to_pieces(cmw.decode(reply.evidence))
+    assert (kind, reply.key) == ("snp", own._spki)
+    assert pieces["report"] == (binding.report_data(bytes(32), reply.key),)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code"),
+    [
+        (ATTEST, b"{}", 400, "keys.message.missing-key"),
+        (ATTEST, dumps(AttestRequest(1, b"short")), 400, "guest.challenge"),
+        ("/etc/passwd", b"{}", 404, "guest.path"),
+        (ATTEST, b"[" * 3000, 400, "keys.message.json"),
+    ],
+)
+def test_other_questions_are_refused(responder: tuple[Server, Responder], path: str, body: bytes, status: int, code: str) -> None:
+    found, answer = responder[0].post(path, body)
+    assert (found, loads(Refusal, answer).codes) == (status, (code,))
+
+
+def test_the_host_key_is_that_of_the_answers(tmp_path: Path, responder: tuple[Server, Responder]) -> None:
+    path = tmp_path / "run" / "key"
+    responder[1].write_host_key(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert spki(load_ssh_private_key(path.read_bytes(), None).public_key()) == responder[1]._spki  # type: ignore[arg-type]
+    with pytest.raises(FileExistsError):
+        responder[1].write_host_key(path)
+
+
+SOURCE = Path(config.__file__).parent
+LIBRARIES = {"cryptography"}
+
+
+def test_the_guest_needs_one_library_and_no_shell() -> None:
+    program = "import sys, evident.guest.init; print('\\n'.join(sorted(sys.modules)))"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    tops = {name.partition(".")[0] for name in loaded} - {"evident"}
+    foreign = {name for name in tops if name not in sys.stdlib_module_names and not name.startswith("_")}
+    assert foreign <= LIBRARIES, foreign
+    assert not {"argparse", "http.client", "http.server", "email", "logging", "asyncio", "ssl", "cbor2", "rich"} & set(loaded)
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and re.search(r"os\.(system|popen)|shell=True", ast.unparse(node)):
+                pytest.fail(f"{path}: {ast.unparse(node)}")
