@@ -35,7 +35,7 @@ _LIMIT: Rule = (
     "Ask for a higher limit in Service Quotas, choose a smaller instance type, or end machines that are not needed.",
 )
 _FULL: Rule = (cloud.capacity, "Try again later, or choose a subnet in another availability zone or another instance type.")
-_NOT_HERE: Rule = (cloud.unsupported, "Choose an SEV-SNP type (M6a, C6a, R6a) in a region that offers it, such as us-east-2 or eu-west-1.")
+_NOT_HERE: Rule = (cloud.unsupported, "Choose an SEV-SNP type (M6a, C6a, R6a) in a region that offers it.")
 _TOKEN: Rule = (cloud.conflict, "The specification changed under a half-made deployment: remove the deployment and create it anew.")
 _TAKEN: Rule = (cloud.conflict, "Something of this name is there already: remove it, or choose another deployment name.")
 _LOST: Rule = (cloud.conflict, "Something that this needs was removed behind Evident's back: remove the deployment and create it anew.")
