@@ -21,6 +21,8 @@ from evident.files import locked
 
 Event = Literal["challenged", "released", "confirmed", "denied", "revoked", "stored"]
 _FIRST = bytes(32)
+_LINE_LIMIT = 64 * 1024
+"""More than the longest line twice over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,8 @@ class ReleaseLog:
     ) -> None:
         """Add an entry; it is on disk when this returns. `guest` is the key's SPKI, `statement` a digest."""
         with locked(self.path.with_suffix(".lock")):
-            lines = self._lines()
-            previous = hashlib.sha256(lines[-1]).digest() if lines else _FIRST
+            end, last = self._tail()
+            previous = hashlib.sha256(last).digest() if last else _FIRST
             entry = Entry(
                 version=1,
                 at=self._clock(),
@@ -68,7 +70,7 @@ class ReleaseLog:
             )
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                os.ftruncate(descriptor, sum(len(line) + 1 for line in lines))  # a line torn by a crash was never a decision
+                os.ftruncate(descriptor, end)  # a line torn by a crash was never a decision
                 data = json.dumps(codec.encode(entry), sort_keys=True).encode() + b"\n"
                 if os.write(descriptor, data) != len(data):
                     raise OSError(0, "the line was not written whole")
@@ -93,6 +95,18 @@ class ReleaseLog:
                 )
             previous = hashlib.sha256(line).digest()
             yield entry
+
+    def _tail(self) -> tuple[int, bytes]:
+        """Where the last whole line ends, and that line; however long the log is, one line's worth of it is read."""
+        try:
+            with self.path.open("rb") as stream:
+                size = stream.seek(0, os.SEEK_END)
+                start = stream.seek(max(0, size - _LINE_LIMIT))
+                data = stream.read()
+        except FileNotFoundError:
+            return 0, b""
+        whole = data[: data.rfind(b"\n") + 1]
+        return start + len(whole), whole[:-1].rpartition(b"\n")[2]
 
     def _lines(self) -> list[bytes]:
         try:
