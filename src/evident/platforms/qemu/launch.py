@@ -23,6 +23,7 @@ from evident.files import write_private_bytes
 from evident.platforms.driver import KEY_SERVER, PORT_FILE, Believed, Collected, Expectation, Order, Surroundings
 from evident.platforms.qemu import attendant, collector, console, firmware, probe, qmp, relay, swtpm, vm
 from evident.platforms.qemu.order import FIRMWARE, INITRD, KERNEL, Launch, read_launch, write_launch
+from evident.processes import Process
 from evident.reference_values.model import LAYERS, ReferenceSet
 from evident.reference_values.snp_reference import snp_reference
 from evident.simulator.kds import KdsFetcher, SimulatedKds
@@ -160,10 +161,12 @@ def stop(machine: Path) -> None:
         process.stop()
 
 
-def _leave(machine: Path, qemu: processes.Process) -> None:
+def _leave(machine: Path, qemu: Process) -> None:
     for command, seconds in (("system_powerdown", _POWERDOWN_SECONDS), ("quit", _QUIT_SECONDS)):
         try:
             with qmp.monitor(machine) as talk:
+                if command == "system_powerdown" and talk.command("query-status")["status"] != "running":
+                    continue  # nobody is there to see the button
                 talk.command(command)
         except EvidentError:
             return  # its monitor does not answer: only signals are left

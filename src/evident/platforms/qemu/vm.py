@@ -61,7 +61,8 @@ def argv(machine: Machine, program: str = "qemu-system-x86_64") -> tuple[str, ..
     return (
         program,
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
-        *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,resourcecontrol=deny"),
+        # Not elevateprivileges=deny: it forbids setsid(2) too, and with it the relay.
+        *("-sandbox", "on,obsolete=deny,resourcecontrol=deny"),
         *_platform(machine),
         *("-smp", str(machine.vcpus), "-m", f"{machine.memory_mib}M", "-bios", machine.firmware),
         *(("-kernel", machine.kernel) if machine.kernel else ()),

@@ -1,0 +1,116 @@
+"""kill -9 of the launcher at 50 random moments: nothing leaks, nothing is lost.
+
+The machine is real (attendant, swtpm, QEMU) and stays before its first instruction, so that a launch takes a second.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from evident import processes
+from evident.lifecycle.deployment import Deployment, down, up
+from evident.platforms.driver import Order
+from evident.platforms.qemu import launch, probe
+from evident.platforms.qemu.probe import Probed
+
+MOMENTS = 50
+LAUNCH_SECONDS = 1.6
+Named = Callable[[str], Deployment]
+
+
+@pytest.fixture(autouse=True)
+def paused(monkeypatch: pytest.MonkeyPatch) -> None:
+    described = launch.described
+    monkeypatch.setattr(launch, "described", lambda ordered: replace(described(ordered), paused=True, memory_mib=64))
+    monkeypatch.setattr(probe, "kvm", lambda _machine, _image: Probed(False, "not asked"))
+
+
+def inside(directory: Path) -> list[int]:
+    """Every process of this host whose working directory lies in `directory`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
+            try:
+                if (entry / "cwd").readlink().is_relative_to(directory):
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+def launched_and_killed(desk: Deployment, after: float) -> None:
+    child = os.fork()
+    if not child:
+        try:
+            up(desk, "qemu", Order())
+        finally:
+            os._exit(0)
+    time.sleep(after)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fork in a process with threads: the child is killed, whatever it does
+def test_kill_9_at_random_moments_neither_leaks_nor_loses(named: Named, eventually: Callable[..., None], tmp_path: Path) -> None:
+    moments = random.Random(5)
+    states: list[str] = []
+    for number in range(MOMENTS):
+        desk = named(f"desk-{number}")
+        launched_and_killed(desk, moments.uniform(0, LAUNCH_SECONDS))
+        state = desk.journal.state
+        states.append(str(state))
+        if state is None:
+            assert not desk.machine.exists(), "something was made before it was journalled"
+            continue
+        # Whatever runs is on record; a shell that waits at the gate sees its launcher gone.
+        records = processes.recorded(desk.machine) if desk.machine.exists() else ()
+        known = {process.pid for process in records}
+        eventually(lambda known=known: set(inside(tmp_path)) <= known, "the end of what is not on record", seconds=10)
+        assert down(desk)
+        assert not any(process.alive for process in records)
+        assert not desk.machine.exists()
+        assert not inside(tmp_path)
+    assert {"planned", "launched"} <= set(states), f"the moments miss a phase: {states}"
+
+
+def test_after_a_kill_the_same_name_comes_up_again(named: Named, tmp_path: Path) -> None:
+    desk = named("desk")
+    launched_and_killed(desk, LAUNCH_SECONDS / 2)
+    up(desk, "qemu", Order()) if desk.journal.state != "launched" else None
+    assert desk.driver().parts(desk.machine) == {"attendant": True, "qemu": True, "swtpm": True}
+    down(desk)
+    assert not inside(tmp_path)
+
+
+def test_a_process_id_given_to_another_process_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    mine = processes.start(tmp_path / "a", "sleeper", ("sleep", "60"))
+    for changed in (replace(mine, started=mine.started + 1), replace(mine, boot="another boot"), replace(mine, command=bytes(32))):
+        assert not changed.alive
+        changed.stop()
+        assert mine.alive
+    mine.stop()
+    assert not mine.alive
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the child is nobody's on purpose
+def test_a_launcher_that_dies_before_the_record_leaves_nothing_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(processes, "write_private", crash)
+    with pytest.raises(KeyboardInterrupt):
+        processes.start(tmp_path, "sleeper", ("sleep", "60"))
+    deadline = time.monotonic() + 5
+    while inside(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not [pid for pid in inside(tmp_path) if b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes()]
