@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 import evident
 from evident.errors import Malformed
-from evident.image import deb, disk, initrd, inventory, root, uki
+from evident.image import disk, initrd, inventory, root, uki
 from evident.image.inventory import HARDENING, Inventory
 from evident.image.lock import Lock, LockedPackage, Store
 from evident.image.spec import ImageSpec
@@ -141,7 +141,7 @@ class _Build:
     def _unpack(self, packages: tuple[LockedPackage, ...]) -> Tree:
         tree = merged_usr()
         for package in packages:
-            deb.unpack(self._store.read(package), str(package), tree)
+            self._store.lay(package, tree)
         return tree
 
     def _uki(self, stub: bytes, kernel: bytes, archive: bytes, line: str) -> bytes:

@@ -10,7 +10,7 @@ import gzip
 import io
 import lzma
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from evident.errors import Malformed, Unsupported
@@ -40,10 +40,10 @@ def members(raw: bytes, what: str) -> Iterator[tuple[str, bytes]]:
         offset += 60 + int(size) + int(size) % 2
 
 
-def unpack(raw: bytes, what: str, tree: Tree) -> None:
-    """Lay the files of package `raw` into `tree`; owners, times and set-user-id bits do not survive.
+def entries(raw: bytes, what: str) -> tuple[tuple[str, Entry], ...]:
+    """The files of package `raw` in its order; owners, times and set-user-id bits do not survive.
 
-    Raises `Malformed` (``image.deb``; ``image.file-conflict`` when another package has the path with another content) and `Unsupported`.
+    Raises `Malformed` (``image.deb``) and `Unsupported` (``image.deb-compression``).
     """
     name, data = next(((name, data) for name, data in members(raw, what) if name.startswith("data.tar")), ("", b""))
     if name not in _DECOMPRESS:
@@ -55,33 +55,36 @@ def unpack(raw: bytes, what: str, tree: Tree) -> None:
         )
     try:
         with tarfile.open(fileobj=io.BytesIO(_DECOMPRESS[name](data))) as archive:
-            for member in archive:
-                _place(archive, member, what, tree)
+            found = [(member.name.removeprefix("./").rstrip("/"), _entry(archive, member, what)) for member in archive]
     except (tarfile.TarError, lzma.LZMAError, OSError, EOFError) as error:
         raise _malformed(what, str(error)) from None
+    return tuple((path, entry) for path, entry in found if path not in {"", "."})
 
 
-def _place(archive: tarfile.TarFile, member: tarfile.TarInfo, what: str, tree: Tree) -> None:
-    path = member.name.removeprefix("./").rstrip("/")
-    if path in {"", "."}:
-        return
-    mode = member.mode & 0o755 if not member.isdir() else member.mode & 0o1777
+def lay(files: Iterable[tuple[str, Entry]], what: str, tree: Tree) -> None:
+    """Lay `files` of package `what` into `tree`.
+
+    Raises `Malformed` (``image.file-conflict`` when another package has the path with another content; ``image.path``).
+    """
+    for path, entry in files:
+        if entry.kind == "directory":
+            if tree.resolve(path, last=True) not in tree:
+                tree[path] = entry
+            continue
+        there = tree.get(tree.resolve(path))
+        if there is not None and there != entry:
+            raise Malformed.of(
+                "image.file-conflict", expected=f"/{path} in one package", found=f"another one in {what}", remedy="Leave one of them out."
+            )
+        tree[path] = entry
+
+
+def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo, what: str) -> Entry:
     if member.isdir():
-        if tree.resolve(path, last=True) not in tree:
-            tree.add_directory(path, mode)
-        return
+        return Entry("directory", member.mode & 0o1777)
     if member.issym():
-        entry = Entry("link", 0o777, member.linkname.encode())
-    elif member.isreg() or member.islnk():
-        stream = archive.extractfile(member)
-        if stream is None:
-            raise _malformed(what, f"no content for {path}")
-        entry = Entry("file", mode, stream.read())
-    else:
-        raise _malformed(what, f"{path} is neither file, directory nor link")
-    there = tree.get(tree.resolve(path))
-    if there is not None and there != entry:
-        raise Malformed.of(
-            "image.file-conflict", expected=f"/{path} in one package", found=f"another one in {what}", remedy="Leave one of them out."
-        )
-    tree[path] = entry
+        return Entry("link", 0o777, member.linkname.encode())
+    stream = archive.extractfile(member) if member.isreg() or member.islnk() else None
+    if stream is None:
+        raise _malformed(what, f"{member.name} is neither file, directory nor link")
+    return Entry("file", member.mode & 0o755, stream.read())

@@ -201,4 +201,4 @@ def take_in(tree: Tree, other: Tree) -> None:
 
 def compressed(tree: Tree, toolbox: Toolbox) -> bytes:
     """The archive, as one zstd frame made by one thread."""
-    return toolbox.run("bin/zstd", "-q", "-c", "-15", "--single-thread", given=tree.cpio())
+    return toolbox.run("bin/zstd", "-q", "-c", "-9", "--single-thread", given=tree.cpio())

@@ -21,7 +21,9 @@ from urllib.parse import unquote, urlsplit
 
 from evident import codec
 from evident.errors import CollateralUnavailable, Malformed, NotAuthentic, UsageError
+from evident.image import deb
 from evident.image.spec import ImageSpec
+from evident.image.tree import Entry, Tree
 
 WHAT = "lock"
 KERNEL = "linux-image-cloud-amd64"
@@ -190,6 +192,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._unpacked: dict[bytes, tuple[tuple[str, Entry], ...]] = {}
 
     def path(self, sha256: bytes) -> Path:
         return self._folder / sha256.hex()
@@ -203,6 +206,13 @@ class Store:
         if hashlib.sha256(data).digest() != package.sha256:
             raise _changed(package, hashlib.sha256(data).digest(), f"Delete {path.name} from the store and build again.")
         return data
+
+    def lay(self, package: LockedPackage, tree: Tree) -> None:
+        """Unpack `package` into `tree`; what several parts of an image share is decompressed once."""
+        files = self._unpacked.get(package.sha256) or deb.entries(self.read(package), str(package))
+        if len(package.groups) > 1:
+            self._unpacked[package.sha256] = files
+        deb.lay(files, str(package), tree)
 
     def fetch(self, lock: Lock, addresses: Sequence[str], *, progress: Progress = lambda _: None) -> None:
         """Bring in what the store does not hold. Raises `CollateralUnavailable` naming every package that no mirror has any more."""

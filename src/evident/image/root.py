@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evident.errors import Malformed
-from evident.image import deb
 from evident.image.lock import LockedPackage, Store
 from evident.image.spec import ImageSpec
 from evident.image.toolbox import Toolbox, merged_usr
@@ -46,7 +45,7 @@ def lay_out(spec: ImageSpec, packages: tuple[LockedPackage, ...], store: Store) 
     """The tree of the root file system: packages, what nobody reads at run time off, then the files of `spec`."""
     result = merged_usr()
     for package in packages:
-        deb.unpack(store.read(package), str(package), result)
+        store.lay(package, result)
     for path in _UNNEEDED:
         result.remove(path)
     for name in _FOLDERS:

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from evident.errors import Unsupported
-from evident.image import deb
 from evident.image.lock import Lock, Store
 from evident.image.tree import EPOCH, Tree
 
@@ -40,7 +39,7 @@ class Toolbox:
         """Write the tools of `lock` below `folder`; also returns their tree."""
         tree = merged_usr()
         for package in lock.group("tools"):
-            deb.unpack(store.read(package), str(package), tree)
+            store.lay(package, tree)
         for path in tree:
             entry, target = tree[path], folder / path
             target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)

@@ -43,17 +43,17 @@ GOOD = a_deb(("./usr/bin/tool", b"x" * 9, 0o4755), ("./etc/conf", b"c", 0o666), 
 
 def test_unpacks_without_owners_and_set_user_id() -> None:
     tree = merged_usr()
-    deb.unpack(GOOD, "tool 1", tree)
+    deb.lay(deb.entries(GOOD, "tool 1"), "tool 1", tree)
     assert (tree["usr/bin/tool"].mode, tree["etc/conf"].mode) == (0o755, 0o644)
     assert tree.read("bin/alias") == b"x" * 9
-    deb.unpack(GOOD, "tool 1", tree)  # the same content twice is no conflict
+    deb.lay(deb.entries(GOOD, "tool 1"), "tool 1", tree)  # the same content twice is no conflict
 
 
 def test_two_packages_with_one_path() -> None:
     tree = Tree()
-    deb.unpack(GOOD, "tool 1", tree)
+    deb.lay(deb.entries(GOOD, "tool 1"), "tool 1", tree)
     with pytest.raises(Malformed, match=r"image.file-conflict.*tool 2"):
-        deb.unpack(a_deb(("usr/bin/tool", b"other", 0o755)), "tool 2", tree)
+        deb.lay(deb.entries(a_deb(("usr/bin/tool", b"other", 0o755)), "tool 2"), "tool 2", tree)
 
 
 @pytest.mark.parametrize(
@@ -69,13 +69,13 @@ def test_two_packages_with_one_path() -> None:
 )
 def test_refuses(raw: bytes, code: str) -> None:
     with pytest.raises(Malformed) as caught:
-        deb.unpack(raw, "tool 1", Tree())
+        deb.lay(deb.entries(raw, "tool 1"), "tool 1", Tree())
     assert caught.value.code == code
 
 
 def test_another_compression_is_unsupported() -> None:
     with pytest.raises(Unsupported, match=r"image.deb-compression"):
-        deb.unpack(a_deb(name="data.tar.zst"), "tool 1", Tree())
+        deb.entries(a_deb(name="data.tar.zst"), "tool 1")
 
 
 @given(st.integers(0, len(GOOD) - 1), st.integers(1, 255))
@@ -83,4 +83,4 @@ def test_a_changed_byte_raises_nothing_but_our_own(offset: int, change: int) -> 
     raw = bytearray(GOOD)
     raw[offset] ^= change
     with contextlib.suppress(Malformed, Unsupported):
-        deb.unpack(bytes(raw), "tool 1", Tree())
+        deb.lay(deb.entries(bytes(raw), "tool 1"), "tool 1", Tree())
