@@ -11,13 +11,14 @@ ROOMS = ("evidence", "endorsements", "verification", "reference_values", "apprai
 
 PROGRAM = """
 import importlib, pathlib, sys
+before = set(sys.modules)  # what the interpreter brings along, such as a distribution's sitecustomize
 import evident
 root = pathlib.Path(evident.__file__).parent
 for room in sys.argv[1:]:
     for path in sorted((root / room).rglob("*.py")):
         name = ".".join(("evident", *path.relative_to(root).with_suffix("").parts))
         importlib.import_module(name.removesuffix(".__init__"))
-foreign = {name.split(".")[0] for name in sys.modules} - set(sys.stdlib_module_names) - {
+foreign = {name.split(".")[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names) - {
     "evident", "cryptography", "_cffi_backend", "cffi", "cbor2", "_cbor2", "__main__", "__mp_main__"}
 print(sorted(name for name in foreign if not name.startswith("_")))
 """
