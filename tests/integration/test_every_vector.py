@@ -384,3 +384,63 @@ def test_every_log_is_shown(vectors: Vectors, capsys: pytest.CaptureFixture[str]
     (name,) = [file["name"] for file in vectors.cases[case]["files"] if file["role"] == "event log"]
     assert main(["show", str(vectors.root / case / name), "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out)
+
+
+def _layers(answer: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {layer["name"]: layer for layer in answer["layers"]}
+
+
+def test_on_google_the_kernel_rests_on_googles_vtpm(verify: Any) -> None:
+    """AT-18: PCRs of a real machine, bound to a fresh report of AMD's, and still Google's word."""
+    _, answer = verify("gcp/reclaim-snp-vtpm-combined", CALLS["gcp/reclaim-snp-vtpm-combined"][0])
+    layers = _layers(answer)
+    assert answer["levels"]["trustworthy"] == 1
+    assert layers["root_of_trust"]["trusted_parties"] == ["AMD"]
+    assert "provider's hypervisor, outside the confidential VM" in layers["vtpm"]["summary"]
+    assert layers["vtpm"]["needs_provider"]
+    assert "vTPM of Google" in layers["boot_chain"]["endorsers"]
+    assert "Google, whose vTPM carries the measurement." in layers["boot_chain"]["residual_trust"]
+    assert "boot.unlogged" in {caveat["code"] for caveat in layers["boot_chain"]["caveats"]}
+
+
+def test_on_aws_the_kernel_rests_on_awss_vtpm(verify: Any) -> None:
+    _, answer = verify("aws/reclaim-nitrotpm-doc", CALLS["aws/reclaim-nitrotpm-doc"][0])
+    layers = _layers(answer)
+    assert answer["levels"] == {"nominal": 0, "trustworthy": 0}
+    assert "provider's hypervisor, outside the confidential VM" in layers["vtpm"]["summary"]
+    assert "AWS, whose vTPM carries the measurement." in layers["boot_chain"]["residual_trust"]
+
+
+def test_on_azure_a_report_of_the_boot_leaves_the_paravisors_vtpm_as_root(verify: Any) -> None:
+    """AT-04, FH-03: the same platform, once with a report of the boot, once with one made for the challenge."""
+    _, static = verify("azure/trustee-snp-milan-v1", CALLS["azure/trustee-snp-milan-v1"][0])
+    root = _layers(static)["root_of_trust"]
+    assert static["levels"]["trustworthy"] == 0
+    assert root["needs_provider"]
+    assert "the root of what is fresh here is the vTPM of Microsoft" in root["summary"]
+    assert "root.static-report" in {caveat["code"] for caveat in root["caveats"]}
+    _, fresh = verify("azure/trustee-snp-milan-userdata", CALLS["azure/trustee-snp-milan-userdata"][0])
+    root = _layers(fresh)["root_of_trust"]
+    assert fresh["levels"]["trustworthy"] == 1
+    assert not root["needs_provider"]
+    assert "root.static-report" not in {caveat["code"] for caveat in root["caveats"]}
+    assert "paravisor, inside the confidential VM" in _layers(fresh)["vtpm"]["summary"]
+
+
+def test_a_real_shielded_machine_without_tee_is_level_0_and_says_what_is_left(verify: Any) -> None:
+    _, answer = verify("gcp/go-tpm-tools-cos85-no-nonce", CALLS["gcp/go-tpm-tools-cos85-no-nonce"][0])
+    layers = _layers(answer)
+    assert answer["levels"] == {"nominal": 0, "trustworthy": 0}
+    assert layers["root_of_trust"]["verifiability"] == 0
+    assert "root.none" in {caveat["code"] for caveat in layers["root_of_trust"]["caveats"]}
+    assert layers["vtpm"]["verifiability"] == 1
+    assert {"shim", "bootloader", "kernel", "cmdline"} <= {component["name"] for component in layers["boot_chain"]["components"]}
+    assert "Google, whose vTPM carries the measurement." in layers["boot_chain"]["residual_trust"]
+
+
+def test_an_enclave_is_said_to_be_no_machine(verify: Any) -> None:
+    _, answer = verify("aws/evervault-enclave-debug", CALLS["aws/evervault-enclave-debug"][0])
+    layers = _layers(answer)
+    assert answer["authentic"] is True
+    assert answer["levels"] == {"nominal": 0, "trustworthy": 0}
+    assert not layers["boot_chain"]["components"]

@@ -130,15 +130,19 @@ def boot_chain(facts: Facts, references: Sequence[ReferenceValue], below: Ground
     by_launch = [value for value in values if value.register == "launch"]
     stages = _boot_stages(facts)
     degree, state, caveats = comparison.degree, comparison.state, [*_honest_mismatches(comparison)]
-    carrier = _chain_carrier(boot, values)
+    unlogged = _unlogged(facts)
+    carrier = _chain_carrier(boot, values, unlogged)
     if state == "holds" and not by_launch:
-        uncovered = [stage for stage in (*stages, *_unlogged(facts)) if not _covered(stage, comparison.matches)]
+        uncovered = [stage for stage in (*stages, *unlogged) if not _covered(stage, comparison.matches)]
         if uncovered:
             degree, state = min(degree, int(Verifiability.LINK)), "no-reference"
             caveats.append(_uncovered(uncovered))
     elif state in ("no-reference", "not-covered"):
         degree = int(Verifiability.LINK) if stages else 0
-        state = "no-reference" if stages or (state == "no-reference" and _launch_unexplained(facts, references)) else "not-covered"
+        unexplained = state == "no-reference" and _launch_unexplained(facts, references)
+        state = "no-reference" if stages or unlogged or unexplained else "not-covered"
+        if unlogged:
+            caveats.append(_told_by_no_log(unlogged, facts))
     if boot is not None:
         caveats.extend(said(code) for code in boot.caveats)
         if not by_launch and SHA1_ONLY in boot.caveats:
@@ -260,13 +264,15 @@ def _boot_stages(facts: Facts) -> list[Stage]:
     return [stage for stage in facts.boot.stages if stage.name not in NOT_BOOT_STAGES] if facts.boot else []
 
 
-def _chain_carrier(boot: BootChain | None, values: Sequence[ReferenceValue]) -> Carrier:
+def _chain_carrier(boot: BootChain | None, values: Sequence[ReferenceValue], unlogged: Sequence[Stage]) -> Carrier:
     """Who vouches for the boot chain's registers: PCRs are the vTPM's word, with a log or without one."""
     if any(value.register == "launch" for value in values):
         return "tee"
     if any(value.register.startswith("pcr") for value in values):
         return "vtpm"
-    return "tee" if boot is None else boot.measured_by
+    if boot is None:
+        return "vtpm" if unlogged else "tee"
+    return boot.measured_by
 
 
 def _unlogged(facts: Facts) -> list[Stage]:
@@ -382,6 +388,16 @@ def _kernel_not_measured() -> Caveat:
         "boot.not-covered",
         "Nothing in this evidence measures kernel, initrd and command line: the host could have started any.",
         "Launch with kernel hashes, or collect the vTPM's quote and boot log too.",
+    )
+
+
+def _told_by_no_log(stages: Sequence[Stage], facts: Facts) -> Caveat:
+    operator = facts.vtpm.operator if facts.vtpm else ""
+    return Caveat(
+        "boot.unlogged",
+        f"What was booted is measured in {', '.join(stage.name for stage in stages)} of the vTPM of {operator}; no log names it, and no "
+        "reference value says what it should be.",
+        "Collect the boot log too, or record reference values for these registers.",
     )
 
 
