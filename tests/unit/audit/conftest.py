@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 
 import pytest
+from tests.conftest import Vectors
 
 from evident.audit import bundle, keys
 from evident.audit.case import Case, decide
-from evident.endorsements.anchors import AnchorSet
+from evident.endorsements.anchors import AnchorSet, production
 from evident.endorsements.fetcher import RecordingFetcher
 from evident.reports.json_report import Outcome
 from evident.simulator import scenario
@@ -77,3 +79,17 @@ def pack(simulator_pki: SimulatorPki) -> Callable[..., Packed]:
 def packed(pack: Callable[..., Packed]) -> Packed:
     """The honest deployment, accepted."""
     return pack()
+
+
+@pytest.fixture
+def tdx_case() -> Callable[[Vectors], tuple[Case, AnchorSet]]:
+    """A real TDX quote with all of its collateral."""
+
+    def make(vectors: Vectors) -> tuple[Case, AnchorSet]:
+        name = "tdx/dcap-qvl-near"
+        facts = vectors.facts(name)
+        pieces = {"quote": (vectors.read(name, "quote.bin"),), "collateral": (vectors.read(name, "collateral.json"),)}
+        at = datetime.fromisoformat(facts["evaluate_at"])
+        return Case("tdx", pieces, at, report_data=bytes.fromhex(facts["report_data"])), production()
+
+    return make

@@ -10,13 +10,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.unit.audit.conftest import key_of
 
 from evident.appraisal.policy import STRICT, RequiredLevels
 from evident.appraisal.statement import TrustStatement
 from evident.audit import bundle, canonical, dsse
+from evident.audit.case import decide
 from evident.audit.replay import reappraise, replay
 from evident.endorsements import amd
 from evident.endorsements.anchors import production
+from evident.endorsements.fetcher import RecordingFetcher, StaticFetcher
 from evident.errors import EvidentError, Malformed, NotAuthentic, Unsupported
 from evident.evidence.snp_report import SigningKey
 from evident.reports.json_report import document
@@ -261,3 +264,23 @@ def test_each_attack_succeeds_with_just_its_check_off(
     assert refusal(packed, data).code == code
     monkeypatch.setattr(check, switched_off)
     assert replay(data, trusted=[packed.key.public], anchors=packed.anchors).outcome
+
+
+def test_a_tdx_decision_is_made_again(vectors: Any, tdx_case: Callable[[Any], Any]) -> None:
+    """Real quote and collateral: the record holds as SNP's does, and another quote, or none of its collateral, does not pass for it."""
+    case, trusted = tdx_case(vectors)
+    recorded = RecordingFetcher(StaticFetcher({}))
+    outcome = decide(case, anchors=trusted, fetcher=recorded)
+    key = key_of(b"verifier")
+    held = replay(bundle.build(case, recorded, outcome, key), trusted=[key.public], anchors=trusted)
+    assert document(held.outcome) == document(outcome)
+    assert isinstance(held.outcome, TrustStatement)
+    assert held.outcome.technology == "tdx"
+    for role in case.pieces:
+        (content,) = case.pieces[role]
+        place = content.index(b"fmspc") + 10 if role == "collateral" else 700
+        changed = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+        other = replace(case, pieces={**case.pieces, role: (changed,)})
+        with pytest.raises(EvidentError) as caught:
+            replay(bundle.build(other, recorded, outcome, key), trusted=[key.public], anchors=trusted)
+        assert caught.value.code == "bundle.replay-differs"
