@@ -10,6 +10,7 @@ Source: RFC 5280 sections 4.1 and 4.2.1 (basic constraints, key usage), section 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -330,7 +331,7 @@ def verify_chain(chain: Sequence[Certificate], at: datetime, *, understood: Iter
 
     The anchor's own signature is not checked: it is trusted because it is pinned, which the caller has established.
     """
-    for certificate, issuer in zip(chain, chain[1:], strict=False):
+    for certificate, issuer in itertools.pairwise(chain):
         verify_issued_by(certificate, issuer)
     check_path(chain, at, understood=understood)
 

@@ -15,7 +15,8 @@ from evident.errors import Malformed, Unsupported
 from evident.evidence import pe
 
 WHAT = "uki"
-# In the order in which they are measured; systemd-stub 254 learnt .uname and .sbat, 256 .ucode, 257 .profile, .dtbauto and .hwids, 258 .efifw.
+# In the order in which they are measured. systemd-stub 254 learnt .uname and .sbat, 256 .ucode, 257 .profile, .dtbauto and
+# .hwids, 258 .efifw.
 MEASURED: tuple[tuple[str, int], ...] = (
     (".linux", 0),
     (".osrel", 0),
