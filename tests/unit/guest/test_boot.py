@@ -43,7 +43,7 @@ def test_a_command_line_is_read_whatever_else_is_on_it() -> None:
     assert (line.key, line.root_hash) == (b"\xab" * 32, b"\xcd" * 32)
 
 
-@pytest.mark.attack("AT-09", "The host appends a parameter of its own to the command line.", "guest.config.*")
+@pytest.mark.attack("AT-09", "The host appends a parameter of its own to the command line.", "guest.config.*", "refused")
 @pytest.mark.parametrize(
     ("line", "code"),
     [

@@ -247,7 +247,7 @@ def test_hardware_never_falls_back_to_the_simulator() -> None:
     assert SimulatedProcessor not in {type(source) for source in collectors.sources("hardware")}
 
 
-@pytest.mark.attack("NA-04", "An agent calls Azure's evidence that of a plain SNP machine.", "judged as azure-snp")
+@pytest.mark.attack("NA-04", "An agent calls Azure's evidence that of a plain SNP machine.", "judged as azure-snp", "refused")
 def test_a_lying_agent_is_judged_by_what_verifies(machine: Scenario) -> None:
     """The word is not looked at: with it taken, the paravisor's machine would pass for one without a paravisor."""
     honest = AzureNv(through(azure_chip(machine)), log=NOTHING).collect(QUESTION)
@@ -258,7 +258,7 @@ def test_a_lying_agent_is_judged_by_what_verifies(machine: Scenario) -> None:
     assert verified.facts.kind == "azure-snp"
 
 
-@pytest.mark.attack("NA-04", "An agent sends another machine's report beside its own quote.", "svsm.* or keys.evidence")
+@pytest.mark.attack("NA-04", "An agent sends another machine's report beside its own quote.", "svsm.* or keys.evidence", "refused")
 def test_pieces_of_two_machines_verify_as_nothing(machine: Scenario) -> None:
     own = SvsmNv(through(svsm_chip(machine)), log=NOTHING).collect(QUESTION)
     other = SvsmNv(through(svsm_chip(machine)), log=NOTHING).collect(QUESTION)

@@ -80,7 +80,7 @@ def test_entries_are_chained(tmp_path: Path) -> None:
     assert len({entry.previous for entry in entries}) == 3
 
 
-@pytest.mark.attack("keys", "Somebody takes a release out of the log, changes one, or moves one.", "keys.log.chain")
+@pytest.mark.attack("BW-19", "Somebody takes a release out of the log, changes one, or moves one.", "keys.log.chain", "refused")
 @pytest.mark.parametrize("damage", [(0, 2), (1, 2), (1, 0, 2), (0, 1, 1, 2)], ids=["cut", "head", "order", "twice"])
 def test_what_was_logged_stays(tmp_path: Path, damage: tuple[int, ...]) -> None:
     log = log_of(tmp_path)
