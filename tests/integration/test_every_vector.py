@@ -443,4 +443,5 @@ def test_an_enclave_is_said_to_be_no_machine(verify: Any) -> None:
     layers = _layers(answer)
     assert answer["authentic"] is True
     assert answer["levels"] == {"nominal": 0, "trustworthy": 0}
+    assert {"nitro.enclave", "nitro.debug-mode"} <= {caveat["code"] for layer in answer["layers"] for caveat in layer["caveats"]}
     assert not layers["boot_chain"]["components"]

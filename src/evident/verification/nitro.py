@@ -59,6 +59,7 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 """How far the signer's clock may run before the verifier's."""
 
 CAVEAT_DEBUG = "nitro.debug-mode"
+CAVEAT_ENCLAVE = "nitro.enclave"
 CAVEAT_FIRMWARE = "vtpm.nitrotpm-firmware-constant"
 _ALGORITHM = SignatureAlgorithm("ecdsa", "sha384")
 
@@ -274,7 +275,9 @@ def facts(case: Case) -> Facts:
         vtpm=None if enclave else vtpm,
         boot=case.told.boot if case.told else None,
         runtime=case.ran.runtime if case.ran else None,
-        caveats=((CAVEAT_DEBUG,) if debug else ()) if enclave else (CAVEAT_FIRMWARE, *(case.ran.caveats if case.ran else ())),
+        caveats=(CAVEAT_ENCLAVE, *((CAVEAT_DEBUG,) if debug else ()))
+        if enclave
+        else (CAVEAT_FIRMWARE, *(case.ran.caveats if case.ran else ())),
         bound_key=document.public_key,
         claims=claims(document)
         | ({"log": dict(case.told.claims)} if case.told else {})

@@ -47,6 +47,11 @@ REMARKS: Mapping[str, Remark] = MappingProxyType(
         "tdx.service-td": Remark(
             "root_of_trust", "A service TD is bound to this guest and could act on it.", "Launch without a service TD."
         ),
+        "nitro.enclave": Remark(
+            "root_of_trust",
+            "This is a Nitro Enclave and no confidential VM: AWS's hypervisor isolates and measures it, and no processor attests it.",
+            "Believe it as far as you believe AWS, or use a confidential VM.",
+        ),
         "nitro.debug-mode": Remark(
             "firmware", "The enclave runs in debug mode: its measurements are zeros.", "Launch it without debug mode."
         ),
