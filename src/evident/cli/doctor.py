@@ -3,8 +3,10 @@
 examples:
   evident doctor
   evident doctor -o json
+  evident doctor --platform aws --set region=eu-west-1 --set type=m6a.large --set subnet=subnet-0a1b --set image=disk.raw
 
-Nothing is changed and nothing is sent over the network.
+Nothing is changed and nothing is sent over the network. With --platform that cloud is asked, with your credentials, whether a launch
+could succeed: credentials, region and type, quotas, image, permissions. Nothing is created there.
 """
 
 from __future__ import annotations
@@ -17,11 +19,14 @@ import shutil
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from evident.cli import paths
 
-Status = Literal["ok", "missing", "optional"]
+if TYPE_CHECKING:
+    from evident.errors import Finding
+
+Status = Literal["ok", "missing", "optional", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +41,14 @@ class Check:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--platform", help="ask this cloud whether a launch could succeed")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="what would be launched there; may be repeated")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
 
 
 def run(args: argparse.Namespace) -> int:
     """0 when everything the verifier needs is here, 12 when something needed is missing."""
-    checks = (*_python(), *_storage(), *_guest(), *_host())
+    checks = _cloud(args.platform, args.set) if args.platform else (*_python(), *_storage(), *_guest(), *_host())
     if args.output == "json":
         print(json.dumps({"checks": [asdict(check) for check in checks]}, indent=2))
     else:
@@ -53,13 +60,50 @@ def _print(checks: tuple[Check, ...]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    words = {"ok": "[green]present[/]", "missing": "[bold red]MISSING[/]", "optional": "[yellow]not here[/]"}
+    words = {
+        "ok": "[green]present[/]",
+        "missing": "[bold red]MISSING[/]",
+        "optional": "[yellow]not here[/]",
+        "unknown": "[yellow]not known[/]",
+    }
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("what", "state", "needed for", "found / how to get it"):
         table.add_column(column, overflow="fold")
     for check in checks:
-        table.add_row(check.name, words[check.status], check.needed_for, check.found if check.status == "ok" else check.get)
+        table.add_row(check.name, words[check.status], check.needed_for, check.found if check.status in {"ok", "unknown"} else check.get)
     Console().print(table)
+
+
+def _cloud(platform: str, settings: list[str]) -> tuple[Check, ...]:
+    """What the platform's own preflight finds. Raises `UsageError` where there is none, or a setting is not NAME=VALUE."""
+    import importlib
+    import random
+    import time
+
+    from evident.errors import UsageError
+    from evident.platforms.cloud import Patience
+
+    module = f"evident.platforms.{platform}.preflight"
+    if (
+        not platform.isidentifier()
+        or importlib.util.find_spec(f"evident.platforms.{platform}") is None
+        or not importlib.util.find_spec(module)
+    ):
+        raise UsageError.of("doctor.platform", expected="a cloud that can be asked: aws", found=repr(platform), remedy="Choose one.")
+    pairs = [text.partition("=") for text in settings]
+    if not all(name and equals for name, equals, _ in pairs):
+        raise UsageError.of("doctor.set", expected="NAME=VALUE", found=" ".join(settings), remedy="For example: --set type=m6a.large")
+    patience = Patience(time.monotonic, time.sleep, random.random, lambda text: print(f"evident: {text}", file=sys.stderr), attempts=3)
+    states: dict[str, Status] = {"ok": "ok", "failed": "missing", "unknown": "unknown"}
+    probes = importlib.import_module(module).doctor({name: value for name, _, value in pairs}, patience)
+    return tuple(
+        Check(probe.name, states[probe.state], f"launching on {platform}", probe.found, _remedy(probe.found, probe.finding))
+        for probe in probes
+    )
+
+
+def _remedy(found: str, finding: Finding | None) -> str:
+    return f"{found}. {finding.remedy}" if finding else ""
 
 
 def _module(name: str, needed_for: str, get: str, *, required: bool) -> Check:
@@ -132,7 +176,9 @@ def _host() -> tuple[Check, ...]:
     snp = parameter.exists() and parameter.read_text().strip() in {"Y", "1"}
     qemu = shutil.which("qemu-system-x86_64")
     return (
-        _device("KVM (device, not tried)", "/dev/kvm", "running VMs at speed", "Enable virtualisation in the firmware and load the kvm module."),
+        _device(
+            "KVM (device, not tried)", "/dev/kvm", "running VMs at speed", "Enable virtualisation in the firmware and load the kvm module."
+        ),
         Check(
             "SEV-SNP host support",
             "ok" if snp else "optional",

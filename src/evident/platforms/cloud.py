@@ -10,6 +10,8 @@ Every cloud's own errors become one of these, so that whoever calls needs to kno
     cloud.transient   12   throttled, overloaded or out of reach; asked again and again before it is raised
     cloud.timeout     12   accepted, and not done by the deadline
 
+A cloud's folder has ``preflight.doctor(settings, patience) -> tuple[Probe, ...]``: what `evident doctor --platform` shows.
+
 Exit 2: change something. Exit 12: nothing is wrong with the question, ask it later. Exit 20: ask elsewhere.
 """
 
@@ -20,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from evident.errors import EvidentError, Indeterminate, Unsupported, UsageError
+from evident.errors import EvidentError, Finding, Indeterminate, Unsupported, UsageError
 
 T = TypeVar("T")
 
@@ -78,6 +80,17 @@ class Opening:
     @staticmethod
     def _wrong(expected: str, found: str) -> UsageError:
         return UsageError.of("cloud.opening", expected=expected, found=found, remedy="Correct this opening in the specification.")
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One thing that was looked at before anything is created."""
+
+    name: str
+    state: Literal["ok", "failed", "unknown"]
+    found: str
+    finding: Finding | None = None
+    """What stands in the way, where it failed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,8 @@ from botocore.exceptions import ReadTimeoutError
 from botocore.validate import ParamValidator
 
 from evident.platforms.aws.clients import Clients
-from evident.platforms.aws.executor import Aws, described
+from evident.platforms.aws.executor import Aws
+from evident.platforms.aws.images import described
 from evident.platforms.aws.requests import BLOCK, ImageSpec, MachineSpec
 from evident.platforms.cloud import Opening, Patience
 from evident.platforms.resources import Resource, ResourceJournal, Stock

@@ -105,6 +105,25 @@ def test_lost_answers_make_nothing_twice(owner: Any, fake: Any, operation: str, 
     assert fake.live() == []
 
 
+@pytest.mark.parametrize("operation", ["TerminateInstances", "DeregisterImage", "DeleteSnapshot", "DeleteSecurityGroup", "DescribeVolumes"])
+def test_lost_answers_of_a_removal_are_asked_again(owner: Any, fake: Any, operation: str) -> None:
+    owner.up()
+    fake.faults[operation] = [fake.answer.__globals__["LOST"]] * 2
+    owner.down()
+    assert fake.live() == []
+
+
+def test_a_removal_that_is_not_permitted_is_said_and_stays_written_down(owner: Any, fake: Any) -> None:
+    owner.up()
+    fake.faults["TerminateInstances"] = [refused(fake, "UnauthorizedOperation", status=403)]
+    with pytest.raises(UsageError) as caught:
+        owner.down()
+    assert caught.value.code == "cloud.auth"
+    assert {each.stage for each in owner.journal().resources() if each.kind == "instance"} == {Stage.LEAVING}
+    owner.down()
+    assert fake.live() == []
+
+
 def test_an_answer_lost_and_a_refusal_after_it_do_not_forget_the_machine(owner: Any, fake: Any) -> None:
     """Made, the answer lost, then the credentials expire: it stays written down, and goes with the rest."""
     fake.faults["RunInstances"] = [fake.answer.__globals__["LOST"], refused(fake, "ExpiredToken")]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import moto
 import pytest
 
-from evident.platforms.aws.preflight import Probe, preflight
+from evident.cli.main import main
+from evident.platforms.aws.preflight import preflight
+from evident.platforms.cloud import Probe
 
 
 def probed(owner: Any) -> dict[str, Probe]:
@@ -81,3 +86,44 @@ def test_a_quota_that_may_not_be_read_is_not_a_pass(owner: Any, fake: Any) -> No
 def test_permissions_are_tried(owner: Any, fake: Any, code: str, state: str) -> None:
     fake.faults["RunInstances"] = [fake.answer.__globals__["Refusal"](code, status=403)]
     assert probed(owner)["permission run_instances"].state == state
+
+
+@pytest.fixture
+def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+
+
+def settings(**values: str) -> list[str]:
+    return [word for name, value in values.items() for word in ("--set", f"{name}={value}")]
+
+
+@pytest.mark.usefixtures("_credentials")
+def test_doctor_asks_the_cloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On moto, which has no such quota and takes every dry run for permitted."""
+    image = tmp_path / "disk.raw"
+    image.write_bytes(b"image")
+    with moto.mock_aws():
+        wanted = settings(type="m6a.large", subnet="subnet-0a1b2c3d", image=str(image), region="eu-west-1")
+        assert main(["doctor", "--platform", "aws", *wanted, "-o", "json"]) == 12
+    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
+    assert (checks["credentials"]["status"], checks["instance type"]["status"]) == ("ok", "ok")
+    assert (checks["subnet"]["status"], checks["zone"]["status"]) == ("missing", "unknown")
+    assert "Name a subnet" in checks["subnet"]["get"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--platform", "aws"], "aws.settings"),
+        (["--platform", "aws", *settings(type="t", subnet="s", image="i", colour="red")], "aws.settings"),
+        (["--platform", "aws", "--set", "type"], "doctor.set"),
+        (["--platform", "aws", *settings(type="t", subnet="s", image="nowhere.raw", region="eu-west-1")], "aws.image"),
+        (["--platform", "simulated"], "doctor.platform"),
+        (["--platform", "no.such"], "doctor.platform"),
+    ],
+)
+@pytest.mark.usefixtures("_credentials")
+def test_doctor_refuses_what_it_cannot_ask(words: list[str], code: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", *words]) == 2
+    assert code in capsys.readouterr().err

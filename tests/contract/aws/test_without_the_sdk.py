@@ -31,7 +31,16 @@ def test_core_and_command_line_start(module: str) -> None:
 
 
 def test_the_builders_need_no_sdk_either() -> None:
-    run("import evident.platforms.aws.requests, evident.platforms.aws.clients")
+    run("import evident.platforms.aws.requests, evident.platforms.aws.clients, evident.platforms.aws.executor")
+
+
+def test_doctor_says_what_is_missing() -> None:
+    words = ["doctor", "--platform", "aws", "--set", "type=a", "--set", "subnet=b", "--set", "image=c"]
+    program = f"from evident.cli.main import main; main({words})"
+    command = [sys.executable, "-c", BLOCKED + program]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "pip install 'evident[aws]'" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_connecting_says_what_is_missing() -> None:

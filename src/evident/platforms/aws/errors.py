@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from botocore import exceptions as sdk
-
 from evident.errors import EvidentError
 from evident.platforms import cloud
 
@@ -71,10 +69,6 @@ _CODES: dict[Rule, str] = {
 RULES: dict[str, Rule] = {code: rule for rule, names in _CODES.items() for code in _words(names)}
 """AWS's error code, or a StateReason's, to the rule."""
 
-_NOT_SENT = (sdk.NoCredentialsError, sdk.PartialCredentialsError, sdk.CredentialRetrievalError, sdk.ProfileNotFound)
-_TOKENS = (sdk.TokenRetrievalError, sdk.UnauthorizedSSOTokenError, sdk.SSOTokenLoadError)
-_ON_THE_WAY = (sdk.HTTPClientError, sdk.ConnectionError)
-
 GONE = _words(
     """InvalidInstanceID.NotFound InvalidAMIID.NotFound InvalidAMIID.Unavailable InvalidSnapshot.NotFound InvalidGroup.NotFound
     InvalidGroupId.NotFound InvalidSecurityGroupID.NotFound InvalidVolume.NotFound InvalidNetworkInterfaceID.NotFound"""
@@ -89,14 +83,18 @@ IN_USE = _words(
 
 def translate(error: Exception, doing: str) -> Exception:
     """`error` of the SDK while `doing` (the API call's name) as one of ours; itself, where only a defect of Evident explains it."""
+    from botocore import exceptions as sdk
+
+    no_credentials = (sdk.NoCredentialsError, sdk.PartialCredentialsError, sdk.CredentialRetrievalError, sdk.ProfileNotFound)
+    no_token = (sdk.TokenRetrievalError, sdk.UnauthorizedSSOTokenError, sdk.SSOTokenLoadError)
     if isinstance(error, sdk.ClientError):
         answer: dict[str, Any] = error.response.get("Error", {})
         code, message = str(answer.get("Code", "?")), " ".join(str(answer.get("Message", "")).split())
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400))
         return _answer(code, message, doing, status)
-    if isinstance(error, (*_NOT_SENT, *_TOKENS)):
+    if isinstance(error, (*no_credentials, *no_token)):
         return _LOGIN[0](f"no usable credentials for {doing}: {error}", _LOGIN[1])
-    if isinstance(error, _ON_THE_WAY):
+    if isinstance(error, sdk.HTTPClientError | sdk.ConnectionError):
         return _NETWORK[0](f"no answer to {doing}: {type(error).__name__}", _NETWORK[1])
     return error
 
@@ -108,8 +106,8 @@ def died(code: str, message: str) -> EvidentError:
 
 def code_of(error: EvidentError) -> str:
     """AWS's own code behind `error`; empty when AWS did not answer."""
-    cause = error.__cause__
-    return str(cause.response.get("Error", {}).get("Code")) if isinstance(cause, sdk.ClientError) else ""
+    answer = getattr(error.__cause__, "response", None)  # parsed in the SDK's ClientError, and in no other
+    return str(answer.get("Error", {}).get("Code", "")) if isinstance(answer, dict) else ""
 
 
 def _answer(code: str, message: str, doing: str, status: int) -> EvidentError:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import base64
 import functools
-import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evident.errors import EvidentError, UsageError
+from evident.errors import EvidentError
 from evident.platforms import cloud
-from evident.platforms.aws import errors, requests
+from evident.platforms.aws import errors, images, requests
 from evident.platforms.aws.clients import Clients, call, pages
 from evident.platforms.aws.requests import BLOCK, ImageSpec, MachineSpec
 from evident.platforms.cloud import Patience
@@ -101,7 +100,7 @@ class Aws:
 
         Raises the errors of `evident.platforms.cloud`, and `UsageError` ``aws.image`` where `file` is not what `image` describes.
         """
-        _same(image, file)
+        images.same(image, file)
         network = self._patience.insist("reading the subnet", lambda: self._one("describe_subnets", "Subnets", SubnetIds=[spec.subnet]))
         snapshot = stock.ensure(
             "snapshot",
@@ -170,7 +169,7 @@ class Aws:
     def _write(self, snapshot: str, file: Path) -> EvidentError | None:
         written, size, told = 0, file.stat().st_size, 0
         try:
-            for index, data in _blocks(file):
+            for index, data in images.blocks(file):
                 request = requests.put_block(snapshot, index, data)
                 if request is not None:
                     self._patience.insist("writing a block", functools.partial(self._ebs, "put_snapshot_block", request))
@@ -278,30 +277,3 @@ def _start_outcome(listed: Mapping[str, Any]) -> Outcome | None:
 
 def _key(listed: Mapping[str, Any]) -> str | None:
     return next((tag["Value"] for tag in listed.get("Tags", listed.get("TagSet", [])) if tag["Key"] == TAG_KEY), None)
-
-
-def _blocks(file: Path) -> Iterator[tuple[int, bytes]]:
-    with file.open("rb") as stream:
-        yield from enumerate(iter(lambda: stream.read(BLOCK), b""))
-
-
-def described(file: Path, uefi_data: str | None = None) -> ImageSpec:
-    """The specification of the image in `file`. Raises `UsageError` ``aws.image`` when there is none."""
-    try:
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        size = file.stat().st_size
-    except OSError as error:
-        raise _no_image(file, error.strerror or type(error).__name__) from None
-    if size == 0:
-        raise _no_image(file, "an empty file")
-    return ImageSpec(digest, size, uefi_data)
-
-
-def _same(image: ImageSpec, file: Path) -> None:
-    if described(file, image.uefi_data) != image:
-        raise _no_image(file, f"other bytes than those of SHA-256 {image.sha256}")
-
-
-def _no_image(file: Path, found: str) -> UsageError:
-    return UsageError.of("aws.image", expected=f"the raw disk image in {file}", found=found, remedy="Name the file that was ordered.")

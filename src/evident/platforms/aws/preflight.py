@@ -12,15 +12,16 @@ Asked in this order, each answer a `Probe`:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
-from evident.errors import EvidentError, Finding
+from evident.errors import EvidentError, UsageError
 from evident.platforms import cloud
 from evident.platforms.aws import errors, requests
-from evident.platforms.aws.clients import Clients, call, pages
+from evident.platforms.aws.clients import Clients, call, connect, pages
+from evident.platforms.aws.images import described
 from evident.platforms.aws.requests import ImageSpec, MachineSpec
-from evident.platforms.cloud import Patience
+from evident.platforms.cloud import Patience, Probe
 from evident.platforms.resources import Resource, Stage
 
 STANDARD_VCPUS = "L-1216C47A"
@@ -28,15 +29,24 @@ _NOWHERE = "00000000000000000"
 """Well-formed id of nothing, for calls that are only tried."""
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """One thing looked at."""
+SETTINGS = ("type", "subnet", "image", "region")
 
-    name: str
-    state: Literal["ok", "failed", "unknown"]
-    found: str
-    finding: Finding | None = None
-    """What stands in the way, where it failed."""
+
+def doctor(settings: Mapping[str, str], patience: Patience) -> tuple[Probe, ...]:
+    """`preflight` of ``type``, ``subnet``, ``image`` (a file) and, where the SDK has no default, ``region``.
+
+    Raises `UsageError` ``aws.settings``, and what `connect` and `described` raise.
+    """
+    missing, strange = {"type", "subnet", "image"} - settings.keys(), settings.keys() - set(SETTINGS)
+    if missing or strange:
+        raise UsageError.of(
+            "aws.settings",
+            expected="type, subnet and image, perhaps region",
+            found=", ".join(sorted(settings)) or "nothing",
+            remedy="For example: --set type=m6a.large --set subnet=subnet-0a1b --set image=disk.raw --set region=eu-west-1",
+        )
+    clients = connect(settings.get("region"))
+    return preflight(clients, MachineSpec(settings["type"], settings["subnet"]), described(Path(settings["image"])), patience)
 
 
 def preflight(clients: Clients, spec: MachineSpec, image: ImageSpec, patience: Patience) -> tuple[Probe, ...]:

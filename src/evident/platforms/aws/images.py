@@ -1,0 +1,39 @@
+"""The disk image that is to be uploaded: what is in the file, and its blocks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from evident.errors import UsageError
+from evident.platforms.aws.requests import BLOCK, ImageSpec
+
+
+def blocks(file: Path) -> Iterator[tuple[int, bytes]]:
+    """Every block of `file` with its index; the last one may be shorter."""
+    with file.open("rb") as stream:
+        yield from enumerate(iter(lambda: stream.read(BLOCK), b""))
+
+
+def described(file: Path, uefi_data: str | None = None) -> ImageSpec:
+    """The specification of the image in `file`. Raises `UsageError` ``aws.image`` when there is none."""
+    try:
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        size = file.stat().st_size
+    except OSError as error:
+        raise _no_image(file, error.strerror or type(error).__name__) from None
+    if size == 0:
+        raise _no_image(file, "an empty file")
+    return ImageSpec(digest, size, uefi_data)
+
+
+def same(image: ImageSpec, file: Path) -> None:
+    """Raises `UsageError` ``aws.image`` when `file` is not what `image` describes."""
+    if described(file, image.uefi_data) != image:
+        raise _no_image(file, f"other bytes than those of SHA-256 {image.sha256}")
+
+
+def _no_image(file: Path, found: str) -> UsageError:
+    return UsageError.of("aws.image", expected=f"the raw disk image in {file}", found=found, remedy="Name the file that was ordered.")
