@@ -7,20 +7,30 @@ examples:
   evident attest shop
   evident attest shop -o html > statement.html
   evident attest shop --policy stricter.json --bundle shop-bundle.json
+  evident attest shop --every 60s                   until it is refused; what drifted is named on standard error
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from evident.cli.answers import FORMS
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from evident.lifecycle.attest import Answer
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("--policy", metavar="FILE", help="hold it to this policy, this once")
     parser.add_argument("--bundle", metavar="FILE", help="write the signed audit bundle here too")
+    parser.add_argument("--every", metavar="TIME", help="ask again at this interval (90s, 30m, 12h) for as long as it is accepted")
+    parser.add_argument("--times", metavar="N", type=int, help="with --every: stop after N answers")
     parser.add_argument("-o", "--output", choices=FORMS, default="text")
 
 
@@ -33,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from evident.cli import answers
     from evident.cli.deployments import surroundings
     from evident.cli.documents import read_policy
+    from evident.cli.inputs import parse_duration
     from evident.cli.paths import cache_dir
     from evident.endorsements import anchors
     from evident.endorsements.cache import Cache
@@ -43,17 +54,37 @@ def run(args: argparse.Namespace) -> int:
 
     around, cache = surroundings(), Cache(cache_dir())
     target = deployment(args.name, around)
-    answer = attest(
-        target,
-        anchors=anchors.production(),
-        fetcher=standard_fetcher(cache, real_world()),
-        crl_floor=cache.crl_floors(),
-        key=keys.load_or_create(around.state, os.urandom),
-        profile=registry.profile(target.driver().profile, around.clock().date()),
-        policy=read_policy(args.policy) if args.policy else None,
-    )
+
+    def ask() -> Answer:
+        return attest(
+            target,
+            anchors=anchors.production(),
+            fetcher=standard_fetcher(cache, real_world()),
+            crl_floor=cache.crl_floors(),
+            key=keys.load_or_create(around.state, os.urandom),
+            profile=registry.profile(target.driver().profile, around.clock().date()),
+            policy=read_policy(args.policy) if args.policy else None,
+        )
+
+    answer = _again(ask, parse_duration(args.every), args.times) if args.every else ask()
     if args.bundle:
         bundle.write(Path(args.bundle), answer.bundle)
     print(f"evident: audit bundle: {args.bundle or answer.bundle_path}", file=sys.stderr)
     digest = hashlib.sha256(answer.bundle).hexdigest()
     return answers.give(answer.outcome, args.output, case=answer.case, bundle_sha256=digest)
+
+
+def _again(ask: Callable[[], Answer], interval: timedelta, times: int | None) -> Answer:
+    """Ask until an answer is not accepted, or `times` answers were given; the last one."""
+    import time
+
+    from evident.lifecycle.drift import drift
+
+    answer, given = ask(), 1
+    while answer.outcome.decision == "accepted" and given != times:
+        time.sleep(interval.total_seconds())
+        before, answer = answer, ask()
+        given += 1
+        for change in drift(before.outcome, answer.outcome):
+            print(f"evident: drift: {change}", file=sys.stderr)
+    return answer

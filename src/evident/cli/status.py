@@ -49,6 +49,7 @@ def _row(each: Deployment) -> dict[str, Any]:
         "state": str(events[-1].state),
         "since": codec.format_time(events[-1].at),
         "last": dict(events[-1].detail),
+        "processes": dict(each.driver().parts(each.machine)),
         "directory": str(each.directory),
         "journal": [codec.encode(event) for event in events],
     }
@@ -73,11 +74,19 @@ def _print(rows: list[dict[str, Any]]) -> None:
         print("No deployments. `evident up NAME --platform simulated` creates one.")
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("name", "platform", "state", "since (UTC)", "last answer"):
+    for column in ("name", "platform", "state", "since (UTC)", "machine", "last answer"):
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(row["name"], row["platform"], row["state"], row["since"][:19], _said(row["last"]))
+        table.add_row(row["name"], row["platform"], row["state"], row["since"][:19], _machine(row.get("processes", {})), _said(row["last"]))
     Console().print(table)
+
+
+def _machine(processes: dict[str, bool]) -> str:
+    """Whether the machine runs on this host, and what of it does not."""
+    ended = [name for name, runs in processes.items() if not runs]
+    if not ended:
+        return "runs" if processes else ""
+    return "ended" if len(ended) == len(processes) else "ended: " + ", ".join(ended)
 
 
 def _said(detail: dict[str, str]) -> str:
@@ -91,6 +100,8 @@ def _said(detail: dict[str, str]) -> str:
 
 def _print_journal(row: dict[str, Any]) -> None:
     print(f"{row['name']} on {row['platform']}, kept in {row['directory']}")
+    for name, runs in row["processes"].items():
+        print(f"  process {name} {'runs' if runs else 'has ended'}")
     for event in row["journal"]:
         detail = " ".join(f"{name}={value}" for name, value in event["detail"].items())
         print(f"  {event['at']}  {event['state']:<10}  {detail}".rstrip())

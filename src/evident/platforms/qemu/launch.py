@@ -64,8 +64,9 @@ class QemuPlatform:
         _check(order)
         self._clear(machine)
         launch = self._prepare(machine, order)
+        expectation = _expectation(machine, launch)  # of what was ordered, before anybody else has a hand on the files
         self._start(machine, launch)
-        return _expectation(machine, launch)
+        return expectation
 
     def settle(self, machine: Path) -> None:
         if AGENT in read_launch(machine).command_line:
