@@ -19,6 +19,7 @@ import json
 import math
 import types
 import typing
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Any, TypeVar
@@ -43,11 +44,10 @@ def loads(data: bytes, what: str, *, limit: int = MAX_JSON_BYTES) -> Any:
         )
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        members: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in members:
-                raise _malformed(what, "duplicate-key", expected="every key once", found=f"{key!r} twice", remedy="Remove one of the two.")
-            members[key] = value
+        members = dict(pairs)
+        if len(members) != len(pairs):
+            twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+            raise _malformed(what, "duplicate-key", expected="every key once", found=f"{twice!r} twice", remedy="Remove one of the two.")
         return members
 
     def refuse_constant(text: str) -> Any:

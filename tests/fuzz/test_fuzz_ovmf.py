@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evident.errors import Malformed, Unsupported
-from evident.evidence import ovmf
+from evident.evidence import ovmf, tdvf
+from evident.reference_values import tdx_mrtd
 from evident.reference_values.snp_launch import LaunchTemplate
+from evident.simulator import tdvf as simulated
 
 GUIDS = st.sampled_from((ovmf.SEV_METADATA, ovmf.SEV_ES_RESET_BLOCK, ovmf.SEV_HASH_TABLE, ovmf.SVSM_INFO, ovmf.FOOTER))
 ENTRIES = st.lists(st.tuples(GUIDS, st.binary(max_size=12), st.integers(-2, 2)), max_size=6)
@@ -74,3 +76,28 @@ def test_almost_templates(document: dict[str, object]) -> None:
         template = LaunchTemplate.parse(json.dumps(document).encode())
         assert LaunchTemplate.parse(template.serialize()) == template
         assert len(template.digest()) == 48
+
+
+@given(st.integers(0, 400), st.binary(min_size=1, max_size=8))
+def test_tdx_metadata_is_read_or_refused(place: int, change: bytes) -> None:
+    """A descriptor with bytes changed: it parses, and then has an MRTD in bounded time, or is refused."""
+    raw = bytearray(simulated.firmware_image())
+    start = simulated.SIZE - simulated.TABLE_AT + place % 144
+    raw[start : start + len(change)] = change
+    try:
+        sections = tdvf.parse(bytes(raw))
+    except (Malformed, Unsupported):
+        return
+    if sum(section.size for section in sections) < 1 << 20:
+        assert len(tdx_mrtd.predict(bytes(raw), tdx_mrtd.Order.PAGE_BY_PAGE)) == 48
+
+
+@given(st.binary(max_size=600))
+def test_any_tail_as_tdx_metadata(data: bytes) -> None:
+    raw = simulated.firmware_image()
+    try:
+        tdvf.parse(
+            raw[: simulated.SIZE - simulated.TABLE_AT] + data[:400].ljust(400, b"\0") + raw[simulated.SIZE - simulated.TABLE_AT + 400 :]
+        )
+    except (Malformed, Unsupported):
+        return

@@ -108,7 +108,12 @@ class Der:
         return tag, start, start + length
 
     def _expect(self, tag: int, field: str) -> tuple[int, int]:
-        offset = self.offset
+        offset, data = self.offset, self._data
+        if self._end - offset >= 2 and data[offset] == tag and (length := data[offset + 1]) < 0x80:  # most elements, in one go
+            start = offset + 2
+            if length <= self._end - start:
+                self.offset = start + length
+                return start, self.offset
         found, start, end = self._header(field)
         if found != tag:
             raise self.fail("der", expected=f"tag {tag:#04x} for {field} at offset {offset}", found=f"{found:#04x}")

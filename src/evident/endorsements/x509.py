@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 
 from evident.endorsements import der, pem
@@ -214,6 +214,7 @@ def read_extension_list(sequence: der.Der) -> Mapping[str, Extension]:
     return MappingProxyType(extensions)
 
 
+@lru_cache(maxsize=64)  # a pure function; vendors' authorities have the same few names in every chain
 def common_name(name: bytes, what: str) -> str | None:
     """The common name in a Name (DER), None where it has none; a second one is `Malformed`."""
     rdns = der.Der(name, what).enter(der.SEQUENCE, "name")
