@@ -42,6 +42,7 @@ from evident.keys.release import ReleaseService, Surety
 from evident.keys.server import KeyServer
 from evident.keys.store import RootVolume, VolumeStore, WrappedSecrets
 from evident.lifecycle.challenges import Challenges
+from evident.reference_values.model import Provenance, ReferenceValue, Strength
 from evident.simulator import clouds, scenario
 from evident.simulator.channel import SecureProcessorChannel
 from evident.simulator.guest import stated_launch
@@ -466,3 +467,54 @@ def test_the_key_is_in_no_file_and_no_log(desk: Desk) -> None:
         assert not any(form in data for form in forms), path
         assert path.stat().st_mode & 0o077 == 0 or path.suffix == ".lock", path
     assert not any(form.decode("latin-1") in line for form in forms for line in desk.events)
+
+
+@attack("BW-27", "The TPM beside the TEE measured another boot than the reference values have.", "reference.mismatch")
+def test_a_tpm_that_measured_another_boot(desk: Desk, monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
+    chip = SimulatedTpm()
+    chip.extend(11, {"sha256": hashlib.sha256(b"the owner's kernel").digest()})
+    wanted = ReferenceValue(
+        layers=("boot_chain",),
+        register="pcr11",
+        value=chip.pcrs["sha256"][11],
+        strength=Strength.RECOMPUTED,
+        endorser="you",
+        description="PCR 11 of the owner's image",
+        provenance=Provenance("test", "extended"),
+        algorithm="sha256",
+    )
+    references = desk.machine.reference
+    desk.volumes.put_references("image", replace(references, values=(*references.values, wanted)))
+    desk.store(replace(desk.volumes.get(DISK), beside=("tpm",)), KEY)
+    with desk.serving() as server:
+        agent = Agent(server, pinned=desk.pin, disk=DISK)
+        question = agent.challenge()
+        assert agent.release(Direct(desk.machine).collect(question), (quoted(chip, question.extra_data),)).key == KEY
+        chip.extend(11, {"sha256": hashlib.sha256(b"another kernel").digest()})
+        if not checked:
+            accepted = release.check_accepted
+            monkeypatch.setattr(
+                release, "check_accepted", lambda statement, *, besides=frozenset(): None if besides else accepted(statement)
+            )
+        with expected(desk, "reference.mismatch", checked=checked, before=1):
+            question = agent.challenge()
+            assert agent.release(Direct(desk.machine).collect(question), (quoted(chip, question.extra_data),)).key == KEY
+
+
+@attack("BW-19", "Evidence beside the TEE's speaks for no key, or for another.", "keys.beside.unbound")
+def test_evidence_beside_that_binds_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
+    """A kind that were verified without its challenge would say nothing of this guest."""
+    desk.store(replace(desk.volumes.get(DISK), beside=("tpm",)), KEY)
+    verify = environment.verify
+
+    def careless(pieces: cmw.Pieces, context: Context, nonce: bytes, key: bytes) -> Any:
+        verified, bound = verify(pieces, context, nonce, key)
+        return verified, bound if verified.facts.tee else None
+
+    monkeypatch.setattr(environment, "verify", careless)
+    if not checked:
+        monkeypatch.setattr(release, "check_bound", lambda *_: None)
+    with expected(desk, "keys.beside.unbound", checked=checked), desk.serving() as server:
+        agent = Agent(server, pinned=desk.pin, disk=DISK)
+        question = agent.challenge()
+        assert agent.release(Direct(desk.machine).collect(question), (quoted(SimulatedTpm(), question.extra_data),)).key == KEY
