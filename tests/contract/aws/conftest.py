@@ -142,7 +142,15 @@ class FakeAws:
         return [each for each in self.objects.values() if kind in (None, each["kind"]) and each["state"] != "terminated"]
 
     def _make(self, kind: str, prefix: str, tags: list[dict[str, str]], **more: Any) -> dict[str, Any]:
-        made = {"kind": kind, "id": f"{prefix}-{next(self._numbers):017x}", "tags": tags, "at": self.time.now, "state": "", **more}
+        made = {
+            "kind": kind,
+            "id": f"{prefix}-{next(self._numbers):017x}",
+            "tags": tags,
+            "at": self.time.now,
+            "account": self.account,
+            "state": "",
+            **more,
+        }
         self.objects[made["id"]] = made
         return made
 
@@ -162,7 +170,8 @@ class FakeAws:
     def _visible(self, kind: str) -> list[dict[str, Any]]:
         for each in list(self.objects.values()):
             self._age(each)
-        return [each for each in self.objects.values() if each["kind"] == kind and self.time.now >= each["at"] + self.lag]
+        mine = [each for each in self.objects.values() if (each["kind"], each["account"]) == (kind, self.account)]
+        return [each for each in mine if self.time.now >= each["at"] + self.lag]
 
     def _get(self, kind: str, identifier: str, missing: str) -> dict[str, Any]:
         for each in self._visible(kind):

@@ -215,7 +215,6 @@ def test_a_name_that_is_taken_by_others_is_a_conflict(owner: Any, fake: Any) -> 
 
 
 def test_credentials_of_another_account_find_nothing_and_say_so(owner: Any, fake: Any) -> None:
-    """With the check off the empty listing of the other account would pass for "all gone"."""
     owner.up()
     fake.account = "999999999999"
     with pytest.raises(UsageError, match="999999999999"):
@@ -225,6 +224,20 @@ def test_credentials_of_another_account_find_nothing_and_say_so(owner: Any, fake
     fake.account = "123456789012"
     owner.down()
     assert fake.live() == []
+
+
+def test_without_looking_at_the_place_another_account_passes_for_all_gone(owner: Any, fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check off: `down` ends well, the journal says gone, and the machine runs on."""
+    owner.up()
+    fake.account = "999999999999"
+
+    def look_away(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(resources.Stock, "_same_place", look_away)
+    owner.down()
+    assert {each.stage for each in owner.journal().resources()} == {Stage.GONE}
+    assert fake.live("instance")
 
 
 def test_another_specification_does_not_pass_for_the_one_that_was_launched(owner: Any, fake: Any) -> None:
