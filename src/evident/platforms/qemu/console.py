@@ -90,19 +90,21 @@ def harmless(line: bytes) -> str:
 
 def lines(directory: Path) -> list[tuple[float, str]]:
     """The console's first MiB so far: host's seconds and text of each line; empty before anything was said."""
-    try:
-        text = (directory / HEAD).read_text()
-    except FileNotFoundError:
-        return []
-    found: list[tuple[float, str]] = []
-    for line in text.splitlines():
-        stamp = _STAMP.match(line)
-        if stamp:
-            found.append((float(stamp[1]), line[stamp.end() :]))
-    return found
+    path = directory / HEAD
+    return read(path) if path.exists() else []
+
+
+def read(log: Path) -> list[tuple[float, str]]:
+    """The same of one log file."""
+    stamped = ((line, _STAMP.match(line)) for line in log.read_text().splitlines())
+    return [(float(stamp[1]), line[stamp.end() :]) for line, stamp in stamped if stamp]
 
 
 def steps(directory: Path) -> list[Step]:
     """What the guest's agent said of its boot."""
-    found = ((at, _STEP.search(text)) for at, text in lines(directory))
+    return steps_of(lines(directory))
+
+
+def steps_of(said: list[tuple[float, str]]) -> list[Step]:
+    found = ((at, _STEP.search(text)) for at, text in said)
     return [Step(at, int(match[1]), match[2], match[3], match[4]) for at, match in found if match]

@@ -1,0 +1,137 @@
+"""The pure parts of the platform `qemu`: its command line, its console's log, its firmware tables, its relay."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import threading
+from pathlib import Path
+
+import pytest
+
+from evident.errors import Unsupported, UsageError
+from evident.evidence import ovmf
+from evident.platforms.driver import KEY_SERVER, Disk, Order
+from evident.platforms.qemu import collector, console, firmware, launch, relay
+from evident.platforms.qemu.console import ConsoleLog
+from evident.platforms.qemu.vm import Machine, Snp, argv
+from evident.simulator.vmm import make_firmware
+
+
+def after(words: tuple[str, ...], option: str) -> list[str]:
+    return [words[index + 1] for index, word in enumerate(words) if word == option]
+
+
+def test_nothing_is_there_that_was_not_asked_for() -> None:
+    words = argv(Machine("tcg", "firmware.fd"))
+    assert {"-nodefaults", "-no-user-config", "-no-reboot"} <= set(words)
+    assert "-netdev" not in words
+    assert after(words, "-device") == ["virtio-rng-pci", "virtio-serial-pci", "virtserialport,chardev=processor,name=org.evident.sp.0"]
+    assert not any(word.startswith("/") for word in words[1:])
+
+
+def test_the_network_leads_to_the_key_server_alone() -> None:
+    words = argv(Machine("tcg", "firmware.fd", relay=("relay, with a comma", "x"), served=(8080,)))
+    network = json.loads(after(words, "-netdev")[0])
+    assert network["restrict"] is True
+    assert network["guestfwd"] == [{"str": f"tcp:{KEY_SERVER}-cmd:'relay, with a comma' x"}]
+    assert network["hostfwd"] == [{"str": "tcp:127.0.0.1:0-:8080"}]
+
+
+def test_disks_keep_their_order_and_their_names() -> None:
+    words = argv(Machine("kvm", "firmware.fd", disks=(Disk("/a,b"), Disk("/c", read_only=True))))
+    nodes = [json.loads(text) for text in after(words, "-blockdev")]
+    assert [(node["file"]["filename"], node["read-only"]) for node in nodes] == [("/a,b", False), ("/c", True)]
+
+
+def test_hardware_takes_the_place_of_the_simulator() -> None:
+    words = argv(Machine("kvm", "firmware.fd", kernel="kernel", command_line="ro", snp=Snp(51, 1, 0x30000)))
+    assert "sev-snp-guest,id=sev,policy=0x30000,cbitpos=51,reduced-phys-bits=1,kernel-hashes=on" in after(words, "-object")
+    assert not any("org.evident.sp.0" in word for word in words)
+    assert after(words, "-cpu") == ["EPYC-v4"]
+
+
+def test_the_console_is_bounded_stamped_and_harmless(tmp_path: Path) -> None:
+    ticks = iter(range(1, 10**6))
+    with ConsoleLog(tmp_path, began=0.0, clock=lambda: float(next(ticks))) as log:
+        log.write(b"evident: step 6 release st")
+        log.write(b"art 1.5\r\nevident: step 6 release failed 0.2 guest.denied\n\x1b[2J\xff")
+        for _ in range(600):
+            log.write(b"x" * 4000 + b"\n")
+    assert [(step.number, step.name, step.event, step.rest) for step in console.steps(tmp_path)] == [
+        (6, "release", "start", "1.5"),
+        (6, "release", "failed", "0.2 guest.denied"),
+    ]
+    text = (tmp_path / console.HEAD).read_text()
+    assert "\\x1b[2J" in text
+    assert "\x1b" not in text
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= console.HEAD_BYTES + 2 * console.TAIL_BYTES
+
+
+def debian_like() -> bytes:
+    """Firmware with SNP metadata whose table has a hash entry of zeros, as Debian's OVMF has, and erased flash in front."""
+    image = make_firmware()
+    whole = ovmf.parse(image)
+    entry = whole.table[ovmf.SEV_HASH_TABLE]
+    at = image.rfind(entry + struct.pack("<H", len(entry) + 18) + ovmf.SEV_HASH_TABLE.bytes_le)
+    kinds = image.find(b"ASEV")
+    broken = bytearray(image)
+    broken[at : at + 8] = bytes(8)
+    broken[kinds + 12 : kinds + 16] = struct.pack("<I", len(whole.sections) - 2)
+    broken[kinds + 4 : kinds + 8] = struct.pack("<I", 16 + 12 * (len(whole.sections) - 2))
+    return b"\xff" * 16384 + bytes(broken)
+
+
+def test_firmware_gets_a_page_for_the_hashes_and_nothing_else() -> None:
+    image = make_firmware()
+    assert firmware.enforces_hashes(image)
+    assert firmware.with_hash_page(image) == image
+    with pytest.raises(Unsupported, match=r"qemu\.firmware"):
+        firmware.with_hash_page(debian_like())  # its last section is no memory to take a page from
+
+
+@pytest.mark.parametrize(
+    ("order", "code"),
+    [
+        (Order(attack="swap-kernel"), "qemu.attack"),
+        (Order(initrd=b"x"), "qemu.images"),
+        (Order(disks=(Disk("/nowhere/at/all"),)), "qemu.disk"),
+        (Order(kernel=b"k", command_line="evident.verifier=10.0.2.2:1"), "qemu.verifier"),
+    ],
+)
+def test_orders_that_cannot_be_met_are_refused_before_anything_starts(order: Order, code: str) -> None:
+    with pytest.raises(UsageError, match=code.replace(".", r"\.")):
+        launch._check(order)
+
+
+def test_the_label_is_measured_and_never_contradicted() -> None:
+    assert launch._labelled("ro quiet", simulated=True) == "ro quiet"
+    assert launch._labelled("evident.mode=integrity", simulated=True).endswith(" evident.tee=simulated")
+    assert launch._labelled("evident.mode=integrity", simulated=False).endswith(" evident.tee=hardware")
+    with pytest.raises(UsageError, match=r"qemu\.tee"):
+        launch._labelled("evident.mode=integrity evident.tee=hardware", simulated=True)
+
+
+def test_the_agents_port_is_on_the_command_line() -> None:
+    assert collector.agent_port("a evident.attest=8442 b") == 8442
+    assert collector.agent_port("a notevident.attest=8442") is None
+
+
+def test_the_relay_carries_both_ways() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near, far = socket.socketpair()
+        with near, far, far.makefile("rb", buffering=0) as source, far.makefile("wb") as sink:
+            port = listener.getsockname()[1]
+            carrier = threading.Thread(target=relay.carry, args=(port, source, sink), daemon=True)
+            carrier.start()
+            stream, _ = listener.accept()
+            with stream:
+                near.sendall(b"question")
+                assert stream.recv(100) == b"question"
+                stream.sendall(b"answer")
+                assert near.recv(100) == b"answer"
+                near.shutdown(socket.SHUT_WR)
+                assert stream.recv(100) == b""
+            carrier.join(5)
+            assert not carrier.is_alive()
