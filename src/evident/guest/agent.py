@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from evident.errors import EvidentError, Malformed, NotAuthentic, PolicyRefused
 from evident.evidence import cmw
+from evident.guest import libc
 from evident.guest.http import Server
 from evident.guest.source import Evidence, Question
 from evident.keys.exchange import open_offer, spki
@@ -94,6 +95,7 @@ class Agent:
             raise Malformed.of("guest.order", expected="a challenge first", found="none", remedy="Call challenge() before this.")
         secret, confirmation = open_offer(reply.offer, own=self._own, nonce=question.nonce, releaser=self._releaser)
         volume = loads(Volume, secret)
+        libc.wipe(secret)
         if volume.disk != self._disk:
             raise NotAuthentic.of(
                 "guest.other-disk",

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from evident.errors import Unsupported
 from evident.evidence import binding
 from evident.evidence.cmw import Pieces
+
+FILE_LIMIT = 1024 * 1024
+"""The kernel's event logs are smaller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +62,12 @@ def absent(name: str, wanted: str, found: str) -> Unsupported:
         found=found,
         remedy="Launch as a confidential VM whose kernel has this interface; otherwise another source has to do.",
     )
+
+
+def kernel_file(path: Path) -> bytes:
+    """What the kernel shows at `path`, at most `FILE_LIMIT` bytes; empty where there is no such file."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(FILE_LIMIT)
+    except OSError:
+        return b""

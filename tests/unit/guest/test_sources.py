@@ -206,6 +206,21 @@ def test_configfs_is_chosen_where_it_works(machine: Scenario, configfs: Path) ->
     assert (verified.facts.kind, bound) == ("snp", hashlib.sha384(QUESTION.spki).digest())
 
 
+def test_a_td_sends_its_quote_and_its_log(
+    configfs: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ccel = tmp_path_factory.mktemp("acpi") / "CCEL"
+    ccel.write_bytes(b"the log of the RTMRs")
+    read = Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda path, *words: "tdx_guest\n" if path.name == "provider" else read(path, *words))
+    evidence = ConfigfsTsm(configfs, log=ccel).collect(QUESTION)
+    assert (evidence.kind, set(evidence.pieces)) == ("tdx", {"quote", "key", "log"})
+    assert "tdx" in environment.candidates(evidence.pieces)
+    monkeypatch.setattr(Path, "read_text", lambda path, *words: "cca_guest\n" if path.name == "provider" else read(path, *words))
+    with pytest.raises(Unsupported, match=r"cca_guest"):
+        ConfigfsTsm(configfs, log=ccel).collect(QUESTION)
+
+
 def test_the_device_is_chosen_where_it_works(machine: Scenario, tmp_path: Path) -> None:
     device = tmp_path / "sev-guest"
     device.touch()

@@ -9,17 +9,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from evident.guest.source import Evidence, Question, absent
+from evident.guest.source import Evidence, Question, absent, kernel_file
 
 NAME = "configfs-tsm"
 DIRECTORY = Path("/sys/kernel/config/tsm/report")
+CCEL = Path("/sys/firmware/acpi/tables/data/CCEL")
+"""The event log of a TD's RTMRs, in the memory that the ACPI table CCEL names."""
 KINDS = {"sev_guest": ("snp", "report"), "tdx_guest": ("tdx", "quote")}
 """Provider to the kind of evidence and the role of its ``outblob``."""
 
 
 class ConfigfsTsm:
-    def __init__(self, directory: Path = DIRECTORY) -> None:
+    def __init__(self, directory: Path = DIRECTORY, *, log: Path = CCEL) -> None:
         self._directory = directory
+        self._log = log
 
     @property
     def name(self) -> str:
@@ -48,6 +51,9 @@ class ConfigfsTsm:
         pieces = {role: (outblob,), "key": (question.spki,)}
         if auxblob and kind == "snp":
             pieces["auxblob"] = (auxblob,)
+        log = kernel_file(self._log) if kind == "tdx" else b""
+        if log:
+            pieces["log"] = (log,)
         return Evidence(kind, pieces, NAME)
 
     @staticmethod

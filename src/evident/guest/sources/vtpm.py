@@ -20,14 +20,13 @@ from evident.evidence import azure_hcl, tpm
 from evident.evidence.cmw import Pieces
 from evident.evidence.snp_report import REPORT_BYTES
 from evident.evidence.tpm_public import sized
-from evident.guest.source import Evidence, Question, absent
+from evident.guest.source import Evidence, Question, absent, kernel_file
 from evident.guest.tpm_device import CharacterDevice, Tpm, Transact
 
 LOG = Path("/sys/kernel/security/tpm0/binary_bios_measurements")
 AZURE_REPORT, AZURE_AK = 0x01400001, 0x81000003
 SVSM_REPORT, SVSM_EK = 0x01C00002, 0x81010001
 BANK = "sha256"
-LOG_LIMIT = 1024 * 1024
 
 Opener = Callable[[], AbstractContextManager[Transact]]
 
@@ -68,7 +67,7 @@ class _Vtpm:
             "signature": (signature,),
             "pcrs": (json.dumps(listed, sort_keys=True).encode(),),
         }
-        log = _bounded(self._log)
+        log = kernel_file(self._log)
         if log:
             pieces["log"] = (log,)
         return pieces
@@ -130,12 +129,3 @@ def beside(question: Question, opener: Opener = device) -> tuple[Evidence, ...]:
         return (OwnQuote(opener).collect(question),)
     except EvidentError:
         return ()
-
-
-def _bounded(path: Path) -> bytes:
-    """A kernel file of at most `LOG_LIMIT` bytes; empty where there is none."""
-    try:
-        with path.open("rb") as stream:
-            return stream.read(LOG_LIMIT)
-    except OSError:
-        return b""
