@@ -300,6 +300,8 @@ def test_denied_chips_are_refused(verified: Make, reference: Make) -> None:
     assert found.count("policy.denied-tcb") == 4
 
 
+@pytest.mark.attack("AT-33", "A script runs that no measurement list can show.", "userspace.gap, a caveat that is always said")
+@pytest.mark.attack("AT-34", "A file is changed while it is measured.", "userspace.violations")
 def test_violations_of_user_space_count_for_whoever_demands_it(verified: Make, facts: Make, vtpm: Make, reference: Make) -> None:
     """AT-33, AT-34."""
     runtime = Runtime(entries=10, violations=1, gaps=("Interpreted scripts are not measured.",))

@@ -233,7 +233,7 @@ def test_the_ima_list_beside_a_nitrotpm_document_tells_userspace(cloud):
     assert "ima.boot-aggregate-undecided" in verified.facts.caveats, "the document has no SHA-256 registers"
 
 
-@pytest.mark.attack("AT-33", "An entry is taken out of an IMA list sent with a NitroTPM document.", "ima.replay")
+@pytest.mark.attack("AT-35", "An entry is taken out of an IMA list sent with a NitroTPM document.", "ima.replay")
 def test_an_edited_list_is_refused(cloud):
     pieces = _ran(cloud, an_entry("/opt/tool"))
     edited = b"".join(line for line in pieces["ima"][0].splitlines(keepends=True) if b"/bin/sh" not in line)

@@ -72,6 +72,7 @@ def test_a_genuine_list_becomes_the_userspace() -> None:
     assert claims["pcrs"] == {"sha256": {"10": machine.pcrs["sha256"][10].hex()}}
 
 
+@pytest.mark.attack("AT-35", "Entries are taken out of a measurement list, reordered, renamed or cut off.", "ima.replay")
 def test_at35_edited_lists_are_refused_by_this_step_alone() -> None:
     machine, listed = booted(an_entry("/bin/sh"), an_entry("/opt/rootkit"), an_entry("/init"))
     lines = listed.splitlines(keepends=True)
@@ -96,6 +97,7 @@ def test_at34_violations_are_counted() -> None:
     assert runtime.violations == 1
 
 
+@pytest.mark.attack("AT-35", "The measurement list of another boot is sent along.", "ima.boot-aggregate", "refused")
 def test_a_list_of_another_boot_is_refused() -> None:
     machine, listed = booted(an_entry("/bin/sh"))
     other = SimulatedTpm()
