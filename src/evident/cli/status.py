@@ -90,6 +90,8 @@ def _machine(processes: dict[str, bool]) -> str:
 
 
 def _said(detail: dict[str, str]) -> str:
+    if "reason" in detail:
+        return f"revoked: {detail['reason']}"
     if "decision" not in detail:
         return "none yet"
     simulated = "SIMULATED: " if detail.get("simulated") == "yes" else ""

@@ -24,7 +24,7 @@ from evident.errors import UsageError
 from evident.files import write_private_bytes
 from evident.keys.release import ReleaseService, Surety
 from evident.keys.server import KeyServer
-from evident.keys.store import RootVolume
+from evident.keys.store import RootVolume, VolumeStore
 from evident.lifecycle import keystore
 from evident.lifecycle.attest import levels, state_after
 from evident.lifecycle.challenges import Challenges
@@ -33,6 +33,7 @@ from evident.lifecycle.keystore import DiskKey
 from evident.platforms import registry
 from evident.platforms.driver import PORT_FILE, Surroundings
 from evident.processes import Process, output, recorded, start
+from evident.reference_values.model import ReferenceSet
 
 ROLE: Final = "keyserver"
 START_SECONDS: Final = 20.0
@@ -72,6 +73,17 @@ def end(target: Deployment) -> None:
         process.stop()
 
 
+class _Terms(VolumeStore):
+    """The owner's store, where the deployment's reference values are those in force now: an update's window ends by itself."""
+
+    def __init__(self, target: Deployment) -> None:
+        super().__init__(keystore.directory(target.surroundings))
+        self._target = target
+
+    def references(self, name: str) -> ReferenceSet:
+        return self._target.references if name == self._target.name else super().references(name)
+
+
 def serve(target: Deployment, cache: Path) -> None:
     """Serve until this process is ended."""
     around = target.surroundings
@@ -90,7 +102,7 @@ def serve(target: Deployment, cache: Path) -> None:
         target.record(state_after(statement.decision), decision=statement.decision, code=statement.code, at="boot", **levels(statement))
 
     service = ReleaseService(
-        store.volumes,
+        _Terms(target),
         store.secrets,
         surety=surety,
         challenges=challenges,
