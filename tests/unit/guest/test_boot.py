@@ -12,13 +12,14 @@ import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from evident.errors import Indeterminate, Malformed, NotAuthentic
 from evident.evidence import binding, cmw
-from evident.guest import config, libc, supervise
+from evident.guest import config, init, libc, supervise
 from evident.guest.config import CommandLine, Place
 from evident.guest.console import STEPS, Console
 from evident.guest.http import Server
@@ -230,3 +231,49 @@ def test_the_guest_needs_one_library_and_no_shell() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and re.search(r"os\.(system|popen)|shell=True", ast.unparse(node)):
                 pytest.fail(f"{path}: {ast.unparse(node)}")
+
+
+@pytest.mark.parametrize("attest", [0, 1])
+def test_the_workload_has_the_configured_environment_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attest: int) -> None:
+    monkeypatch.setenv("FROM_THE_KERNEL", "host's words")
+    said: list[str] = []
+    supervisor = supervise.Supervisor(Console(said.append), CommandLine("microcvm", "simulated"))
+    if attest:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.setblocking(False)
+        monkeypatch.setattr(supervisor, "_listen", lambda: listener)
+    program = f"import os, pathlib; pathlib.Path({str(tmp_path / 'env')!r}).write_text(repr(dict(os.environ))); raise SystemExit(3)"
+    ended = supervisor.run((sys.executable, "-I", "-c", program), init.environment({"A": "b"}))
+    assert ended == "exit code 3"
+    seen = ast.literal_eval((tmp_path / "env").read_text())
+    assert seen["A"] == "b"
+    assert "FROM_THE_KERNEL" not in seen
+    if attest:
+        listener.close()
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (NotAuthentic.of("guest.verity", expected="x", found="y", remedy="z"), "failed guest.verity: expected x"),
+        (PermissionError(1, "Operation not permitted", "/proc"), "failed guest.system: Operation not permitted (/proc)"),
+        (RuntimeError("a defect"), "failed guest.defect: RuntimeError"),
+    ],
+)
+@pytest.mark.attack("BW-31", "The host makes a step fail, in the hope of a shell.", "guest.*", "refused")
+def test_every_failure_ends_at_the_power_switch(monkeypatch: pytest.MonkeyPatch, failure: Exception, told: str) -> None:
+    said: list[str] = []
+    switched: list[bool] = []
+
+    def boot(_console: Console) -> Any:
+        raise failure
+
+    monkeypatch.setattr(init, "boot", boot)
+    monkeypatch.setattr(init, "_console", lambda: Console(said.append))
+    monkeypatch.setattr(libc, "power_off", lambda: switched.append(True))
+    try:
+        init.main()
+    except RuntimeError:
+        assert told.endswith("RuntimeError")
+    assert switched == [True]
+    assert any(told in line for line in said)
