@@ -28,6 +28,7 @@ from evident.reference_values.pcr import Measurement, Prediction, boot_attempt
 
 PHASES = ("enter-initrd", "leave-initrd", "sysinit", "ready", "shutdown", "final")
 LAST_STUB_THAT_LOADS_BY_FIRMWARE = 257
+STUB_THAT_PASSES_OS_RELEASE = 257
 REMOVABLE_PATH = "EFI/BOOT/BOOTX64.EFI"
 TYPE_2_DIRECTORY = "EFI/Linux"
 FIRST_OPTION = "the first boot option starts"
@@ -63,7 +64,7 @@ def predict_uki(
     if command_line is not None:
         measurements.append(load_options(_as_passed(parsed.sections[".cmdline"], version), banks))
     if ".initrd" in parsed.sections:
-        measurements.append(Measurement.of(9, _initrd(parsed), banks, "initrd", "initrd-as-loaded"))
+        measurements.append(Measurement.of(9, _initrd(parsed, version), banks, "initrd", "initrd-as-loaded"))
     measurements += section_measurements(sections, banks)
     measurements += phase_measurements(phases, banks)
     return Prediction(
@@ -175,6 +176,24 @@ def _as_passed(section: bytes, version: int | None) -> str:
     return text.strip("".join(map(chr, range(33)))) if version is not None and version >= 254 else text
 
 
-def _initrd(parsed: uki.Uki) -> bytes:
-    """Microcode first, as systemd-stub 256 and later put it."""
-    return parsed.sections.get(".ucode", b"") + parsed.sections[".initrd"]
+def _initrd(parsed: uki.Uki, version: int | None) -> bytes:
+    """Microcode first, as systemd-stub 256 and later put it; os-release behind it in an archive of its own since 257 (seen in a boot).
+
+    The archive's end is a constant in the stub, with its one hexadecimal letter in upper case.
+    """
+    initrd = parsed.sections.get(".ucode", b"") + parsed.sections[".initrd"]
+    if version is None or version < STUB_THAT_PASSES_OS_RELEASE or ".osrel" not in parsed.sections:
+        return initrd
+    archive = (
+        _member(1, 0o40555, ".extra")
+        + _member(2, 0o100444, ".extra/os-release", parsed.sections[".osrel"])
+        + _member(0, 0, "TRAILER!!!").replace(b"0000000b", b"0000000B")
+    )
+    return initrd + bytes(-len(initrd) % 4) + archive
+
+
+def _member(number: int, mode: int, name: str, content: bytes = b"") -> bytes:
+    """One entry of a "newc" archive as systemd-stub writes it: everything padded to four bytes."""
+    fields = (number, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name) + 1, 0)
+    head = b"070701" + b"".join(b"%08x" % field for field in fields) + name.encode() + b"\0"
+    return head + bytes(-len(head) % 4) + content + bytes(-len(content) % 4)

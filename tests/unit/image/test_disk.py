@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 import uuid
@@ -15,6 +16,7 @@ from evident.evidence import pe
 from evident.evidence import uki as uki_reader
 from evident.image import disk, uki
 from evident.image.build import BOOT_PATH
+from evident.reference_values.uki import predict_uki
 
 IDENTIFIERS = [uuid.UUID(int=number) for number in (1, 2, 3)]
 LOADER = bytes(range(256)) * 900
@@ -88,3 +90,22 @@ def test_the_sections_of_a_uki_read_back() -> None:
 def test_a_stub_without_room_is_refused() -> None:
     with pytest.raises(Unsupported, match=r"uki.headers"):
         uki.write(a_stub(0x200), dict.fromkeys(uki.ORDER, b"x"))
+
+
+SEEN = (
+    b"070701000000010000416d0000000000000000000000010000000000000000000000000000000000000000000000000000000700000000.extra\0\0\0\0"
+    b"070701000000020000812400000000000000000000000100000000%08x000000000000000000000000000000000000001200000000.extra/os-release\0"
+    b"ID=evident\n\0"
+    b"07070100000000000000000000000000000000000000010000000000000000000000000000000000000000000000000000000B00000000TRAILER!!!\0\0\0\0"
+) % 11
+"""What a boot by systemd-stub 257 appended to the initrd (read back from /sys/firmware/initrd)."""
+
+
+def test_pcr_9_holds_what_systemd_stub_257_appends_to_the_initrd() -> None:
+    raw = uki.write(a_stub(), {".linux": a_stub(), ".cmdline": b"ro", ".initrd": b"five!", ".osrel": b"ID=evident\n"})
+    stages = {
+        version: next(item for item in predict_uki(raw, stub_version=version).measurements if item.stage == "initrd-as-loaded")
+        for version in (256, 257)
+    }
+    assert stages[257].digests["sha256"] == hashlib.sha256(b"five!\0\0\0" + SEEN).digest()
+    assert stages[256].digests["sha256"] == hashlib.sha256(b"five!").digest()
