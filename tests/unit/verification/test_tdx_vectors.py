@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from evident.endorsements import anchors
+from evident.endorsements import anchors, crl, intel
 from evident.endorsements.fetcher import StaticFetcher
 from evident.errors import EvidentError, Malformed, NotAuthentic, Unsupported
 from evident.verification import kinds, tdx
@@ -264,3 +264,18 @@ def test_without_a_log_no_boot_is_told(vectors: Any) -> None:
     verified = tdx.verify(pieces(vectors, case), context(at(vectors, case)))
     assert verified.facts.boot is None
     assert "tdx.log" not in verified.required
+
+
+def test_the_captured_collateral_says_what_its_capture_says(vectors: Any) -> None:
+    facts = vectors.facts(SHARED)
+    windows = {name: [datetime.fromisoformat(text) for text in window] for name, window in facts["windows"].items()}
+    info = intel.parse_tcb_info(intel.signed_document(vectors.read(SHARED, "tcb_info_90c06f000000.json"), "tcbInfo", "t").body)
+    identity = intel.parse_qe_identity(intel.signed_document(vectors.read(SHARED, "td_qe_identity.json"), "enclaveIdentity", "t").body)
+    lists = {
+        name: crl.load(vectors.read(SHARED, file)) for name, file in (("pck_crl", "pck_crl_platform.der"), ("root_crl", "root_ca_crl.der"))
+    }
+    assert info.evaluation_number == facts["tcb_evaluation_data_number"]
+    assert len(lists["pck_crl"].revoked) == facts["pck_crl_revoked_entries"]
+    assert [info.issue_date, info.next_update] == windows["tcb_info"]
+    assert [identity.issue_date, identity.next_update] == windows["td_qe_identity"]
+    assert {name: [found.this_update, found.next_update] for name, found in lists.items()} == {name: windows[name] for name in lists}
