@@ -379,6 +379,19 @@ def test_what_cannot_be_verified_alone_is_shown(
         assert json.loads(capsys.readouterr().out)
 
 
+NOT_SHOWN = ("ccel_table.bin", "nonce.bin", "combined.b64", "container.scale", "invalid_entries.txt")
+"""An ACPI table, a challenge, envelopes that nothing here reads, and lines that are no list."""
+BARE_SIGNATURES = ("quote.sig", "tpm-quote.sig")
+
+
+@pytest.mark.parametrize("case", [case for kind in ("tpm", "ima", "azure", "gcp", "aws") for case in _cases(kind)])
+def test_every_piece_is_shown(vectors: Vectors, capsys: pytest.CaptureFixture[str], case: str) -> None:
+    for file in vectors.cases[case]["files"]:
+        if file["name"] not in (*NOT_SHOWN, *BARE_SIGNATURES):
+            assert main(["show", str(vectors.root / case / file["name"]), "-o", "json"]) == 0, file["name"]
+            assert json.loads(capsys.readouterr().out)["content"]
+
+
 @pytest.mark.parametrize("case", _cases("eventlog"))
 def test_every_log_is_shown(vectors: Vectors, capsys: pytest.CaptureFixture[str], case: str) -> None:
     (name,) = [file["name"] for file in vectors.cases[case]["files"] if file["role"] == "event log"]

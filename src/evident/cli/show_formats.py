@@ -12,6 +12,7 @@ from typing import Any
 
 from evident import codec
 from evident.audit import bundle
+from evident.cli import show_pieces
 from evident.endorsements import amd, pem, x509
 from evident.errors import EvidentError, Malformed, Unsupported
 from evident.evidence import (
@@ -249,10 +250,14 @@ FORMATS = (
     Format("SNP certificate table", _is_table, _table),
     Format("firmware event log", _is_event_log, _event_log),
     Format("IMA measurement list", _is_ima_list, _ima_list),
+    Format("another tool's container", show_pieces.is_container, lambda data: show_pieces.container(data, describe)),
+    Format("public key", show_pieces.is_public_key, show_pieces.public_key),
+    Format("PCR values", show_pieces.is_pcr_values, show_pieces.pcrs),
     Format("X.509 certificates", _is_certificate, _certificates),
     Format("TPM quote", lambda data: content.unhex(data)[:4] == tpm.GENERATED.to_bytes(4, "big"), _quote),
     Format("Nitro attestation document", lambda data: data[:4] in (b"\x84\x44\xa1\x01", b"\xd2\x84\x44\xa1"), _nitro),
     Format("services manifest of an SVSM", svsm_manifest.looks_like, lambda data: _parsed(svsm_manifest.parse(data))),
     Format("Google launch endorsement", _is_endorsement, lambda data: _parsed(gce_endorsement.parse(data))),
+    Format("TPM signature", show_pieces.is_signature, show_pieces.signature),
 )
 """Told apart in this order."""
