@@ -33,6 +33,9 @@ PRODUCTION = anchors.production()
 TRUSTED = PRODUCTION.plus(*PKI.anchors())
 CACHE = ChainCache(100_000)
 SETTLED = {"tdx.challenge.missing"}
+FRAMING = frozenset((*range(632, 636), *range(764, 770), *range(1252, 1258)))
+"""Where a version 4 quote has the type and lengths around its signature data, which nobody signs. The peer does not look at the outer
+type and lets lengths be off; we have them add up exactly. What is inside is signed, and read alike."""
 
 
 def peer(quote: bytes, collateral: bytes, at: datetime, root: bytes | None = None) -> tuple[str, tuple[str, ...]] | None:
@@ -108,12 +111,13 @@ def test_mutations_of_quote_collateral_and_clock(vectors: Any, data: st.DataObje
     case = data.draw(st.sampled_from(CASES))
     quote, collateral = vectors.read(case, "quote.bin"), vectors.read(case, "collateral.json")
     at = datetime.fromisoformat(vectors.facts(case)["evaluate_at"])
-    chains_changed = False
+    chains_changed = framing_changed = False
     what = data.draw(st.sampled_from(("quote", "cut", "member", "clock", "swap", "none")))
     if what == "quote":
         for _ in range(data.draw(st.integers(1, 3))):
             offset, value = data.draw(st.integers(0, len(quote) - 71)), data.draw(st.integers(0, 255))
             assume(offset < quote.rindex(b"-----BEGIN"))  # the root below is not read by either
+            framing_changed = framing_changed or offset in FRAMING
             quote = quote[:offset] + bytes((value,)) + quote[offset + 1 :]
     elif what == "cut":
         quote = quote[: data.draw(st.integers(0, len(quote)))]
@@ -133,6 +137,8 @@ def test_mutations_of_quote_collateral_and_clock(vectors: Any, data: st.DataObje
         for name in data.draw(st.lists(st.sampled_from(sorted(members)), max_size=4)):
             members[name] = other[name]
         collateral = json.dumps(members).encode()
+    if framing_changed and peer(quote, collateral, at) is not None and ours(quote, collateral, at) is None:
+        return
     agree(quote, collateral, at, chains_changed=chains_changed)
 
 
