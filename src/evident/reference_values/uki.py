@@ -28,7 +28,14 @@ from evident.reference_values.pcr import Measurement, Prediction, boot_attempt
 
 PHASES = ("enter-initrd", "leave-initrd", "sysinit", "ready", "shutdown", "final")
 LAST_STUB_THAT_LOADS_BY_FIRMWARE = 257
-STUB_THAT_PASSES_OS_RELEASE = 257
+STUB_THAT_LOADS_MICROCODE = 256
+PASSED_ON = (
+    (".pcrsig", "tpm2-pcr-signature.json", 252),
+    (".pcrpkey", "tpm2-pcr-public-key.pem", 252),
+    (".osrel", "os-release", 257),
+    (".profile", "profile", 257),
+)
+"""Sections that the stub gives to user space as files, with the version that began to."""
 REMOVABLE_PATH = "EFI/BOOT/BOOTX64.EFI"
 TYPE_2_DIRECTORY = "EFI/Linux"
 FIRST_OPTION = "the first boot option starts"
@@ -177,19 +184,22 @@ def _as_passed(section: bytes, version: int | None) -> str:
 
 
 def _initrd(parsed: uki.Uki, version: int | None) -> bytes:
-    """Microcode first, as systemd-stub 256 and later put it; os-release behind it in an archive of its own since 257 (seen in a boot).
+    """What the stub hands to the kernel: microcode (256 and later), the initrd, and sections as archives of their own, in this order.
 
-    The archive's end is a constant in the stub, with its one hexadecimal letter in upper case.
+    Several parts are each padded to four bytes. That os-release follows was seen in a boot with 257; the others, order and padding
+    were read in systemd/systemd ``src/boot/stub.c`` (017b5c04) and ``initrd.c``.
     """
-    initrd = parsed.sections.get(".ucode", b"") + parsed.sections[".initrd"]
-    if version is None or version < STUB_THAT_PASSES_OS_RELEASE or ".osrel" not in parsed.sections:
-        return initrd
-    archive = (
-        _member(1, 0o40555, ".extra")
-        + _member(2, 0o100444, ".extra/os-release", parsed.sections[".osrel"])
-        + _member(0, 0, "TRAILER!!!").replace(b"0000000b", b"0000000B")
-    )
-    return initrd + bytes(-len(initrd) % 4) + archive
+    known = version or 0
+    parts = [parsed.sections[".ucode"]] if ".ucode" in parsed.sections and known >= STUB_THAT_LOADS_MICROCODE else []
+    parts.append(parsed.sections[".initrd"])
+    parts += [_archive(file, parsed.sections[name]) for name, file, since in PASSED_ON if name in parsed.sections and known >= since]
+    return parts[0] if len(parts) == 1 else b"".join(part + bytes(-len(part) % 4) for part in parts)
+
+
+def _archive(file: str, content: bytes) -> bytes:
+    """One file below /.extra. The archive's end is a constant in the stub, with its one hexadecimal letter in upper case."""
+    end = _member(0, 0, "TRAILER!!!").replace(b"0000000b", b"0000000B")
+    return _member(1, 0o40555, ".extra") + _member(2, 0o100444, f".extra/{file}", content) + end
 
 
 def _member(number: int, mode: int, name: str, content: bytes = b"") -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tests.unit.evidence.test_uki import a_uki
 from tests.unit.verification.test_log import raw_log
 
 from evident.errors import Malformed, Unsupported
-from evident.evidence import efi, pe, tcg_events, tcg_log
+from evident.evidence import efi, pe, tcg_events, tcg_log, uki
 from evident.evidence.pcr import extend
 from evident.reference_values import documents
 from evident.reference_values.model import Strength
@@ -29,7 +30,15 @@ from evident.reference_values.pcr import (
     to_pcrlock,
     values,
 )
-from evident.reference_values.uki import PHASES, phase_measurements, predict_direct, predict_disk, predict_uki, section_measurements
+from evident.reference_values.uki import (
+    PHASES,
+    _initrd,
+    phase_measurements,
+    predict_direct,
+    predict_disk,
+    predict_uki,
+    section_measurements,
+)
 from evident.verification.log import replay
 
 MEASURE = Path("/usr/lib/systemd/systemd-measure")
@@ -108,9 +117,25 @@ def test_newer_stubs_trim_the_command_line_and_put_microcode_first() -> None:
     raw = a_uki(256, cmdline=b" quiet\n", ucode=b"u", initrd=b"i")
     measured = {item.stage: item.digests["sha256"] for item in predict_uki(raw).measurements}
     assert measured["load-options"] == hashlib.sha256("quiet\0".encode("utf-16-le")).digest()
-    assert measured["initrd-as-loaded"] == hashlib.sha256(b"ui").digest()
+    assert measured["initrd-as-loaded"] == hashlib.sha256(b"u\0\0\0i\0\0\0").digest()
     old = {item.stage: item.digests["sha256"] for item in predict_uki(raw, stub_version=252).measurements}
     assert old["load-options"] == hashlib.sha256(" quiet\n\0".encode("utf-16-le")).digest()
+
+
+def test_a_signed_images_signature_and_key_follow_its_initrd() -> None:
+    """Seen through what reads archives: the files of /.extra, in the stub's order, behind the initrd."""
+    raw = a_uki(257, initrd=b"i", osrel=b"ID=x\n", pcrsig=b"{}", pcrpkey=b"key", profile=b"ID=main\n")
+    loaded = _initrd(uki.parse(raw), 257)
+    assert loaded[:4] == b"i\0\0\0"
+    assert re.findall(rb"\.extra/([a-z0-9.-]+)\0", loaded) == [
+        b"tpm2-pcr-signature.json",
+        b"tpm2-pcr-public-key.pem",
+        b"os-release",
+        b"profile",
+    ]
+    assert len(loaded) % 4 == 0
+    assert re.findall(rb"\.extra/([a-z0-9.-]+)\0", _initrd(uki.parse(raw), 255)) == [b"tpm2-pcr-signature.json", b"tpm2-pcr-public-key.pem"]
+    assert _initrd(uki.parse(a_uki(255, initrd=b"i")), 255) == b"i"
 
 
 def test_a_disk_is_predicted_by_what_it_starts() -> None:
