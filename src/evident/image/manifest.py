@@ -1,7 +1,8 @@
 """The signed manifest of an image: specification, lock, every component's digest, inventory, and what a boot of it will measure.
 
-A manifest says all that is needed to build the image again; `reproduce` does so. Reference values in it are of strength REBUILT only for
-whoever rebuilt the image, or trusts enough others who did (`accepted_values`).
+A manifest says all that is needed to build the image again; `reproduce` does so. Its reference values are RECOMPUTED (degree 3), not
+REBUILT: the image is made anew, but from the distribution's binaries and a firmware as given, and nobody compiled those. They count as
+your own only for whoever built the image again; others take the word of those who did (`accepted_values`).
 """
 
 from __future__ import annotations
@@ -119,12 +120,12 @@ def _values(built: Built, at: datetime, builder: VerifyingKey, launches: tuple[L
     origin = f"image {built.spec.name}, rebuilt from {len(built.lock.packages)} locked packages by {builder.keyid}"
     kernel, initrd = built.files[KERNEL].read_bytes(), built.files[INITRD].read_bytes()
     prediction = uki.predict_uki(built.files[UKI].read_bytes(), banks=BANKS)
-    rebuilt = Strength.REBUILT
-    values = [value for bank in BANKS for value in pcr.references(prediction, bank=bank, origin=origin, strength=rebuilt, recorded_at=at)]
+    strength = Strength.RECOMPUTED
+    values = [value for bank in BANKS for value in pcr.references(prediction, bank=bank, origin=origin, strength=strength, recorded_at=at)]
     for launch in launches:
         line = " ".join((built.command_line, *(f"{name}={value}" for name, value in launch.parameters.items())))
         described = SnpLaunch(launch.firmware, launch.vcpus, launch.vcpu_signature, hashes=KernelHashes.of(kernel, initrd, line))
-        value = snp_reference(described, command_line=line, origin=origin, strength=rebuilt, recorded_at=at)
+        value = snp_reference(described, command_line=line, origin=origin, strength=strength, recorded_at=at)
         # The firmware is the one input that was not built here: its word is that of whoever gave the binary.
         values.append(replace(value, provenance=replace(value.provenance, how=f"{value.provenance.how}; firmware as given")))
     return tuple(replace(value, agents=built.inventory.agents) for value in values)
@@ -212,7 +213,7 @@ def accepted_values(
 ) -> tuple[ReferenceValue, ...]:
     """The manifest's reference values at the strength that its signers earn it; `minimum` is the policy's ``minimum_rebuilders``.
 
-    Rebuilt here (`own` among the signers), or by `minimum` distinct trusted signers: REBUILT, endorsed by ``you`` or by them by name.
+    Rebuilt here (`own` among the signers): endorsed by ``you``. Rebuilt by `minimum` distinct trusted signers: endorsed by them, by name.
     Raises `PolicyRefused` (``image.rebuilders``) for fewer.
     """
     signers = rebuilders(envelope, endorsements, trusted)

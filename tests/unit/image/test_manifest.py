@@ -24,7 +24,7 @@ def a_key(number: int) -> keys.SigningKey:
 
 
 BUILDER, ALICE, BOB, STRANGER = (a_key(number) for number in (11, 12, 13, 14))
-VALUE = ReferenceValue(("boot_chain",), "pcr11", bytes(32), Strength.REBUILT, "you", "PCR 11", Provenance("build", "rebuilt"))
+VALUE = ReferenceValue(("boot_chain",), "pcr11", bytes(32), Strength.RECOMPUTED, "you", "PCR 11", Provenance("build", "rebuilt"))
 SPEC = ImageSpec(1, "shop", ("/usr/bin/python3",))
 COMPONENTS = (Component("kernel", b"k" * 32), Component("initrd /usr", b"u" * 32), Component("initrd.img", b"i" * 32))
 MANIFEST = Manifest(
@@ -85,7 +85,7 @@ def test_a_rule_of_n_signers() -> None:
     with pytest.raises(PolicyRefused, match=r"image\.rebuilders"):
         manifest.accepted_values(ENVELOPE, [rebuild(ALICE), rebuild(ALICE), rebuild(STRANGER)], trusted, minimum=3)
     (value,) = manifest.accepted_values(ENVELOPE, [rebuild(ALICE), rebuild(BOB)], trusted, minimum=3)
-    assert value.strength == Strength.REBUILT
+    assert value.strength == Strength.RECOMPUTED
     assert value.endorser.startswith("rebuilders ")
     assert value.endorser.count(",") == 2
     (mine,) = manifest.accepted_values(ENVELOPE, [rebuild(ALICE)], trusted, own=ALICE.public)
