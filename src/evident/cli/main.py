@@ -25,7 +25,7 @@ VERBS = MappingProxyType(
         "show": "decode evidence without judging it",
         "explain": "what could be proven on a platform, and whom would one trust",
         "measure": "predict what a launch or a boot will measure",
-        "image": "what a UKI or a disk holds and will measure",
+        "image": "build an image, build it again, or see what it will measure",
         "audit": "export or replay an audit bundle",
         "trust": "list trust anchors, or fetch endorsements for offline use",
         "policy": "check a policy file, or run it over stored bundles",
