@@ -11,6 +11,7 @@ KINDS = (
     "azure-snp",
     "azure-tdx",
     "gcp-snp",
+    "gcp-tdx",
     "aws-snp",
     "svsm",
     "nitrotpm",
