@@ -43,7 +43,8 @@ class Monitor:
 
     def __init__(self, stream: socket.socket) -> None:
         self._stream = stream
-        self._lines = stream.makefile("rb")
+        self.lines = stream.makefile("rb")
+        """Keeps the connection as long as it is open, and QEMU talks to one at a time."""
 
     def command(self, name: str, **arguments: Any) -> Any:
         """What QEMU returns; events before it are passed over. Raises `UsageError` ``qemu.monitor``."""
@@ -61,7 +62,7 @@ class Monitor:
     def read(self, what: str) -> dict[str, Any]:
         """The next message."""
         try:
-            line = self._lines.readline(_LINE_LIMIT)
+            line = self.lines.readline(_LINE_LIMIT)
             message = json.loads(line)
         except (OSError, ValueError) as error:
             raise _broken(what, str(error) or type(error).__name__) from None
@@ -84,9 +85,10 @@ def monitor(machine: Path, *, timeout: float = 5.0) -> Iterator[Monitor]:
         raise _broken("connect", error.strerror or type(error).__name__) from None
     with stream:
         talk = Monitor(stream)
-        talk.read("greeting")
-        talk.command("qmp_capabilities")
-        yield talk
+        with talk.lines:
+            talk.read("greeting")
+            talk.command("qmp_capabilities")
+            yield talk
 
 
 def _broken(what: str, found: str) -> UsageError:
