@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from evident.errors import UsageError
     from evident.lifecycle import bring_up
     from evident.lifecycle.deployment import deployment
+    from evident.lifecycle.journal import State
 
     if args.name is None or args.platform is None:
         raise UsageError.of(
@@ -75,12 +76,19 @@ def run(args: argparse.Namespace) -> int:
     target = deployment(args.name, surroundings())
     order, release = ordered(args, target)
     bring_up.up(target, args.platform, order, policy=read_policy(args.policy) if args.policy else None, release=release)
+    reached = target.driver().addresses(target.machine)
     if args.output == "json":
-        print(
-            json.dumps({"name": target.name, "platform": args.platform, "state": target.journal.state, "directory": str(target.directory)})
-        )
+        told = {"name": target.name, "platform": args.platform, "state": target.journal.state, "directory": str(target.directory)}
+        print(json.dumps({**told, "addresses": {str(port): address for port, address in reached.items()}}))
     else:
-        print(f"{target.name} is launched on {args.platform}. Nothing is proved of it yet.\nnext: evident attest {target.name}")
+        attested = target.journal.state is State.ATTESTED
+        print(
+            f"{target.name} is launched on {args.platform}.",
+            "It has attested, and has its key." if attested else "Nothing is proved of it yet.",
+        )
+        for port, address in reached.items():
+            print(f"port {port} of it is {address} here")
+        print(f"next: evident attest {target.name}")
     return 0
 
 

@@ -117,6 +117,10 @@ class Driver(Protocol):
         """Each process of the machine on this host, and whether it runs; empty where there are none to look after."""
         ...
 
+    def addresses(self, machine: Path) -> Mapping[int, str]:
+        """Each published port of the running machine and where it is reached from this host, ``127.0.0.1:40123``."""
+        ...
+
     def destroy(self, machine: Path) -> None:
         """Stop the machine and remove everything that `launch` made."""
         ...

@@ -84,6 +84,11 @@ class QemuPlatform:
     def parts(self, machine: Path) -> Mapping[str, bool]:
         return {process.role: process.alive for process in processes.recorded(machine)}
 
+    def addresses(self, machine: Path) -> Mapping[int, str]:
+        with qmp.monitor(machine) as talk:
+            reached = talk.forwarded()
+        return {port: f"127.0.0.1:{reached[port]}" for port in read_launch(machine).published if port in reached}
+
     def halt(self, machine: Path) -> None:
         stop(machine)
 

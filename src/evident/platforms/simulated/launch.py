@@ -90,6 +90,9 @@ class SimulatedPlatform:
     def parts(self, machine: Path) -> Mapping[str, bool]:  # noqa: ARG002  # nothing runs between two questions
         return {}
 
+    def addresses(self, machine: Path) -> Mapping[int, str]:  # noqa: ARG002  # nothing serves
+        return {}
+
     def collect(self, machine: Path, nonce: bytes) -> Collected:
         return collector.collect(self._scenario(machine), nonce)
 
