@@ -126,9 +126,9 @@ def deployment(name: str, surroundings: Surroundings) -> Deployment:
 
 
 def deployments(surroundings: Surroundings) -> tuple[Deployment, ...]:
-    """Every deployment with a journal, by name."""
+    """Every deployment with a journal, by name. One whose first line was never finished, by a crash, never began."""
     root = surroundings.state / "deployments"
-    names = sorted(path.parent.name for path in root.glob("*/journal.jsonl"))
+    names = sorted(path.parent.name for path in root.glob("*/journal.jsonl") if b"\n" in path.read_bytes())
     return tuple(deployment(name, surroundings) for name in names)
 
 

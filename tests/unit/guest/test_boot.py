@@ -221,7 +221,7 @@ LIBRARIES = {"cryptography"}
 
 
 def test_the_guest_needs_one_library_and_no_shell() -> None:
-    program = "import sys, evident.guest.init; print('\\n'.join(sorted(sys.modules)))"
+    program = "import sys; before = set(sys.modules); import evident.guest.init; print('\\n'.join(sorted(set(sys.modules) - before)))"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     tops = {name.partition(".")[0] for name in loaded} - {"evident"}
     foreign = {name for name in tops if name not in sys.stdlib_module_names and not name.startswith("_")}

@@ -225,6 +225,15 @@ def test_a_crash_during_up_is_resumed_or_cleaned_up(world: World, monkeypatch: p
     assert world.attest(target).outcome.decision == "accepted"
 
 
+def test_what_crashed_before_its_first_line_never_began(world: World) -> None:
+    target = deployment("torn", world.surroundings)
+    target.directory.mkdir(parents=True)
+    target.journal.path.write_bytes(b'{"at": "2026-11')
+    assert deployments(world.surroundings) == ()
+    up(target, "simulated", Order())
+    assert [each.name for each in deployments(world.surroundings)] == ["torn"]
+
+
 def test_a_crash_during_down_is_finished(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def cut(path: Path) -> None:
         raise PowerCut(path)
