@@ -4,13 +4,17 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: demo test install clean
+.PHONY: demo test boot install clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/evident demo
 
 test: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest -n auto --dist loadfile
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile -m "not boot"
+
+# Whole machines, power-on to served page: minutes under emulation. Needs tools/install-debian.
+boot: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m pytest -m boot tests/boot
 
 install: $(VENV)/.installed
 

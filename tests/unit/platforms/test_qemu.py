@@ -13,7 +13,7 @@ import pytest
 from evident.errors import Unsupported, UsageError
 from evident.evidence import ovmf
 from evident.platforms.driver import KEY_SERVER, Disk, Order
-from evident.platforms.qemu import collector, console, firmware, launch, relay
+from evident.platforms.qemu import collector, console, firmware, launch, qmp, relay, vm
 from evident.platforms.qemu.console import ConsoleLog
 from evident.platforms.qemu.vm import Machine, Snp, argv
 from evident.simulator.vmm import make_firmware
@@ -135,3 +135,15 @@ def test_the_relay_carries_both_ways() -> None:
                 assert stream.recv(100) == b""
             carrier.join(5)
             assert not carrier.is_alive()
+
+
+def test_a_monitor_that_is_bound_but_does_not_listen_yet_is_waited_for(tmp_path: Path) -> None:
+    """Seen on a busy host: QEMU's socket exists from bind on, and refuses until listen."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(str(tmp_path / vm.QMP_SOCKET))
+        with pytest.raises(UsageError, match="'connect'"), qmp.monitor(tmp_path, timeout=0.1):
+            pass
+        threading.Timer(0.1, server.listen).start()
+        # It listens now and says nothing: what fails is the greeting, no longer the connection.
+        with pytest.raises(UsageError, match="'greeting'"), qmp.monitor(tmp_path, timeout=1.0):
+            pass

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,7 +81,7 @@ class Monitor:
 def monitor(machine: Path, *, timeout: float = 5.0) -> Iterator[Monitor]:
     """Talk to the QEMU of `machine`; it takes one at a time. Raises `UsageError` ``qemu.monitor``."""
     try:
-        stream = connect_unix(machine / vm.QMP_SOCKET, timeout)
+        stream = _connect_when_listening(machine / vm.QMP_SOCKET, timeout)
     except OSError as error:
         raise _broken("connect", error.strerror or type(error).__name__) from None
     with stream:
@@ -89,6 +90,18 @@ def monitor(machine: Path, *, timeout: float = 5.0) -> Iterator[Monitor]:
             talk.read("greeting")
             talk.command("qmp_capabilities")
             yield talk
+
+
+def _connect_when_listening(path: Path, timeout: float) -> socket.socket:
+    """A socket's file is there from bind on, but connections are refused until listen: QEMU starts up in between."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return connect_unix(path, timeout)
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def _broken(what: str, found: str) -> UsageError:
