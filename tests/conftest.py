@@ -27,6 +27,11 @@ settings.register_profile(
 settings.load_profile("evident")
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Bytes by their length: ids must be the same in every worker, and what a compressor or a key made need not be."""
+    return f"{len(val)}B" if isinstance(val, bytes) else None
+
+
 class Vectors:
     """Cases of the manifest by path, and their files."""
 
