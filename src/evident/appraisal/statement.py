@@ -138,4 +138,3 @@ class TrustStatement:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-EXIT_CODES = {"accepted": 0, "refused": 11, "indeterminate": 12}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evident.audit.case import Case
     from evident.reports.json_report import Outcome
 
+EXIT_CODES = MappingProxyType({"malformed": 30, "unsupported": 20, "not_authentic": 10, "refused": 11, "indeterminate": 12, "accepted": 0})
+"""What a command exits with after each decision, the gravest first (docs/command-line.md)."""
 FORMS = ("text", "json", "html", "ear", "sarif", "junit")
 
 
@@ -42,9 +45,15 @@ def give(outcome: Outcome, form: str, *, case: Case, bundle_sha256: str = "", bu
 
 def exit_code(outcome: Outcome) -> int:
     """What the command exits with after this outcome."""
-    from evident.appraisal.statement import EXIT_CODES, TrustStatement
+    from evident.errors import EvidentError
 
-    return EXIT_CODES[outcome.decision] if isinstance(outcome, TrustStatement) else outcome.exit_code
+    return outcome.exit_code if isinstance(outcome, EvidentError) else EXIT_CODES[outcome.decision]
+
+
+def gravest(codes: Iterable[int]) -> int:
+    """The exit code that answers for several decisions; one that is no decision's is graver than all."""
+    order = tuple(EXIT_CODES.values())
+    return min(codes, key=lambda code: order.index(code) if code in order else -1)
 
 
 def _ear(outcome: Outcome, case: Case) -> str:

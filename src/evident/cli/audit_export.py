@@ -44,8 +44,8 @@ def _of_evidence(args: argparse.Namespace) -> int:
 
 
 def _of_deployment(args: argparse.Namespace) -> int:
-    from evident.appraisal.statement import EXIT_CODES
     from evident.audit import bundle, keys
+    from evident.cli.answers import EXIT_CODES
     from evident.cli.deployments import surroundings
     from evident.cli.inputs import read_bytes
     from evident.cli.paths import state_dir
@@ -72,8 +72,7 @@ def _of_deployment(args: argparse.Namespace) -> int:
     result = bundle.decode(data).result
     bundle.write(Path(args.out), data)
     _say(args.out, result["decision"], result["code"], state_dir() / keys.PUBLIC_NAME)
-    exits = {**EXIT_CODES, "not_authentic": 10, "unsupported": 20, "malformed": 30}
-    return exits.get(result["decision"], 1)
+    return EXIT_CODES.get(result["decision"], 1)
 
 
 def _say(path: str, decision: str, code: str, public_key: Path) -> None:

@@ -80,22 +80,21 @@ def _cloud(platform: str, settings: list[str]) -> tuple[Check, ...]:
     import random
     import time
 
+    from evident import platforms
     from evident.errors import UsageError
     from evident.platforms.cloud import Patience
 
-    module = f"evident.platforms.{platform}.preflight"
-    if (
-        not platform.isidentifier()
-        or importlib.util.find_spec(f"evident.platforms.{platform}") is None
-        or not importlib.util.find_spec(module)
-    ):
-        raise UsageError.of("doctor.platform", expected="a cloud that can be asked: aws", found=repr(platform), remedy="Choose one.")
+    askable = platforms.names("preflight")
+    if platform not in askable:
+        raise UsageError.of(
+            "doctor.platform", expected="a cloud that can be asked: " + ", ".join(askable), found=repr(platform), remedy="Choose one."
+        )
     pairs = [text.partition("=") for text in settings]
     if not all(name and equals for name, equals, _ in pairs):
         raise UsageError.of("doctor.set", expected="NAME=VALUE", found=" ".join(settings), remedy="For example: --set type=m6a.large")
     patience = Patience(time.monotonic, time.sleep, random.random, lambda text: print(f"evident: {text}", file=sys.stderr), attempts=3)
     states: dict[str, Status] = {"ok": "ok", "failed": "missing", "unknown": "unknown"}
-    probes = importlib.import_module(module).doctor({name: value for name, _, value in pairs}, patience)
+    probes = importlib.import_module(f"evident.platforms.{platform}.preflight").doctor({name: value for name, _, value in pairs}, patience)
     return tuple(
         Check(probe.name, states[probe.state], f"launching on {platform}", probe.found, _remedy(probe.found, probe.finding))
         for probe in probes

@@ -15,13 +15,12 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from evident.cli.answers import gravest
+
 if TYPE_CHECKING:
     from evident.appraisal.policy import Policy
     from evident.audit.keys import VerifyingKey
     from evident.endorsements.anchors import AnchorSet
-
-GRAVITY = (30, 20, 10, 11, 12, 0)
-"""Exit codes, the gravest first (docs/command-line.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +86,12 @@ def _test(policy: Policy, args: argparse.Namespace) -> int:
             print(f"{trial.decision:<13} {trial.bundle}{was}")
             for finding in trial.findings:
                 print(f"    {finding}")
-    return min((trial.exit_code for trial in trials), key=lambda code: GRAVITY.index(code) if code in GRAVITY else -1)
+    return gravest(trial.exit_code for trial in trials)
 
 
 def _trial(path: str, policy: Policy, signers: tuple[VerifyingKey, ...], anchors: AnchorSet) -> Trial:
-    from evident.appraisal.statement import EXIT_CODES, TrustStatement
     from evident.audit.replay import reappraise, replay
+    from evident.cli.answers import exit_code
     from evident.cli.inputs import read_bytes
     from evident.errors import EvidentError, UsageError
 
@@ -105,5 +104,4 @@ def _trial(path: str, policy: Policy, signers: tuple[VerifyingKey, ...], anchors
         raise
     except EvidentError as error:
         outcome = error
-    code = EXIT_CODES[outcome.decision] if isinstance(outcome, TrustStatement) else outcome.exit_code
-    return Trial(path, recorded, outcome.decision, outcome.code, code, tuple(str(finding) for finding in outcome.findings))
+    return Trial(path, recorded, outcome.decision, outcome.code, exit_code(outcome), tuple(str(finding) for finding in outcome.findings))

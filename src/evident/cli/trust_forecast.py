@@ -16,6 +16,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
+from evident.cli.answers import EXIT_CODES, gravest
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     from evident.endorsements.fetcher import Fetched
 
 DEFAULT_DAYS = 400
-ORDER = ("malformed", "unsupported", "not_authentic", "refused", "indeterminate", "accepted")
-EXIT = {"malformed": 30, "unsupported": 20, "not_authentic": 10, "refused": 11, "indeterminate": 12, "accepted": 0}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         print("\n\n".join(_text(name, found, ahead[name], until) for name, found in machines))
     decisions = [judged.decision for _, found in machines for judged in (found.present, *(change.after for change in found.changes))]
-    return EXIT[min(decisions, key=ORDER.index)]
+    return gravest(EXIT_CODES[decision] for decision in decisions)
 
 
 def _json(machines: list[tuple[str, Outlook]], ahead: dict[str, tuple[str, ...]]) -> list[dict[str, Any]]:

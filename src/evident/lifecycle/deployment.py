@@ -11,8 +11,6 @@ deployments/<name>/journal.jsonl      what happened
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import pkgutil
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -134,19 +132,18 @@ def deployments(surroundings: Surroundings) -> tuple[Deployment, ...]:
 
 def driver(platform: str, surroundings: Surroundings) -> Driver:
     """The driver of `platform`; `Unsupported` for a platform that Evident appraises but does not launch on."""
-    known = sorted(module.name for module in pkgutil.iter_modules(platforms.__path__) if module.ispkg)
+    known = platforms.names("profile")
     if platform not in known:
         raise UsageError.of("platform.unknown", expected="a platform among " + ", ".join(known), found=repr(platform), remedy="Choose one.")
-    module = f"evident.platforms.{platform}.launch"
-    if importlib.util.find_spec(module) is None:
-        able = [name for name in known if importlib.util.find_spec(f"evident.platforms.{name}.launch")]
+    able = platforms.names("launch")
+    if platform not in able:
         raise Unsupported.of(
             "platform.launch",
             expected="a platform that this version of Evident launches machines on: " + ", ".join(able),
             found=platform,
             remedy="Launch the machine by the platform's own means and give its evidence to `evident verify`.",
         )
-    make: Callable[[Surroundings], Driver] = importlib.import_module(module).driver
+    make: Callable[[Surroundings], Driver] = importlib.import_module(f"evident.platforms.{platform}.launch").driver
     return make(surroundings)
 
 
