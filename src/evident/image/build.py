@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -152,20 +152,32 @@ class _Build:
         return image
 
     def _disk(self, image: bytes, verity: root.Root | None) -> None:
-        volume = disk.system_partition([(BOOT_PATH, image)], int.from_bytes(hashlib.sha256(image).digest()[:4]))
-        identifier = hashlib.sha256(b"disk" + image).digest()
-        partitions = [disk.Partition("ESP", disk.SYSTEM, uuid.UUID(bytes=identifier[:16]), volume)]
-        if verity is not None and self._spec.profile == "integrity":
-            data, hashes = verity.identifiers
-            partitions.append(disk.Partition("root", disk.ROOT, data, self._files[ROOT]))
-            partitions.append(disk.Partition("root-verity", disk.ROOT_VERITY, hashes, self._files[HASH]))
-        elif verity is not None:
-            size = len(verity.image) + len(verity.hash_tree) + LUKS_OVERHEAD
-            partitions.append(disk.Partition("data", disk.LINUX_DATA, data_identifier(verity.root_hash), b"", size))
         self._files[DISK] = self._out / DISK
-        disk.write(self._files[DISK], uuid.UUID(bytes=identifier[16:]), partitions)
+        write_disk(self._files[DISK], image, partitions(self._spec, verity.root_hash if verity else None, self._out))
         with self._files[DISK].open("rb") as stream:
             self._components[DISK] = hashlib.file_digest(stream, "sha256").digest()
+
+
+def partitions(spec: ImageSpec, root_hash: bytes | None, files: Path) -> tuple[disk.Partition, ...]:
+    """What is on the disk behind the EFI system partition; the folder `files` holds root file system and hash tree."""
+    if root_hash is None:
+        return ()
+    if spec.profile == "integrity":
+        data, hashes = root.identifiers(root_hash)
+        return (
+            disk.Partition("root", disk.ROOT, data, files / ROOT),
+            disk.Partition("root-verity", disk.ROOT_VERITY, hashes, files / HASH),
+        )
+    size = (files / ROOT).stat().st_size + (files / HASH).stat().st_size + LUKS_OVERHEAD
+    return (disk.Partition("data", disk.LINUX_DATA, data_identifier(root_hash), b"", size),)
+
+
+def write_disk(target: Path, image: bytes, behind: Sequence[disk.Partition]) -> None:
+    """A disk that boots the UKI `image`, with the partitions `behind` it; its identifiers follow from the UKI."""
+    volume = disk.system_partition([(BOOT_PATH, image)], int.from_bytes(hashlib.sha256(image).digest()[:4]))
+    identifier = hashlib.sha256(b"disk" + image).digest()
+    system = disk.Partition("ESP", disk.SYSTEM, uuid.UUID(bytes=identifier[:16]), volume)
+    disk.write(target, uuid.UUID(bytes=identifier[16:]), (system, *behind))
 
 
 def data_identifier(root_hash: bytes) -> uuid.UUID:
@@ -179,7 +191,8 @@ def command_line(spec: ImageSpec, verity: root.Root | None, further: Mapping[str
     if verity is not None:
         words.append(f"roothash={verity.root_hash.hex()}")
         if spec.profile == "integrity":
-            words += [f"evident.root={verity.identifiers[0]}", f"evident.hash={verity.identifiers[1]}"]
+            data, hashes = root.identifiers(verity.root_hash)
+            words += [f"evident.root={data}", f"evident.hash={hashes}"]
         else:
             words += [f"evident.data={data_identifier(verity.root_hash)}", f"evident.hashoffset={len(verity.image)}"]
     return " ".join((*words, *spec.command_line, *(f"{name}={value}" for name, value in (further or {}).items())))

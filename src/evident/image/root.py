@@ -35,10 +35,10 @@ class Root:
     hash_tree: bytes
     root_hash: bytes
 
-    @property
-    def identifiers(self) -> tuple[uuid.UUID, uuid.UUID]:
-        """Partition GUIDs of data and hash tree: the two halves of the root hash, as the Discoverable Partitions Specification has it."""
-        return uuid.UUID(bytes=self.root_hash[:16]), uuid.UUID(bytes=self.root_hash[16:])
+
+def identifiers(root_hash: bytes) -> tuple[uuid.UUID, uuid.UUID]:
+    """Partition GUIDs of data and hash tree: the two halves of the root hash, as the Discoverable Partitions Specification has it."""
+    return uuid.UUID(bytes=root_hash[:16]), uuid.UUID(bytes=root_hash[16:])
 
 
 def lay_out(spec: ImageSpec, packages: tuple[LockedPackage, ...], store: Store) -> Tree:

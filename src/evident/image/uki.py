@@ -7,10 +7,11 @@ result depends on when or where it was made; the stub's own time stamp stays as 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from evident.errors import Unsupported
 from evident.evidence import pe
+from evident.evidence import uki as reader
 
 ORDER = (".osrel", ".cmdline", ".uname", ".initrd", ".linux")
 """The kernel last: it may grow in memory behind its file size."""
@@ -45,6 +46,33 @@ def write(stub: bytes, sections: Mapping[str, bytes]) -> bytes:
     struct.pack_into("<H", out, start + 6, len(image.sections) + len(added))
     struct.pack_into("<I", out, optional + 56, _align(end, section_alignment))
     struct.pack_into("<I", out, optional + 64, 0)  # CheckSum: firmware does not look at it
+    return bytes(out)
+
+
+def with_command_line(image: bytes, line: str) -> bytes:
+    """`image` with another command line: the same stub, kernel and initrd, as `write` would have put them together.
+
+    `image` is of `write`'s making. Raises `Malformed` (``pe.*``, ``uki.*``) and `Unsupported` (``uki.layout``) for any other.
+    """
+    parsed = reader.parse(image)
+    added = [section for section in parsed.image.sections if section.name in ORDER]
+    sections = {section.name: parsed.sections[section.name] for section in added}
+    stub = _stub(image, parsed.image, added)
+    if write(stub, sections) != image:
+        raise Unsupported.of(
+            "uki.layout", expected="an image that evident image build wrote", found="another", remedy="Build the image again."
+        )
+    return write(stub, {**sections, ".cmdline": line.encode()})
+
+
+def _stub(image: bytes, parsed: pe.PeImage, added: Sequence[pe.Section]) -> bytes:
+    """What is left without the sections `added`, which follow all others."""
+    out = bytearray(image[: min(section.raw_offset for section in added)])
+    start = int.from_bytes(image[0x3C:0x40], "little")
+    count = len(parsed.sections) - len(added)
+    table = start + 24 + int.from_bytes(image[start + 20 : start + 22], "little") + _HEADER.size * count
+    out[table : table + _HEADER.size * len(added)] = bytes(_HEADER.size * len(added))
+    struct.pack_into("<H", out, start + 6, count)
     return bytes(out)
 
 

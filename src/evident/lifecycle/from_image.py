@@ -1,31 +1,39 @@
 """From a built image (`evident image build`) to an order: what to boot, how the guest finds its key server, and its encrypted disk.
 
-The manifest must be signed by this verifier or another that is trusted, and the files must be those that it names. The profile
-``encrypted`` gets a disk of its own here: a fresh key, and root and hash tree sealed under it; nothing but the key server keeps that key.
+The manifest must be signed by this verifier or another that is trusted, and the files must be those that it names. The machine gets a
+disk of its own. Under the profile ``encrypted`` root and hash tree are sealed on it under a fresh key, which nothing but the key server
+keeps. A boot by UKI finds everything on that disk: the image's UKI with the deployment's command line, put together here from signed
+files alone, so that what its boot measures is predicted from the very bytes (`Order.references`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import shutil
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from evident.audit.keys import VerifyingKey
 from evident.errors import NotAuthentic, UsageError
 from evident.evidence import disk as partitions
 from evident.files import read_private
-from evident.image import build, manifest, seal
+from evident.image import build, manifest, seal, uki
 from evident.image.manifest import Manifest
 from evident.lifecycle.keystore import DiskKey
 from evident.platforms.driver import Disk, Order, Surroundings
+from evident.reference_values import pcr
+from evident.reference_values.model import ReferenceSet
+from evident.reference_values.uki import predict_uki
 
 MANIFEST: Final = "manifest.json"
 DISK_KEY_BYTES: Final = 64
 _TABLE_BYTES: Final = 1 << 20
+
+Boot = Literal["direct", "uki"]
+"""``direct``: the host hands over kernel, initrd and command line. ``uki``: firmware boots the machine's own disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,26 +51,34 @@ def prepare(
     trusted: Iterable[VerifyingKey],
     parameters: Mapping[str, str],
     machine: Order,
+    boot: Boot = "direct",
 ) -> Prepared:
     """The order for `image`, its disk made in `directory`; `parameters` are appended to the command line, `machine` says all the rest.
 
+    Booted by ``uki``, the first disk is all that a machine needs, here or in a cloud: a raw image with a GUID partition table.
     Raises `NotAuthentic` for a manifest or a file that is not what was signed, `UsageError` for what cannot be read.
     """
     stated, _ = manifest.verify(read_private(image / MANIFEST), trusted)
-    kernel, initrd = (_file(image, stated, name) for name in (build.KERNEL, build.INITRD))
     line = " ".join((stated.command_line, *(f"{name}={value}" for name, value in parameters.items())))
-    own, key = _disk(image, stated, directory, surroundings) if stated.root_hash else ((), None)
-    order = Order(
-        firmware=machine.firmware,
-        kernel=kernel,
-        initrd=initrd,
-        command_line=line,
-        vcpus=machine.vcpus,
-        memory_mib=machine.memory_mib,
-        disks=(*own, *machine.disks),
-        published=machine.published,
-    )
-    return Prepared(order, key)
+    unified = _file(image, stated, build.UKI)
+    if boot == "uki":
+        unified = uki.with_command_line(unified, line)
+        order = replace(machine, references=_measured(unified, stated, surroundings.clock()))
+    else:
+        kernel, initrd = (_file(image, stated, name) for name in (build.KERNEL, build.INITRD))
+        order = replace(machine, kernel=kernel, initrd=initrd, command_line=line)
+    if boot == "direct" and stated.root_hash is None:
+        return Prepared(order, None)
+    disk, key = _disk(image, stated, unified, directory, surroundings)
+    return Prepared(replace(order, disks=(disk, *machine.disks)), key)
+
+
+def _measured(unified: bytes, stated: Manifest, at: datetime) -> ReferenceSet:
+    """What firmware, systemd-stub and kernel measure into a TPM when they boot this very UKI."""
+    name = f"image {stated.spec.name} with the command line of this deployment"
+    prediction = predict_uki(unified, banks=manifest.BANKS)
+    values = (value for bank in manifest.BANKS for value in pcr.references(prediction, bank=bank, origin=name, recorded_at=at))
+    return ReferenceSet(1, tuple(replace(value, agents=stated.inventory.agents) for value in values), name)
 
 
 def needs_key(image: Path) -> bool:
@@ -82,22 +98,22 @@ def _file(image: Path, stated: Manifest, name: str) -> bytes:
     return content
 
 
-def _disk(image: Path, stated: Manifest, directory: Path, surroundings: Surroundings) -> tuple[tuple[Disk, ...], DiskKey | None]:
-    """The machine's own copy of the image's disk; encrypted where its profile says so."""
+def _disk(image: Path, stated: Manifest, unified: bytes, directory: Path, surroundings: Surroundings) -> tuple[Disk, DiskKey | None]:
+    """The machine's own disk, which boots `unified`; encrypted where its profile says so."""
     own = directory / "disk.raw"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    shutil.copyfile(image / build.DISK, own)
+    content = _file(image, stated, build.ROOT) + _file(image, stated, build.HASH) if stated.root_hash else b""
+    build.write_disk(own, unified, build.partitions(stated.spec, stated.root_hash, image))
     if stated.spec.profile != "encrypted":
-        return (Disk(str(own.resolve()), read_only=True),), None
+        return Disk(str(own.resolve()), read_only=True), None
     surroundings.progress("sealing the root file system under a fresh key")
     identifier = str(build.data_identifier(stated.root_hash or b""))
     key = surroundings.randomness(DISK_KEY_BYTES)
-    content = _file(image, stated, build.ROOT) + _file(image, stated, build.HASH)
     with own.open("r+b") as stream:
         at, room = _partition(stream.read(_TABLE_BYTES), identifier)
         name = uuid.UUID(bytes=surroundings.randomness(16), version=4)
         seal.seal(content, key, stream, at=at, room=room, identifier=name, random=surroundings.randomness)
-    return (Disk(str(own.resolve())),), DiskKey(identifier, key)
+    return Disk(str(own.resolve())), DiskKey(identifier, key)
 
 
 def _partition(table: bytes, identifier: str) -> tuple[int, int]:

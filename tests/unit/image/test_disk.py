@@ -109,3 +109,18 @@ def test_pcr_9_holds_what_systemd_stub_257_appends_to_the_initrd() -> None:
     }
     assert stages[257].digests["sha256"] == hashlib.sha256(b"five!\0\0\0" + SEEN).digest()
     assert stages[256].digests["sha256"] == hashlib.sha256(b"five!").digest()
+
+
+SECTIONS = {".linux": a_stub(), ".cmdline": b"ro", ".initrd": b"i" * 700, ".osrel": b"ID=evident\n"}
+
+
+def test_another_command_line_gives_the_image_that_would_have_been_written_with_it() -> None:
+    raw = uki.write(a_stub(), SECTIONS)
+    for line in ("ro", "ro evident.verifier=10.0.2.100:8443", "r" * 5000):
+        assert uki.with_command_line(raw, line) == uki.write(a_stub(), {**SECTIONS, ".cmdline": line.encode()})
+
+
+def test_an_image_of_another_maker_gets_no_other_command_line() -> None:
+    signed = uki.write(a_stub(), SECTIONS) + b"a signature behind the sections"
+    with pytest.raises(Unsupported, match=r"uki.layout"):
+        uki.with_command_line(signed, "ro")
