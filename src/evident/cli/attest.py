@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
             fetcher=standard_fetcher(cache, real_world()),
             crl_floor=cache.crl_floors(),
             key=keys.load_or_create(around.state, os.urandom),
-            profile=registry.profile(target.driver().profile, around.clock().date()),
+            profile=registry.profile(target.driver().profile(target.machine), around.clock().date()),
             policy=read_policy(args.policy) if args.policy else None,
         )
 

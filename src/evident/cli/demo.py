@@ -129,7 +129,7 @@ def _attest(surroundings: Surroundings, name: str) -> Answer:
         anchors=anchors.production(),
         fetcher=OfflineFetcher(Cache(cache_dir())),
         key=keys.load_or_create(surroundings.state, os.urandom),
-        profile=registry.profile(target.driver().profile, surroundings.clock().date()),
+        profile=registry.profile(target.driver().profile(target.machine), surroundings.clock().date()),
     )
 
 

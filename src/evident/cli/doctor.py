@@ -77,8 +77,6 @@ def _print(checks: tuple[Check, ...]) -> None:
 def _cloud(platform: str, settings: list[str]) -> tuple[Check, ...]:
     """What the platform's own preflight finds. Raises `UsageError` where there is none, or a setting is not NAME=VALUE."""
     import importlib
-    import random
-    import time
 
     from evident import platforms
     from evident.errors import UsageError
@@ -92,7 +90,7 @@ def _cloud(platform: str, settings: list[str]) -> tuple[Check, ...]:
     pairs = [text.partition("=") for text in settings]
     if not all(name and equals for name, equals, _ in pairs):
         raise UsageError.of("doctor.set", expected="NAME=VALUE", found=" ".join(settings), remedy="For example: --set type=m6a.large")
-    patience = Patience(time.monotonic, time.sleep, random.random, lambda text: print(f"evident: {text}", file=sys.stderr), attempts=3)
+    patience = Patience.real(lambda text: print(f"evident: {text}", file=sys.stderr), attempts=3)
     states: dict[str, Status] = {"ok": "ok", "failed": "missing", "unknown": "unknown"}
     probes = importlib.import_module(f"evident.platforms.{platform}.preflight").doctor({name: value for name, _, value in pairs}, patience)
     return tuple(

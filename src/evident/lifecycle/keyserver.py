@@ -92,7 +92,7 @@ def serve(target: Deployment, cache: Path) -> None:
         anchors=anchors.production().plus(*believed.anchors),
         fetcher=believed.fetcher or standard_fetcher(stored, real_world()),
         policy=target.policy,
-        profile=registry.profile(target.driver().profile, around.clock().date()),
+        profile=registry.profile(target.driver().profile(target.machine), around.clock().date()),
         unsafe=believed.unsafe,
         crl_floor=stored.crl_floors(),
     )

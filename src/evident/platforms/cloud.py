@@ -18,6 +18,8 @@ Exit 2: change something. Exit 12: nothing is wrong with the question, ask it la
 from __future__ import annotations
 
 import ipaddress
+import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -104,6 +106,11 @@ class Patience:
     """From 0 up to 1, so that many who wait do not come back at once."""
     progress: Callable[[str], None]
     attempts: int = 7
+
+    @classmethod
+    def real(cls, progress: Callable[[str], None], *, attempts: int = 7) -> Patience:
+        """This machine's clock."""
+        return cls(time.monotonic, time.sleep, random.random, progress, attempts)
 
     def insist(self, what: str, call: Callable[[], T], *, failed: Callable[[], None] = lambda: None) -> T:
         """What `call` returns, asked again with growing pauses while it raises ``cloud.transient``; `failed` is told each time.

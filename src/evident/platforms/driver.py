@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from evident.appraisal.policy import Policy
 from evident.endorsements.anchors import Anchor
 from evident.endorsements.fetcher import Fetcher
+from evident.platforms.cloud import Opening
 from evident.reference_values.model import ReferenceSet
 from evident.verification.pieces import Pieces
 
@@ -54,11 +55,18 @@ class Order:
     vcpus: int = 1
     memory_mib: int = 1024
     disks: tuple[Disk, ...] = ()
-    """In the order in which the machine sees them."""
+    """In the order in which the machine sees them; a cloud boots from the first."""
     published: tuple[int, ...] = ()
     """TCP ports of the machine that are to be reachable from its host."""
     attack: str | None = None
     """Name of an attack that a simulated host is to play; every other platform refuses it."""
+    where: Mapping[str, str] = field(default_factory=dict)
+    """A cloud's own settings: region, type, subnet..."""
+    technology: Literal["snp", "tdx"] = "snp"
+    openings: tuple[Opening, ...] = ()
+    """What the network of a machine in a cloud lets through."""
+    references: ReferenceSet | None = None
+    """Predicted from the image, for platforms that do not show what else they measure; None: the platform knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +98,17 @@ class Believed:
 
 
 class Driver(Protocol):
-    """`machine` is a directory of the platform's own, kept until `destroy`; every call may be repeated after a crash."""
+    """`machine` is a directory of the platform's own in that of the deployment, which is named after it; it is kept until `destroy`.
+    Every call may be repeated after a crash.
+    """
 
-    profile: str
-    """Id of the platform's profile."""
+    def profile(self, machine: Path) -> str:
+        """Id of the profile that this machine is to be judged by."""
+        ...
+
+    def parameters(self, machine: Path) -> Mapping[str, str]:
+        """Kernel parameters that tell Evident's guest where it runs; they go onto its measured command line, whatever it boots from."""
+        ...
 
     def launch(self, machine: Path, order: Order) -> Expectation:
         """Make and start the machine."""

@@ -32,6 +32,8 @@ from evident.platforms.cloud import CONFLICT, TRANSIENT, Patience, conflict
 SETTLE = 90.0
 REMOVAL = 1800.0
 """Seconds within which everything of one kind has to be gone."""
+NAME_PART = 40
+"""Of a deployment's name in those of its resources: with all around it, within the 63 characters of a GCP name."""
 TAG_DEPLOYMENT, TAG_ID, TAG_KEY = "evident-deployment", "evident-id", "evident-key"
 """Lower-case letters, digits and hyphens only, names and values: what every cloud's tags and labels can hold."""
 
@@ -196,7 +198,7 @@ class Stock:
 
     def _planned(self, kind: str, terms: str) -> Resource:
         key = str(uuid.UUID(bytes=self._randomness(16), version=4))
-        name = f"evident-{self.tags[TAG_DEPLOYMENT]}-{key[:8]}"
+        name = f"evident-{self.tags[TAG_DEPLOYMENT][:NAME_PART].rstrip('-')}-{key[:8]}"
         return Resource(kind, name, key, {**self.tags, TAG_KEY: key}, self._cloud.place(), terms, Stage.ASKED)
 
     def _made(self, resource: Resource, make: Callable[[Resource], str], *, certain: bool) -> Resource:

@@ -30,6 +30,7 @@ from evident.platforms.aws.executor import Aws
 from evident.platforms.aws.images import described
 from evident.platforms.aws.requests import BLOCK, ImageSpec, MachineSpec
 from evident.platforms.cloud import Opening, Patience
+from evident.platforms.driver import Disk, Order
 from evident.platforms.resources import Resource, ResourceJournal, Stock
 
 REGION = "eu-west-1"
@@ -156,7 +157,9 @@ class FakeAws:
 
     def _age(self, each: dict[str, Any]) -> None:
         now = self.time.now
-        if each["state"] == "pending" and each["kind"] == "instance" and now >= each["at"] + 25:
+        if "to" in each and now >= each["ready"]:
+            each["state"] = each.pop("to")
+        if each["state"] == "pending" and "to" not in each and each["kind"] == "instance" and now >= each["at"] + 25:
             each["state"], each["reason"] = each["fate"]
         if each["state"] == "pending" and each["kind"] == "image" and now >= each["at"] + 10:
             each["state"] = "available"
@@ -376,9 +379,24 @@ class FakeAws:
         options = {"CpuOptions": {"CoreCount": 1, "ThreadsPerCore": 2, **({"AmdSevSnp": "enabled"} if self.snp else {})}}
         instances = [
             {"InstanceId": each["id"], "State": {"Name": each["state"]}, "Tags": each["tags"], "StateReason": each["reason"], **options}
+            | ({"PrivateIpAddress": "10.0.0.7"} if each["state"] != "terminated" else {})
             for each in listed
         ]
         return {"Reservations": [{"Instances": [each]} for each in instances], **more}
+
+    def do_StopInstances(self, InstanceIds: list[str]) -> dict[str, Any]:
+        return self._switch(InstanceIds[0], "stopping", "stopped", "StoppingInstances")
+
+    def do_StartInstances(self, InstanceIds: list[str]) -> dict[str, Any]:
+        return self._switch(InstanceIds[0], "pending", "running", "StartingInstances")
+
+    def _switch(self, identifier: str, through: str, to: str, member: str) -> dict[str, Any]:
+        instance = self._get("instance", identifier, "InvalidInstanceID.NotFound")
+        if instance["state"] in {"shutting-down", "terminated"}:
+            raise Refusal("IncorrectInstanceState")
+        if instance["state"] != to:
+            instance.update(state=through, to=to, ready=self.time.now + 20)
+        return {member: [{"InstanceId": identifier}]}
 
     def do_TerminateInstances(self, InstanceIds: list[str]) -> dict[str, Any]:
         instance = self._get("instance", InstanceIds[0], "InvalidInstanceID.NotFound")
@@ -450,8 +468,15 @@ class Owner:
         self.image: ImageSpec = described(self.file)
         openings = (Opening("in", "tcp", 443, "203.0.113.0/24"), Opening("out", "tcp", 443, "2001:db8::/32"))
         self.spec = MachineSpec("m6a.large", "subnet-1", openings)
+        self.where: dict[str, str] = {}
+        """More settings."""
         self.said: list[str] = []
         self._random = itertools.count(1)
+
+    @property
+    def order(self) -> Order:
+        where = {"type": self.spec.instance_type, "subnet": self.spec.subnet, **self.where}
+        return Order(disks=(Disk(str(self.file)),), where=where, openings=self.spec.openings)
 
     def patience(self) -> Patience:
         return Patience(self.fake.time.clock, self.fake.time.sleep, lambda: 0.5, self.said.append)
@@ -470,7 +495,7 @@ class Owner:
 
     def up(self) -> str:
         aws = self.aws()
-        return aws.launch(self.stock(aws), self.spec, self.image, self.file)
+        return aws.launch(self.stock(aws), self.order)
 
     def down(self) -> None:
         self.stock().destroy()

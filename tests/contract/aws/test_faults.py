@@ -274,12 +274,34 @@ def test_the_image_arrives_whole_and_zeros_stay_home(owner: Any, fake: Any) -> N
     assert content[: owner.file.stat().st_size] == owner.file.read_bytes()
 
 
-def test_another_file_than_the_ordered_one_is_not_uploaded(owner: Any, fake: Any) -> None:
+def test_an_image_that_changed_under_a_half_made_deployment_is_noticed(owner: Any, fake: Any) -> None:
+    owner.up()
     owner.file.write_bytes(b"other")
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(UsageError, match="another specification"):
         owner.up()
-    assert caught.value.code == "aws.image"
+
+
+def test_a_technology_that_ec2_does_not_have(owner: Any, fake: Any) -> None:
+    with pytest.raises(Unsupported, match="TDX on EC2"):
+        owner.aws().launch(owner.stock(), replace(owner.order, technology="tdx"))
     assert not fake.calls
+
+
+def test_stopped_and_started_again(owner: Any, fake: Any) -> None:
+    machine = owner.up()
+    aws = owner.aws()
+    assert aws.address(machine) == "10.0.0.7"
+    for _ in range(2):  # both may be repeated
+        aws.stop(machine)
+        assert fake.objects[machine]["state"] == "stopped"
+    for _ in range(2):
+        aws.start(machine)
+        assert fake.objects[machine]["state"] == "running"
+    owner.down()
+    for act in (aws.stop, aws.start, aws.address):
+        with pytest.raises(EvidentError) as caught:
+            act(machine)
+        assert caught.value.code == "cloud.conflict"
 
 
 def test_the_subnet_must_exist(owner: Any) -> None:

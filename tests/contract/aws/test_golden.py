@@ -51,6 +51,8 @@ REQUESTS: dict[str, tuple[str, str, dict[str, Any] | None]] = {
     "revoke_default_egress_v6": ("ec2", "revoke_security_group_egress", requests.default_egress(GROUP)[1]),
     **{name: ("ec2", name, request) for name, request in CHANGES.items()},
     "run_instances": ("ec2", "run_instances", requests.run_instance(ASKED, SPEC, IMAGE.volume_gib, "ami-0d", GROUP)),
+    "stop_instances": ("ec2", "stop_instances", requests.stop_instance("i-0e")),
+    "start_instances": ("ec2", "start_instances", requests.start_instance("i-0e")),
     "get_instance_tpm_ek_pub": ("ec2", "get_instance_tpm_ek_pub", requests.ek_pub("i-0e")),
     "describe_by_tags": ("ec2", "describe_instances", FILTERS),
 }

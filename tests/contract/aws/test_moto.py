@@ -6,7 +6,7 @@ moto drops CpuOptions, TpmSupport, UefiData and the tags of images, and ignores 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import moto
@@ -45,14 +45,16 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Clients, dict[str
         yield clients, sent
 
 
-def test_a_life_on_moto(account: tuple[Clients, dict[str, Any]], owner: Any) -> None:
+def test_a_life_on_moto(account: tuple[Clients, dict[str, Any]], owner: Any, tmp_path: Path) -> None:
     clients, sent = account
     owner.clients = clients
     subnet = clients.ec2.describe_subnets()["Subnets"][0]
     owner.spec = MachineSpec("m6a.large", subnet["SubnetId"], owner.spec.openings)
-    owner.image = replace(owner.image, uefi_data="QU1aTlVFRkk=")
+    store = tmp_path / "uefi-data"
+    store.write_text("QU1aTlVFRkk=\n")
+    owner.where["uefi_data"] = str(store)
     aws: Aws = owner.aws()
-    identifier = aws.launch(owner.stock(aws), owner.spec, owner.image, owner.file)
+    identifier = aws.launch(owner.stock(aws), owner.order)
 
     assert sent["RunInstances"]["CpuOptions.AmdSevSnp"] == "enabled"
     assert (sent["RegisterImage"]["TpmSupport"], sent["RegisterImage"]["UefiData"]) == ("v2.0", "QU1aTlVFRkk=")

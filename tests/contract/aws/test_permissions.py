@@ -35,6 +35,8 @@ def test_the_policy_is_exactly_what_is_called(owner: Any, fake: Any) -> None:
     preflight(owner.clients, owner.spec, owner.image, owner.patience())
     identifier = owner.up()
     owner.aws().ek_pub(identifier)
+    owner.aws().stop(identifier)
+    owner.aws().start(identifier)
     group = fake.live("security-group")[0]
     group["rules"]["sgr-evil"] = (False, "tcp", 22, 22, "0.0.0.0/0")
     owner.up()

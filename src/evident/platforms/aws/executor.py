@@ -17,8 +17,9 @@ from evident.errors import EvidentError
 from evident.platforms import cloud
 from evident.platforms.aws import errors, images, requests
 from evident.platforms.aws.clients import Clients, call, pages
-from evident.platforms.aws.requests import BLOCK, ImageSpec, MachineSpec
+from evident.platforms.aws.requests import BLOCK, MachineSpec
 from evident.platforms.cloud import Patience
+from evident.platforms.driver import Order
 from evident.platforms.resources import TAG_KEY, Found, Stock
 
 SNAPSHOT_WAIT = 3600.0
@@ -26,6 +27,7 @@ IMAGE_WAIT = 900.0
 START_WAIT = 900.0
 RULES_WAIT = 300.0
 SEALED_WAIT = 600.0
+STOP_WAIT = 900.0
 """Seconds."""
 
 
@@ -65,7 +67,7 @@ _KINDS: Mapping[str, _Kind] = {  # in the order of removal
 
 
 class Aws:
-    """One account and region; a `evident.platforms.resources.Cloud`."""
+    """One account and region; a `evident.platforms.cloud_driver.CloudPlatform`."""
 
     removal = tuple(_KINDS)
 
@@ -95,12 +97,13 @@ class Aws:
             if errors.code_of(error) not in errors.GONE | errors.IN_USE:
                 raise
 
-    def launch(self, stock: Stock, spec: MachineSpec, image: ImageSpec, file: Path) -> str:
+    def launch(self, stock: Stock, order: Order) -> str:
         """Upload, register, open what is asked, start: the instance's id, running with SEV-SNP on. After a crash, repeat it.
 
-        Raises the errors of `evident.platforms.cloud`, and `UsageError` ``aws.image`` where `file` is not what `image` describes.
+        Raises the errors of `evident.platforms.cloud`, and `UsageError` ``aws.image``.
         """
-        images.same(image, file)
+        spec, file = requests.machine_spec(order), Path(order.disks[0].path)
+        image = images.described(file, requests.uefi_data(order))
         network = self._patience.insist("reading the subnet", lambda: self._one("describe_subnets", "Subnets", SubnetIds=[spec.subnet]))
         snapshot = stock.ensure(
             "snapshot",
@@ -127,6 +130,24 @@ class Aws:
             self._started,
         )
 
+    def address(self, machine: str) -> str:
+        """The public address where it has one, else the one of its subnet."""
+        listed = self._patience.insist("asking for the address", lambda: self._instance(machine))
+        found: str | None = listed.get("PublicIpAddress") or listed.get("PrivateIpAddress")
+        if found is None:
+            raise cloud.conflict(
+                f"instance {machine} is {listed['State']['Name']} and has no address", "Start it again in EC2, or remove the deployment."
+            )
+        return found
+
+    def stop(self, machine: str) -> None:
+        self._patience.insist("stopping the instance", lambda: self._ec2("stop_instances", requests.stop_instance(machine)))
+        self._patience.until("stopping the instance", lambda: self._is(machine, "stopped"), within=STOP_WAIT)
+
+    def start(self, machine: str) -> None:
+        self._patience.insist("starting the instance", lambda: self._ec2("start_instances", requests.start_instance(machine)))
+        self._patience.until("starting the instance", lambda: self._is(machine, "running"), within=START_WAIT)
+
     def ek_pub(self, instance: str) -> bytes:
         """Public part of the machine's NitroTPM endorsement key, SubjectPublicKeyInfo in DER: AWS's word for which TPM it has."""
         answer = self._patience.insist("asking for the TPM's key", lambda: self._ec2("get_instance_tpm_ek_pub", requests.ek_pub(instance)))
@@ -151,6 +172,17 @@ class Aws:
             raise cloud.transient(f"{operation} lists {len(listed)} instead of one", "Repeat the command.")
         one: dict[str, Any] = listed[0]
         return one
+
+    def _instance(self, instance: str) -> dict[str, Any]:
+        one: dict[str, Any] = self._one("describe_instances", "Reservations", InstanceIds=[instance])["Instances"][0]
+        return one
+
+    def _is(self, instance: str, state: str) -> bool | None:
+        """True in `state`, None on the way there; raises ``cloud.conflict`` where it never will be."""
+        now = self._instance(instance)["State"]["Name"]
+        if now in {"terminated", "shutting-down"}:
+            raise errors.died("Client.InstanceTerminated", f"the instance is {now}")
+        return True if now == state else None
 
     def _upload(self, snapshot: str, file: Path) -> EvidentError | None:
         """Write all blocks, seal, wait. What was sealed before a crash refuses blocks, and only needs the waiting."""
@@ -228,8 +260,7 @@ class Aws:
 
     def _started(self, instance: str) -> EvidentError | None:
         def look() -> Outcome | None:
-            reservation = self._one("describe_instances", "Reservations", InstanceIds=[instance])
-            return _start_outcome(reservation["Instances"][0])
+            return _start_outcome(self._instance(instance))
 
         return self._patience.until("starting the instance", look, within=START_WAIT)[0]
 

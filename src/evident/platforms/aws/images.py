@@ -29,11 +29,5 @@ def described(file: Path, uefi_data: str | None = None) -> ImageSpec:
     return ImageSpec(digest, size, uefi_data)
 
 
-def same(image: ImageSpec, file: Path) -> None:
-    """Raises `UsageError` ``aws.image`` when `file` is not what `image` describes."""
-    if described(file, image.uefi_data) != image:
-        raise _no_image(file, f"other bytes than those of SHA-256 {image.sha256}")
-
-
 def _no_image(file: Path, found: str) -> UsageError:
     return UsageError.of("aws.image", expected=f"the raw disk image in {file}", found=found, remedy="Name the file that was ordered.")

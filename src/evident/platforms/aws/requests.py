@@ -10,9 +10,13 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from evident.files import read_private
+from evident.platforms import cloud
 from evident.platforms.cloud import Opening
+from evident.platforms.driver import Order
 from evident.platforms.resources import Resource
 
 Request = dict[str, Any]
@@ -58,6 +62,20 @@ class MachineSpec:
 
     def instance_terms(self, image: ImageSpec) -> Request:
         return {"image": image.terms, "type": self.instance_type, "subnet": self.subnet, "public": self.public_address}
+
+
+def machine_spec(order: Order) -> MachineSpec:
+    """Raises `Unsupported` ``cloud.unsupported`` for another technology than SEV-SNP: EC2 has no other (service model of botocore)."""
+    if order.technology != "snp":
+        raise cloud.unsupported(f"{order.technology.upper()} on EC2", "Ask for `technology: snp`, or for another platform.")
+    where = order.where
+    return MachineSpec(where["type"], where["subnet"], order.openings, public_address=where.get("public") == "yes")
+
+
+def uefi_data(order: Order) -> str | None:
+    """The variable store that brings the owner's Secure Boot keys, base64. Raises `UsageError` where it cannot be read."""
+    path = order.where.get("uefi_data")
+    return None if path is None else read_private(Path(path)).decode("ascii", "replace").strip()
 
 
 def tags(values: Mapping[str, str]) -> list[dict[str, str]]:
@@ -208,6 +226,14 @@ def run_instance(resource: Resource, spec: MachineSpec, volume_gib: int, image: 
         ],
         "TagSpecifications": _tagged(resource, "instance", "volume", "network-interface"),
     }
+
+
+def stop_instance(instance: str) -> Request:
+    return {"InstanceIds": [instance]}
+
+
+def start_instance(instance: str) -> Request:
+    return {"InstanceIds": [instance]}
 
 
 def ek_pub(instance: str) -> Request:

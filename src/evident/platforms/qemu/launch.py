@@ -46,8 +46,6 @@ _QUIT_SECONDS: Final = 5.0
 class QemuPlatform:
     """The driver; see `evident.platforms.driver.Driver`."""
 
-    profile = "qemu-snp"
-
     def __init__(self, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
 
@@ -59,6 +57,9 @@ class QemuPlatform:
     def _pki(self) -> SimulatorPki:
         around = self._surroundings
         return SimulatorPki.load_or_generate(self._simulator, made_at=around.clock(), progress=around.progress)
+
+    def profile(self, machine: Path) -> str:  # noqa: ARG002  # the same for all
+        return "qemu-snp"
 
     def launch(self, machine: Path, order: Order) -> Expectation:
         _check(order)

@@ -46,8 +46,6 @@ class _Machine:
 class SimulatedPlatform:
     """The driver; see `evident.platforms.driver.Driver`."""
 
-    profile = "simulated"
-
     def __init__(self, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
 
@@ -55,6 +53,12 @@ class SimulatedPlatform:
     def _pki(self) -> SimulatorPki:
         around = self._surroundings
         return SimulatorPki.load_or_generate(around.state / "simulator", made_at=around.clock(), progress=around.progress)
+
+    def profile(self, machine: Path) -> str:  # noqa: ARG002  # the same for all
+        return "simulated"
+
+    def parameters(self, machine: Path) -> Mapping[str, str]:  # noqa: ARG002  # the same for all
+        return {"evident.tee": "simulated"}
 
     def launch(self, machine: Path, order: Order) -> Expectation:
         if order.attack is not None and order.attack not in ATTACKS:

@@ -1,0 +1,32 @@
+"""A deployment on EC2, before anything is made."""
+
+from __future__ import annotations
+
+from evident.platforms.driver import Order
+from evident.platforms.outline import Item, Outline, Setting, gib
+
+
+def _items(order: Order) -> tuple[Item, ...]:
+    kind, size = order.where["type"], gib(order)
+    address = "a public IPv4 address" if order.where.get("public") == "yes" else "an address of its subnet only"
+    return (
+        Item("snapshot", f"{size} GiB, the image as it was built", "snapshot storage, for as long as it is kept"),
+        Item("image", "an AMI that boots by UEFI, with a NitroTPM"),
+        Item("security-group", f"{len(order.openings)} openings, and nothing else that goes in or out"),
+        Item("instance", f"{kind} with SEV-SNP, at {address}", f"{kind} while it runs, with AWS's surcharge for SEV-SNP"),
+        Item("volume", f"gp3, {size} GiB", f"gp3, {size} GiB, until it is removed"),
+        Item("network-interface", address, "the public IPv4 address, while the machine has it" if "public" in address else None),
+    )
+
+
+OUTLINE = Outline(
+    settings={
+        "region": Setting("the region, such as eu-west-1; left out: the one your AWS configuration names"),
+        "type": Setting("an instance type with SEV-SNP, such as m6a.large", required=True),
+        "subnet": Setting("the id of a subnet of yours, such as subnet-0a1b", required=True),
+        "public": Setting("whether it gets a public address", choices=("yes", "no")),
+        "uefi_data": Setting("file with a UEFI variable store in base64: your own Secure Boot keys"),
+    },
+    technologies=("snp",),
+    items=_items,
+)
