@@ -19,7 +19,7 @@ from evident import codec
 from evident.errors import Malformed
 from evident.files import locked
 
-Event = Literal["challenged", "released", "confirmed", "denied", "revoked", "stored"]
+Event = Literal["challenged", "released", "confirmed", "denied", "revoked", "stored", "unlisted"]
 _FIRST = bytes(32)
 _LINE_LIMIT = 64 * 1024
 """More than the longest line twice over."""
@@ -32,7 +32,7 @@ class Entry:
     event: Event
     disk: str
     codes: tuple[str, ...]
-    """Why denied, or what was revoked; empty otherwise."""
+    """Why denied, what was revoked, or how many lines of which kind were left out; empty otherwise."""
     challenge: str
     """SHA-256 of the nonce, hex; empty where there was none."""
     guest_key: str
@@ -81,6 +81,11 @@ class ReleaseLog:
     def entries(self) -> tuple[Entry, ...]:
         """All entries, oldest first. Raises `Malformed` ``keys.log`` when a line was changed, added or taken out."""
         return tuple(self._check())
+
+    def head(self) -> tuple[int, bytes]:
+        """How many entries there are, and the digest of the last line (zeros before the first). Raises as `entries` does."""
+        entries = self.entries()
+        return len(entries), hashlib.sha256(self._lines()[len(entries) - 1]).digest() if entries else _FIRST
 
     def _check(self) -> Iterator[Entry]:
         previous = _FIRST

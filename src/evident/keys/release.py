@@ -34,8 +34,9 @@ from evident.endorsements.fetcher import Fetcher
 from evident.errors import EvidentError, Indeterminate, NotAuthentic, PolicyRefused
 from evident.evidence import binding, cmw
 from evident.keys import environment
+from evident.keys.admission import Rate, Unlisted
 from evident.keys.exchange import Offer, Sealed, seal, spki
-from evident.keys.log import ReleaseLog
+from evident.keys.log import Event, ReleaseLog
 from evident.keys.messages import EvidenceRequest, Volume, dumps
 from evident.keys.store import Revocation, RootVolume, Secrets, VolumeStore
 from evident.reference_values.model import ReferenceValue
@@ -44,6 +45,8 @@ from evident.verification.verified import Verified
 
 PENDING_LIMIT = 1024
 """Releases whose confirmation may be outstanding; the oldest is forgotten first."""
+LINES_PER_SECOND, LINES_AT_ONCE = 0.25, 64
+"""Of challenges and denials in the log; what comes faster is counted, and the next line says how much it was. Releases are all there."""
 
 UNANCHORED = frozenset({"tpm.ak-certificate.missing", "revocation.unknown"})
 """What stays open of a TPM that no certificate vouches for: beside a TEE's report it adds the host's word, and is taken for no more."""
@@ -107,6 +110,7 @@ class ReleaseService:
         self._signer = signer
         self._clock = clock
         self._on_statement = on_statement
+        self._unlisted = Unlisted(Rate(LINES_PER_SECOND, LINES_AT_ONCE))
         self._pending: dict[bytes, tuple[str, Sealed]] = {}
         self._lock = Lock()
 
@@ -116,9 +120,15 @@ class ReleaseService:
         return spki(self._signer.public_key())
 
     def challenge(self, disk: str) -> bytes:
-        """A challenge for whoever wants to open `disk`; given for unknown disks too, so that none can be found by asking."""
+        """A challenge for whoever wants to open `disk`. `PolicyRefused` ``keys.disk-unknown`` for one that nobody registered."""
+        try:
+            self._volumes.get(disk)
+        except PolicyRefused as error:
+            self._denied(error, disk)
+            raise
         nonce = self._challenges.issue(disk)
-        self._log.append("challenged", disk, nonce=nonce)
+        if self._unlisted.listed("challenged"):
+            self._append("challenged", disk, nonce=nonce)
         return nonce
 
     def release(self, request: EvidenceRequest) -> Offer:
@@ -134,10 +144,9 @@ class ReleaseService:
                 signer=self._signer,
             )
         except EvidentError as error:
-            codes = tuple(dict.fromkeys(finding.code for finding in error.findings))
-            self._log.append("denied", request.disk, codes=codes, nonce=request.nonce, guest=request.key)
+            self._denied(error, request.disk, nonce=request.nonce, guest=request.key)
             raise
-        self._log.append("released", volume.disk, nonce=request.nonce, guest=request.key, statement=judged.digest)
+        self._append("released", volume.disk, nonce=request.nonce, guest=request.key, statement=judged.digest)
         with self._lock:
             while len(self._pending) >= PENDING_LIMIT:
                 del self._pending[next(iter(self._pending))]
@@ -156,7 +165,19 @@ class ReleaseService:
                 remedy="Attest again; a release is confirmed once, soon after it.",
             )
         sealed.confirm(confirmation)
-        self._log.append("confirmed", disk, nonce=nonce)
+        self._append("confirmed", disk, nonce=nonce)
+
+    def _denied(self, error: EvidentError, disk: str, *, nonce: bytes = b"", guest: bytes = b"") -> None:
+        if self._unlisted.listed("denied"):
+            codes = tuple(dict.fromkeys(finding.code for finding in error.findings))
+            self._append("denied", disk, codes=codes, nonce=nonce, guest=guest)
+
+    def _append(self, event: Event, disk: str, **details: Any) -> None:
+        """One line, and before it how many were left out since the last one."""
+        left_out = self._unlisted.counts()
+        if left_out:
+            self._log.append("unlisted", "", codes=left_out)
+        self._log.append(event, disk, **details)
 
     def revoke(self, name: str, value: str, reason: str) -> None:
         """From now on no key for whoever has this identity (see `Revocation`)."""

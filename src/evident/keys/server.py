@@ -1,7 +1,8 @@
 """The release service over HTTP/1.1: three questions and a health check (`evident.keys.messages`), for machines that nobody trusts yet.
 
-Bodies are bounded and need a length; every connection has a deadline; at most `CONNECTIONS` are served at once, the rest
-are told to come again. A denial says codes, never why in detail, and nothing of other disks.
+Bodies are bounded and need a length; every connection has a deadline, silent or not. A peer has so many connections at a time
+(`keys.connections`) and so many requests a second (`keys.rate`); whoever has more is told to come again, before anything is read or
+decided. A denial says codes, never why in detail, and nothing of other disks.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import BoundedSemaphore
+from socket import SHUT_RDWR
+from threading import Timer
 from typing import Any
 
-from evident.errors import EvidentError, Malformed
+from evident.errors import EvidentError, Indeterminate, Malformed
 from evident.keys import messages
+from evident.keys.admission import Places, Rate, Unlisted
 from evident.keys.messages import (
     ChallengeReply,
     ChallengeRequest,
@@ -25,9 +28,16 @@ from evident.keys.messages import (
 )
 from evident.keys.release import ReleaseService
 
-CONNECTIONS = 32
+CONNECTIONS, CONNECTIONS_EACH = 32, 8
+"""Served at once: in all, and of one peer."""
+REQUESTS_PER_SECOND, REQUESTS_AT_ONCE = 4.0, 32
+"""Of one peer; a boot takes three."""
 TIMEOUT = 20.0
 """Seconds that a connection may be silent."""
+DEADLINE = 60.0
+"""Seconds that a connection may last, however busy."""
+EVENTS_PER_SECOND, EVENTS_AT_ONCE = 0.5, 32
+"""Refusals and broken connections that `on_event` hears of; the rest are counted."""
 _STATUS = {"malformed": 400, "unsupported": 400, "usage": 503}
 
 
@@ -38,27 +48,64 @@ class KeyServer(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], service: ReleaseService, *, on_event: Callable[[str], None] = lambda _line: None) -> None:
         self.service = service
-        self.on_event = on_event
-        self._slots = BoundedSemaphore(CONNECTIONS)
+        self.requests = Rate(REQUESTS_PER_SECOND, REQUESTS_AT_ONCE)
+        self._on_event = on_event
+        self._unlisted = Unlisted(Rate(EVENTS_PER_SECOND, EVENTS_AT_ONCE))
+        self._places = Places(CONNECTIONS, CONNECTIONS_EACH)
         super().__init__(address, _Handler)
 
+    def say(self, text: str) -> None:
+        """Tell of something that anybody can cause, as often as they like."""
+        if self._unlisted.listed("events"):
+            left_out = self._unlisted.counts()
+            self._on_event(f"{text} (not listed before this: {', '.join(left_out)})" if left_out else text)
+
     def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._slots.acquire(blocking=False):
-            with suppress(OSError):
-                request.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-            self.shutdown_request(request)
+        if self._places.enter(client_address[0]):
+            super().process_request(request, client_address)
             return
-        super().process_request(request, client_address)
+        body = messages.dumps(Refusal(1, Indeterminate.decision, (_no_place().code,)))
+        head = f"HTTP/1.1 503 Service Unavailable\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        with suppress(OSError):
+            request.sendall(head.encode() + body)
+        self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
+        deadline = Timer(DEADLINE, _hang_up, (request,))
+        deadline.daemon = True
+        deadline.start()
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._slots.release()
+            deadline.cancel()
+            self._places.leave(client_address[0])
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the signature of socketserver
         """A connection that broke is the peer's affair; the server goes on."""
-        self.on_event(f"connection from {client_address[0]} broke off")
+        self.say(f"connection from {client_address[0]} broke off")
+
+
+def _hang_up(connection: Any) -> None:
+    with suppress(OSError):
+        connection.shutdown(SHUT_RDWR)
+
+
+def _no_place() -> Indeterminate:
+    return Indeterminate.of(
+        "keys.connections",
+        expected=f"at most {CONNECTIONS_EACH} connections of one peer and {CONNECTIONS} in all at a time",
+        found="one more",
+        remedy="Come again in a moment; if it stays so, find out who holds them.",
+    )
+
+
+def _too_often(peer: str) -> Indeterminate:
+    return Indeterminate.of(
+        "keys.rate",
+        expected=f"at most {REQUESTS_PER_SECOND:g} requests a second of one peer, {REQUESTS_AT_ONCE} at once",
+        found=f"more of {peer}",
+        remedy="Come again in a moment; a boot takes three requests.",
+    )
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -69,12 +116,16 @@ class _Handler(BaseHTTPRequestHandler):
     server: KeyServer
 
     def do_GET(self) -> None:
+        if not self._admitted():
+            return
         if self.path == messages.HEALTH:
             self._send(200, Done(1))
         else:
             self._refuse(404, "usage", "keys.path")
 
     def do_POST(self) -> None:
+        if not self._admitted():
+            return
         routes = {messages.CHALLENGE: self._challenge, messages.EVIDENCE: self._evidence, messages.CONFIRM: self._confirm}
         route = routes.get(self.path)
         if route is None:
@@ -87,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
             answer = route(body)
         except EvidentError as error:
             codes = tuple(dict.fromkeys(finding.code for finding in error.findings))
-            self.server.on_event(f"{self.path}: {error.decision} {', '.join(codes)}")
+            self.server.say(f"{self.path}: {error.decision} {', '.join(codes)}")
             self._send(_STATUS.get(error.decision, 403), Refusal(1, error.decision, codes))
             return
         except RecursionError:  # a body nested to the limit of the reader
@@ -101,13 +152,23 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _evidence(self, body: bytes) -> EvidenceReply:
         reply = EvidenceReply(1, self.server.service.release(messages.loads(EvidenceRequest, body)))
-        self.server.on_event("released")
+        self.server.say("released")
         return reply
 
     def _confirm(self, body: bytes) -> Done:
         request = messages.loads(ConfirmRequest, body)
         self.server.service.confirm(request.nonce, request.confirmation)
         return Done(1)
+
+    def _admitted(self) -> bool:
+        """Whether this peer may ask once more; it is told where not."""
+        peer = self.client_address[0]
+        if self.server.requests.take(peer):
+            return True
+        error = _too_often(peer)
+        self.server.say(f"{peer}: {error.code}")
+        self._refuse(429, error.decision, error.code)
+        return False
 
     def _body(self) -> bytes | None:
         """The request's body, or None after an answer that says what is wrong with it."""

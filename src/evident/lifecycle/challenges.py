@@ -13,13 +13,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from evident import codec
-from evident.errors import Malformed, NotAuthentic
+from evident.errors import Malformed, NotAuthentic, UsageError
 from evident.files import read_private, write_private
 
 NONCE_BYTES = 32
 LIFETIME = timedelta(minutes=5)
 KEPT = timedelta(days=1)
 """How long a challenge is remembered, so that a replay is called by its name; after that it is merely unknown."""
+OF_ONE_SESSION = 64
+"""Challenges that are remembered of one session, answered or not; one more, and the oldest is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Challenges:
 
     def issue(self, session: str) -> bytes:
         """A new challenge for `session`, 32 bytes."""
-        self._sweep()
+        self._sweep(session)
         nonce = self._randomness(NONCE_BYTES)
         write_private(self._path(nonce), codec.encode(_Issued(session, self._clock())))
         return nonce
@@ -66,15 +68,20 @@ class Challenges:
     def _path(self, nonce: bytes) -> Path:
         return self._directory / f"{hashlib.sha256(nonce).hexdigest()}.open"
 
-    def _sweep(self) -> None:
-        """Forget what is older than `KEPT`."""
+    def _sweep(self, session: str) -> None:
+        """Forget what is older than `KEPT`, and make room for one more of `session`."""
+        own: list[tuple[datetime, Path]] = []
         for path in self._directory.glob("*.*") if self._directory.is_dir() else ():
             try:
                 issued = codec.decode(_Issued, codec.loads(read_private(path), "challenge"), "challenge")
-            except Malformed:
+            except (Malformed, UsageError):  # not one of ours; or another process has just forgotten or used it
                 continue
             if self._clock() - issued.at > KEPT:
                 path.unlink(missing_ok=True)
+            elif issued.session == session:
+                own.append((issued.at, path))
+        for _, path in sorted(own)[: max(0, len(own) - OF_ONE_SESSION + 1)]:
+            path.unlink(missing_ok=True)
 
 
 def _refuse(problem: str, expected: str, found: str, nonce: bytes) -> NotAuthentic:

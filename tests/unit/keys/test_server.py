@@ -1,11 +1,13 @@
-"""The key server towards machines that nobody trusts: bounded, patient to a point, and the same after anything they send."""
+"""The key server towards machines that nobody trusts: bounded, patient to a point, and the same after anything they send (AT-62)."""
 
 from __future__ import annotations
 
 import json
+import math
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -33,16 +35,34 @@ class Service:
     confirm = release
 
 
+Serve = Callable[[], tuple[str, int]]
+
+
 @pytest.fixture
-def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
+def serve() -> Iterator[Serve]:
+    """Starts a server with the bounds as they are then."""
+    running: list[tuple[KeyServer, threading.Thread]] = []
+
+    def start() -> tuple[str, int]:
+        made = KeyServer(("127.0.0.1", 0), Service(), on_event=events.append)  # type: ignore[arg-type]
+        thread = threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        running.append((made, thread))
+        return made.server_address  # type: ignore[return-value]
+
+    events: list[str] = []
+    yield start
+    for made, thread in running:
+        made.shutdown()
+        thread.join(5)
+        made.server_close()
+
+
+@pytest.fixture
+def address(monkeypatch: pytest.MonkeyPatch, serve: Serve) -> tuple[str, int]:
     monkeypatch.setattr(server, "CONNECTIONS", 2)
     monkeypatch.setattr(server._Handler, "timeout", 0.4)
-    with KeyServer(("127.0.0.1", 0), Service()) as running:  # type: ignore[arg-type]
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        yield running.server_address  # type: ignore[misc]
-        running.shutdown()
-        thread.join(5)
+    return serve()
 
 
 def send(address: tuple[str, int], data: bytes) -> tuple[int, bytes]:
@@ -115,3 +135,53 @@ def send_or_none(address: tuple[str, int]) -> int | None:
         return send(address, post(messages.CHALLENGE, dumps(ChallengeRequest(1, DISK))))[0]
     except OSError:
         return None
+
+
+def status_and_codes(address: tuple[str, int]) -> tuple[int, tuple[str, ...]]:
+    status, body = send(address, post(messages.CHALLENGE, dumps(ChallengeRequest(1, DISK))))
+    return status, loads(Refusal, body).codes if status != 200 else ()
+
+
+@pytest.mark.attack("AT-62", "A peer asks the key server without end.", "keys.rate")
+@pytest.mark.parametrize("bounded", [False, True])
+def test_a_peer_has_so_many_requests(monkeypatch: pytest.MonkeyPatch, serve: Serve, bounded: bool) -> None:
+    monkeypatch.setattr(server, "REQUESTS_PER_SECOND", 0.0)
+    monkeypatch.setattr(server, "REQUESTS_AT_ONCE", 5 if bounded else math.inf)
+    address = serve()
+    answers = [status_and_codes(address) for _ in range(8)]
+    assert answers == [(200, ())] * (5 if bounded else 8) + [(429, ("keys.rate",))] * (3 if bounded else 0)
+
+
+@pytest.mark.attack("AT-62", "A peer holds all connections of the key server.", "keys.connections")
+@pytest.mark.parametrize("bounded", [False, True])
+def test_a_peer_has_so_many_connections(monkeypatch: pytest.MonkeyPatch, serve: Serve, bounded: bool) -> None:
+    monkeypatch.setattr(server, "CONNECTIONS_EACH", 2 if bounded else 10**6)
+    address = serve()
+    held = [socket.create_connection(address, 10) for _ in range(2)]
+    time.sleep(0.2)
+    try:
+        assert status_and_codes(address) == ((503, ("keys.connections",)) if bounded else (200, ()))
+    finally:
+        for stream in held:
+            stream.close()
+
+
+@pytest.mark.parametrize("bounded", [False, True])
+def test_a_connection_that_is_never_quite_silent_ends_too(monkeypatch: pytest.MonkeyPatch, serve: Serve, bounded: bool) -> None:
+    monkeypatch.setattr(server, "DEADLINE", 0.3 if bounded else 60.0)
+    with socket.create_connection(serve(), 10) as stream:
+        stream.sendall(b"POST /v1/challenge HTTP/1.1\r\nContent-Length: 100\r\n\r\n")
+        for _ in range(8):
+            time.sleep(0.1)
+            try:
+                stream.sendall(b"x")
+            except OSError:
+                break
+        stream.setblocking(False)
+        try:
+            ended = stream.recv(1) == b""
+        except BlockingIOError:
+            ended = False
+        except ConnectionError:
+            ended = True
+    assert ended == bounded
