@@ -110,9 +110,10 @@ def vtpm(facts: Facts, provider: str, needs_provider: bool, freshness: str) -> L
     words = {
         "tee": "its key is bound by the hardware's signed report",
         "certificate": f"its key is vouched for by a certificate of {found.operator}",
+        "operator": f"its key is in the TPM that {found.operator} names for this machine",
         "none": "nothing vouches for its key",
     }
-    degree = {"tee": Verifiability.LINK, "certificate": Verifiability.LINK, "none": Verifiability.NONE}[found.anchor]
+    degree = Verifiability.NONE if found.anchor == "none" else Verifiability.LINK
     residual = () if not needs_provider else (_vtpm_residual(found, provider),)
     return _layer(
         "vtpm",

@@ -1,18 +1,22 @@
-"""How a guest puts the verifier's challenge and a key of its own into the 64 bytes that its report signs.
+"""How a guest binds the verifier's challenge and a key of its own: in the 64 bytes that its report signs, and in its TPM's answers.
 
     REPORT_DATA = SHA-512( "evident report data v1" ‖ 00 ‖ u32 length of nonce ‖ nonce ‖ SHA-384(SPKI) )
+    answer      = HMAC-SHA256( activated secret, "evident credential v1" ‖ 00 ‖ REPORT_DATA )
 
 big endian; SPKI is the DER SubjectPublicKeyInfo of a key made in the guest. The label keeps the value apart from every other
-use of REPORT_DATA, and the length keeps nonce and digest apart, so one report never speaks for two challenges or two keys.
+use of REPORT_DATA, and the length keeps nonce and digest apart, so one report never speaks for two challenges or two keys. The secret
+that a TPM activated never leaves the guest, which therefore opens nothing for others that was encrypted to its TPM.
 Evident's own format; both sides call this one function.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 from typing import Final
 
 _LABEL: Final = b"evident report data v1\0"
+_CREDENTIAL_LABEL: Final = b"evident credential v1\0"
 
 
 def key_digest(spki: bytes) -> bytes:
@@ -23,3 +27,11 @@ def key_digest(spki: bytes) -> bytes:
 def report_data(nonce: bytes, spki: bytes) -> bytes:
     """The 64 bytes that bind `nonce` and the key `spki` (DER)."""
     return hashlib.sha512(_LABEL + len(nonce).to_bytes(4, "big") + nonce + key_digest(spki)).digest()
+
+
+def credential_answer(secret: bytes, challenge: bytes) -> bytes:
+    """What shows, for this challenge alone, that the TPM activated the credential with this `secret` (32 bytes).
+
+    `challenge` is what the quote answers: `report_data` of nonce and key, or the bare nonce where no key is bound.
+    """
+    return hmac.digest(secret, _CREDENTIAL_LABEL + challenge, "sha256")

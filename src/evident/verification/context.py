@@ -9,6 +9,7 @@ from typing import Any
 
 from evident.endorsements.anchors import AnchorSet
 from evident.endorsements.fetcher import Fetcher
+from evident.verification.credential import Activation, NamedKey
 
 UNSAFE_OPTIONS = ("revocation-unknown", "tcb-unknown", "simulated-root", "no-challenge")
 
@@ -48,7 +49,9 @@ class Context:
     """Scope of a CRL (`evident.endorsements.amd.crl_scope`) to the highest number seen before; a lower one is a replay (AT-28)."""
     unsafe: frozenset[str] = frozenset()
     """Members of `UNSAFE_OPTIONS` that the caller switched on; each that was needed shows in the result."""
-    activated: frozenset[tuple[bytes, bytes]] = frozenset()
-    """Names of (EK, AK) for which this verifier has seen a credential of its own activated (`credential.Challenge.confirm`)."""
+    activation: Activation | None = None
+    """A credential that the machine's TPM was asked to activate, with its answer (AT-22)."""
+    named: NamedKey | None = None
+    """The endorsement key that the machine's TPM has by the word of who runs it."""
     chain_cache: ChainCache | None = None
     """Where certificate chains that were verified once are remembered; None verifies them every time."""

@@ -93,9 +93,10 @@ class BootChain:
 class Vtpm:
     """A virtual (or physical) TPM whose quote was verified."""
 
-    location: Literal["hypervisor", "paravisor", "svsm", "chip", "unknown"]
-    anchor: Literal["tee", "certificate", "none"]
-    """``tee``: its key is bound by the TEE's signed report. ``certificate``: a CA vouches for the key. ``none``: bare key."""
+    location: Literal["hypervisor", "host", "paravisor", "svsm", "chip", "unknown"]
+    anchor: Literal["tee", "certificate", "operator", "none"]
+    """``tee``: its key is bound by the TEE's signed report. ``certificate``: a CA vouches for the key. ``operator``: who runs it names its
+    endorsement key, and signed nothing. ``none``: bare key."""
     operator: str
     """The party whose word the quote is: the provider, the paravisor's maker, the SVSM's maker."""
     pcrs: Mapping[str, Mapping[int, bytes]]

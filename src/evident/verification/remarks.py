@@ -84,7 +84,18 @@ REMARKS: Mapping[str, Remark] = MappingProxyType(
         "tpm.ek-not-activated": Remark(
             "vtpm",
             "That the attestation key lives in the same TPM as the endorsement key was not shown.",
-            "Run credential activation when the key is enrolled.",
+            "Run credential activation with the guest: `evident attest` does.",
+        ),
+        "tpm.activation-witnessed": Remark(
+            "vtpm",
+            "That the TPM answered the credential for its attestation key is the word of the verifier who asked; to others the record "
+            "shows that the question was for this endorsement key and this attestation key, and no more.",
+            "Whoever does not believe that verifier has to ask the machine themselves.",
+        ),
+        "tpm.ek-named-only": Remark(
+            "vtpm",
+            "Which endorsement key the machine's TPM has was told to the verifier by who runs that TPM, and signed by nobody.",
+            "Believe the vTPM only as far as you believe its operator and this verifier.",
         ),
         "endorsement.other-measurement": Remark(
             "firmware",

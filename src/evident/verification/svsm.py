@@ -6,7 +6,7 @@ The procedure ``svsm``, in order:
 (2) svsm.privilege   it was asked for at VMPL 0: the guest's own kernel runs above that, and could not have asked (AT-20)
 (3) svsm.binding     REPORT_DATA is the SHA-512 of the challenge and the services manifest, or of the EK alone (made at boot)
 (4) tpm.*            the quotes are authentic and over the challenge; the AK's attributes and name hold; the log replays
-(5) svsm.activation  this verifier has seen the TPM of that EK activate a credential for the AK (AT-22)
+(5) svsm.activation  the TPM of that EK activated a credential for the AK (AT-22; judged by the last steps of (4))
 
 Whether the launch digest is that of an SVSM, and of which, is for reference values (AT-21): at VMPL 0 of a guest without SVSM its
 kernel asks for whatever it likes. Appraisal therefore accepts only reference values that say they are of an SVSM.
@@ -29,7 +29,7 @@ from evident.evidence import content, svsm_manifest, tpm_public
 from evident.evidence.snp_report import SnpReport
 from evident.evidence.tpm_public import Public
 from evident.verification import pieces as piece
-from evident.verification import snp, tpm, tpm_facts
+from evident.verification import snp, tpm, tpm_activation, tpm_facts
 from evident.verification.composite import Parts, join, leave_out, trail_of, without_steps
 from evident.verification.context import Context
 from evident.verification.facts import Facts, Freshness
@@ -73,7 +73,10 @@ class Case:
     tpm: TpmCase
     context: Context
     freshness: Freshness = field(default_factory=lambda: Freshness("unknown", "nothing was compared", carried_by="none"))
-    activated: bool = False
+
+    @property
+    def activated(self) -> bool:
+        return tpm_activation.activated(self.tpm)
 
 
 def challenge_bytes(nonce: bytes) -> bytes:
@@ -123,16 +126,14 @@ def _binding(case: Case) -> None:
 
 def _activation(case: Case) -> Open | None:
     """(5) Nothing in the report speaks of the AK: only the EK's TPM can show that it has it."""
-    ak = case.tpm.ak.public
-    case.activated = ak is not None and (case.ek.name, ak.name) in case.context.activated
     if case.activated:
         return None
     finding = Finding(
         "svsm.activation.missing",
         LAYER,
-        "this verifier's own credential activated by the TPM that has EK and AK",
+        "a credential activated by the TPM that has EK and AK",
         "none",
-        "Run credential activation with the guest (evident attest does); an audit bundle cannot carry it.",
+        "Run credential activation with the guest: `evident attest` does, and its audit bundle carries it.",
     )
     return Open(finding, waived_by="")
 
@@ -178,14 +179,17 @@ def verify(pieces: Pieces, context: Context, *, without: frozenset[str] = frozen
     )
 
 
+def endorsement_key(manifest: bytes) -> Public:
+    """The EK of the vTPM that a services manifest names; the vTPM's own manifest is nothing but its EK."""
+    raw = svsm_manifest.parse(manifest).get(svsm_manifest.VTPM_GUID) if svsm_manifest.looks_like(manifest) else content.unhex(manifest)
+    if raw is None:
+        raise _refuse("svsm.manifest.vtpm", "a vTPM among the services", "none", "Launch an SVSM that runs a vTPM.")
+    return tpm_public.parse(raw)
+
+
 def _endorsement_key(manifest: bytes | None, quoted: TpmCase) -> Public:
     """The EK out of the manifest, or as given; where both are, they must be the same."""
-    named = None
-    if manifest is not None:
-        raw = svsm_manifest.parse(manifest).get(svsm_manifest.VTPM_GUID) if svsm_manifest.looks_like(manifest) else content.unhex(manifest)
-        if raw is None:
-            raise _refuse("svsm.manifest.vtpm", "a vTPM among the services", "none", "Launch an SVSM that runs a vTPM.")
-        named = tpm_public.parse(raw)
+    named = None if manifest is None else endorsement_key(manifest)
     if named is not None and quoted.ek is not None and named.raw != quoted.ek.raw:
         raise _refuse(
             "svsm.ek", "the endorsement key in the manifest", "another one given", "Pass the EK of this machine, or the manifest alone."
@@ -210,6 +214,6 @@ def _facts(root: Verified[Any], case: Case) -> Facts:
         vtpm=tpm_facts.vtpm(case.tpm, "svsm", "tee" if case.activated else "none", OPERATOR),
         boot=case.tpm.boot,
         runtime=case.tpm.ran.runtime if case.tpm.ran else None,
-        caveats=tuple(dict.fromkeys((*root.facts.caveats, *case.tpm.caveats))),
+        caveats=tuple(dict.fromkeys((*root.facts.caveats, *tpm_facts.caveats(case.tpm)))),
         claims=claims,
     )

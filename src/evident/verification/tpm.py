@@ -17,8 +17,9 @@ The procedure ``tpm``, in order; every step that fails is reported. Quotes of se
 (13) tpm.ek-certificate   where an endorsement key is given: its certificate is valid and for that key
 (14) tpm.log              where a log is given: it replays to the PCRs that the quote covers
 (15) tpm.ima              where an IMA list is given: it replays to PCR 10, and its boot_aggregate is of these PCRs
+(16) to (20)              where a credential was sent to the TPM, or its EK is named: `evident.verification.tpm_activation`
 
-A TPM speaks for whoever runs it: steps 1 to 15 hold as well for a virtual TPM whose host made up every PCR (AT-18). What the
+A TPM speaks for whoever runs it: steps 1 to 20 hold as well for a virtual TPM whose host made up every PCR (AT-18). What the
 facts say of `location` and `anchor` decides what the values are worth.
 
 Source: TCG TPM 2.0 Library, Part 1 sections 31.4 and 36.7, Part 3 TPM2_Quote; TCG "TPM v2.0 Provisioning Guidance" for AKs.
@@ -44,7 +45,7 @@ from evident.evidence import tpm_algorithms as alg
 from evident.evidence.importers import containers
 from evident.evidence.tpm import Signature
 from evident.evidence.tpm_public import HANDLE_ENDORSEMENT, HIERARCHIES
-from evident.verification import boot_log, tpm_ima
+from evident.verification import boot_log, tpm_activation, tpm_ima
 from evident.verification import pieces as piece
 from evident.verification.composite import leave_out
 from evident.verification.context import Context
@@ -306,6 +307,9 @@ def _ak_name(case: Case) -> None:
 def _ak_certificate(case: Case) -> Open | None:
     """(11) Without a pinned root the key is just a key: the quote is authentic, and nobody knows whose it is."""
     certificate = case.ak.certificate or _activated_ek_certificate(case)
+    if certificate is None and tpm_activation.named_by(case) is not None:
+        case.caveats.append(tpm_activation.NAMED)
+        return None
     if certificate is None:
         finding = Finding(
             "tpm.ak-certificate.missing",
@@ -340,13 +344,12 @@ def _ak_certificate(case: Case) -> Open | None:
 
 
 def _activated_ek_certificate(case: Case) -> Certificate | None:
-    """The EK's certificate speaks for the AK where this verifier has seen their TPM activate a credential (AT-22)."""
-    ek, ak = case.ek, case.ak.public
-    return case.ek_certificate if ek and ak and (ek.name, ak.name) in case.context.activated else None
+    """The EK's certificate speaks for the AK where their TPM activated a credential (AT-22)."""
+    return case.ek_certificate if tpm_activation.activated(case) else None
 
 
 def _ek_certificate(case: Case) -> None:
-    """(13) An EK certificate speaks for the AK only after credential activation (`credential`), which bytes cannot replay."""
+    """(13) An EK certificate speaks for the AK only after credential activation."""
     certificate = _given(case.ek_certificate)
     if case.ek is not None and _spki(case.ek.public_key()) != _spki(certificate.public_key):
         raise refuse("tpm.ek-certificate.key", "the given endorsement key", "another key", "Pass the certificate of this endorsement key.")
@@ -409,9 +412,9 @@ IMA_STEP: Step[Case] = Step("tpm.ima", "The IMA list replays to the quoted PCR 1
 
 
 def procedure(name: str, case: Case, *steps: Step[Case]) -> Procedure[Case]:
-    """The procedure of these steps, and of those about pieces that need not be given: AK's public area, EK certificate, log, IMA list."""
+    """The procedure of these steps, and of those about what need not be there: AK's public area, EK certificate, log, list, activation."""
     optional = ((case.ak.public, AK_NAME_STEP), (case.ek_certificate, EK_STEP), (case.log, LOG_STEP), (case.ima, IMA_STEP))
-    return Procedure.of(name, *steps, *(step for given, step in optional if given is not None))
+    return Procedure.of(name, *steps, *(step for given, step in optional if given is not None), *tpm_activation.steps(case))
 
 
 def verify(pieces: Pieces, context: Context, *, without: frozenset[str] = frozenset()) -> Verified[tuple[Quote, ...]]:
@@ -423,7 +426,7 @@ def verify(pieces: Pieces, context: Context, *, without: frozenset[str] = frozen
     case = open_case(containers.expand(pieces, rename={"tpm-quote": "quote"}, keep=frozenset(ROLES)), context)
     trail = run(leave_out(procedure(NAME, case, *QUOTE_STEPS, *AK_STEPS), without), case, context)
     established = facts(case)
-    anchor = case.ak_path.anchor if case.ak_path else None
+    anchor, named = case.ak_path.anchor if case.ak_path else None, tpm_activation.named_by(case)
     return issue(
         trail,
         evidence=case.quotes,
@@ -431,6 +434,6 @@ def verify(pieces: Pieces, context: Context, *, without: frozenset[str] = frozen
         context=context,
         revocation="unknown",
         simulated=bool(anchor and anchor.simulated),
-        endorsers=(anchor.vendor,) if anchor else (),
+        endorsers=(anchor.vendor,) if anchor else (named.operator,) if named else (),
         unsafe=("simulated-root",) if anchor and anchor.simulated else (),
     )

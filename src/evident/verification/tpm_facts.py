@@ -5,31 +5,43 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from evident.endorsements import tpm_ca
+from evident.verification import tpm_activation
 from evident.verification.facts import Facts, Vtpm
 from evident.verification.tpm_case import Case, Quote
 
-Location = Literal["hypervisor", "paravisor", "svsm", "chip", "unknown"]
+Location = Literal["hypervisor", "host", "paravisor", "svsm", "chip", "unknown"]
+Anchor = Literal["tee", "certificate", "operator", "none"]
 
 
 def facts(case: Case) -> Facts:
     """The facts of a TPM that stands alone: no TEE speaks for it, so it is worth what its certificate's issuer is."""
-    path = case.ak_path
-    anchored = path is not None and path.anchor is not None
-    location: Location = "hypervisor" if path is not None and path.location == "hypervisor" else "unknown"
-    operator = path.anchor.vendor if path is not None and path.anchor is not None else "unknown"
+    path, named = case.ak_path, tpm_activation.named_by(case)
+    anchor: Anchor = "none"
+    location: Location = "unknown"
+    operator = "unknown"
+    if path is not None and path.anchor is not None:
+        anchor, operator = "certificate", path.anchor.vendor
+        location = "hypervisor" if path.location == "hypervisor" else "unknown"
+    elif path is None and named is not None:
+        anchor, location, operator = "operator", named.location, named.operator
     return Facts(
         "tpm",
         None,
         case.freshness,
-        vtpm=vtpm(case, location, "certificate" if anchored else "none", operator),
+        vtpm=vtpm(case, location, anchor, operator),
         boot=case.boot,
         runtime=case.ran.runtime if case.ran else None,
-        caveats=tuple(case.caveats),
+        caveats=caveats(case),
         claims=claims(case) | ({"log": dict(case.log_claims)} if case.log_claims else {}),
     )
 
 
-def vtpm(case: Case, location: Location, anchor: Literal["tee", "certificate", "none"], operator: str) -> Vtpm:
+def caveats(case: Case) -> tuple[str, ...]:
+    """The remarks of the steps, and that of an activation, which nobody can see again."""
+    return (*case.caveats, *((tpm_activation.WITNESSED,) if tpm_activation.activated(case) else ()))
+
+
+def vtpm(case: Case, location: Location, anchor: Anchor, operator: str) -> Vtpm:
     """The TPM of `case`, with those PCR values that its quotes cover."""
     certificate = case.ak.certificate if case.ak_path is not None and case.ak_path.anchor is not None else None
     return Vtpm(

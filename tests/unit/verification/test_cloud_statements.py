@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from evident.appraisal.appraise import appraise
 from evident.appraisal.policy import Policy, RequiredLevels
 from evident.appraisal.statement import TrustStatement
+from evident.evidence import binding
 from evident.evidence.tpm_algorithms import ALG_RSASSA, ALG_SHA256
 from evident.evidence.tpm_public import Scheme
 from evident.reference_values.model import Provenance, ReferenceValue, Strength
@@ -109,17 +110,17 @@ def test_on_an_svsm_the_kernel_rests_on_the_processor_alone(cloud, machine):
     """The host cannot set PCRs here: the vTPM's code is measured, and its EK is in the report."""
     pieces = clouds.svsm_vtpm(cloud.guest, machine, NONCE) | {"auxblob": cloud.table}
     challenge = credential.challenge(machine.ek, machine.ak.name, os.urandom)
-    challenge.confirm(machine.activate(challenge.credential_blob, challenge.encrypted_secret))
-    activated = frozenset({(machine.ek.name, machine.ak.name)})
+    secret = machine.activate(challenge.credential_blob, challenge.encrypted_secret)
+    activation = challenge.answered(binding.credential_answer(secret, NONCE))
     known = references(cloud, "sha256", artifacts={"svsm": bytes(32)})
-    found = statement(cloud, "svsm", pieces, known, activated=activated)
+    found = statement(cloud, "svsm", pieces, known, activation=activation)
     assert found.decision == "accepted", found.findings
     assert (found.levels.nominal, found.levels.trustworthy) == (3, 3)
     assert not layer(found, "vtpm").needs_provider
     without = statement(cloud, "svsm", pieces, known)
     assert without.decision == "indeterminate"
     assert "svsm.activation.missing" in {finding.code for finding in without.findings}
-    unknown = statement(cloud, "svsm", pieces, references(cloud, "sha256"), activated=activated)
+    unknown = statement(cloud, "svsm", pieces, references(cloud, "sha256"), activation=activation)
     assert "vtpm.service-module-unknown" in {finding.code for finding in unknown.findings}
 
 

@@ -8,20 +8,21 @@ import os
 import pytest
 
 from evident.errors import Malformed, NotAuthentic, UsageError
-from evident.evidence import svsm_manifest
+from evident.evidence import binding, svsm_manifest
 from evident.evidence.svsm_manifest import Service
 from evident.simulator import clouds
 from evident.simulator.vtpm import UNRESTRICTED_ATTRIBUTES, SimulatedTpm
 from evident.verification import credential, svsm
+from evident.verification.credential import Activation
 
 NONCE = bytes(range(100, 132))
 
 
-def _activated(machine: SimulatedTpm) -> frozenset[tuple[bytes, bytes]]:
-    """What a verifier remembers after the guest has answered its credential."""
+def _activated(machine: SimulatedTpm, nonce: bytes = NONCE) -> Activation:
+    """What a verifier has after the guest has answered its credential."""
     challenge = credential.challenge(machine.ek, machine.ak.name, os.urandom)
-    challenge.confirm(machine.activate(challenge.credential_blob, challenge.encrypted_secret))
-    return frozenset({(machine.ek.name, machine.ak.name)})
+    secret = machine.activate(challenge.credential_blob, challenge.encrypted_secret)
+    return challenge.answered(binding.credential_answer(secret, nonce))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def _pieces(cloud, machine, **changes):
 
 
 def _refused(cloud, pieces, step: str, machine: SimulatedTpm) -> str:
-    context = cloud.context(NONCE, activated=_activated(machine))
+    context = cloud.context(NONCE, activation=_activated(machine))
     with pytest.raises(NotAuthentic) as refused:
         svsm.verify(pieces, context)
     assert {finding.layer for finding in refused.value.findings} == {"vtpm"}
@@ -44,7 +45,7 @@ def _refused(cloud, pieces, step: str, machine: SimulatedTpm) -> str:
 
 
 def test_nonce_and_manifest_bind_the_vtpm_for_this_challenge(cloud, machine):
-    verified = svsm.verify(_pieces(cloud, machine), cloud.context(NONCE, activated=_activated(machine)))
+    verified = svsm.verify(_pieces(cloud, machine), cloud.context(NONCE, activation=_activated(machine)))
     vtpm = verified.facts.vtpm
     assert vtpm is not None
     assert (vtpm.location, vtpm.anchor) == ("svsm", "tee")
@@ -55,9 +56,9 @@ def test_nonce_and_manifest_bind_the_vtpm_for_this_challenge(cloud, machine):
 def test_the_ek_alone_binds_the_vtpm_at_boot(cloud, machine):
     """The e-vTPM style (ET-02): the report is of the boot, the quote answers the challenge."""
     pieces = {**clouds.ephemeral_vtpm(cloud.guest, machine, NONCE), "auxblob": cloud.table}
-    verified = svsm.verify(pieces, cloud.context(NONCE, activated=_activated(machine)))
+    verified = svsm.verify(pieces, cloud.context(NONCE, activation=_activated(machine)))
     assert verified.facts.freshness.carried_by == "vtpm"
-    assert svsm.verify(pieces, cloud.context(None, activated=_activated(machine))).facts.freshness.scope == "boot"
+    assert svsm.verify(pieces, cloud.context(None)).facts.freshness.scope == "boot"
 
 
 def test_without_activation_the_ak_is_nobodys(cloud, machine):
@@ -86,8 +87,9 @@ def test_et01_every_boot_has_another_ek(cloud):
     """ET-01: an ephemeral vTPM is made anew, so the EK of the last boot is not in this boot's report."""
     last, now = SimulatedTpm(), SimulatedTpm()
     assert last.ek.name != now.ek.name
-    pieces = {**clouds.ephemeral_vtpm(cloud.guest, now, NONCE), "ek": (last.ek.tpm2b,), "auxblob": cloud.table}
-    assert _refused(cloud, pieces, "svsm.binding", now) == "svsm.binding"
+    report = clouds.ephemeral_vtpm(cloud.guest, now, NONCE)["report"]
+    pieces = {**clouds.ephemeral_vtpm(cloud.guest, last, NONCE), "report": report, "auxblob": cloud.table}
+    assert _refused(cloud, pieces, "svsm.binding", last) == "svsm.binding"
 
 
 @pytest.mark.attack("AT-22", "An attestation key in an SVSM's vTPM that signs anything.", "tpm.ak-attributes")
@@ -100,8 +102,10 @@ def test_at22_an_ak_of_another_tpm_is_left_open_at_best(cloud, machine):
     """The genuine EK with somebody else's AK: bytes cannot tell, activation does, and so it is never accepted."""
     other = SimulatedTpm()
     mixed = {**_pieces(cloud, machine), **clouds.quoted(other, NONCE)}
-    verified = svsm.verify(mixed, cloud.context(NONCE, activated=_activated(machine)))
-    assert [point.code for point in verified.open_points] == ["svsm.activation.missing"]
+    assert [point.code for point in svsm.verify(mixed, cloud.context(NONCE)).open_points] == ["svsm.activation.missing"]
+    with pytest.raises(NotAuthentic) as refused:
+        svsm.verify(mixed, cloud.context(NONCE, activation=_activated(machine)))
+    assert refused.value.code == "tpm.activation.ak"
     challenge = credential.challenge(machine.ek, other.ak.name, os.urandom)
     with pytest.raises(NotAuthentic):
         other.activate(challenge.credential_blob, challenge.encrypted_secret)
@@ -135,7 +139,7 @@ def test_the_manifest_of_the_vtpm_alone_is_its_ek(cloud, machine):
     manifest = machine.ek.raw
     report = cloud.guest.report(svsm.report_data(NONCE, manifest))
     verified = svsm.verify(
-        _pieces(cloud, machine, manifest=(manifest,), report=(report,)), cloud.context(NONCE, activated=_activated(machine))
+        _pieces(cloud, machine, manifest=(manifest,), report=(report,)), cloud.context(NONCE, activation=_activated(machine))
     )
     assert verified.facts.freshness.carried_by == "tee"
 
