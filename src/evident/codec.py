@@ -17,6 +17,7 @@ import enum
 import functools
 import json
 import math
+import re
 import types
 import typing
 from collections import Counter
@@ -30,6 +31,11 @@ T = TypeVar("T")
 
 MAX_JSON_BYTES = 16 * 1024 * 1024
 MAX_JSON_DEPTH = 64
+
+# What Python reads as a number or a time is more than these.
+_DECIMAL = re.compile(r"0|[1-9][0-9]{0,17}")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_TIME = re.compile(_DATE.pattern + r"T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")
 
 
 def _malformed(what: str, problem: str, *, expected: str, found: str, remedy: str) -> Malformed:
@@ -112,7 +118,7 @@ def _decode(kind: Any, value: Any, what: str, path: str) -> Any:  # one branch p
         return _decode(options[0], value, what, path)
     if origin is typing.Literal:
         choices = typing.get_args(kind)
-        if value not in choices or isinstance(value, bool) != isinstance(choices[0], bool):
+        if not any(value == choice and type(value) is type(choice) for choice in choices):  # 1.0 and true equal 1, and are not it
             raise _wrong(what, path, "one of " + ", ".join(map(repr, choices)), value)
         return value
     if origin is tuple:
@@ -132,7 +138,7 @@ def _decode(kind: Any, value: Any, what: str, path: str) -> Any:  # one branch p
 
 def _decode_key(kind: Any, key: str, what: str, path: str) -> Any:
     if kind is int:
-        if not key.isdecimal() or str(int(key)) != key:
+        if not _DECIMAL.fullmatch(key):
             raise _wrong(what, path, "decimal keys", key)
         return int(key)
     return _decode(kind, key, what, path)
@@ -162,11 +168,13 @@ def _decode_scalar(kind: Any, value: Any, what: str, path: str) -> Any:
                 raise ValueError("not lower-case hex")
             return bytes.fromhex(value) if " " not in value else _not_hex()
         if kind is datetime:
-            if not value.endswith("Z"):
-                raise ValueError("not in UTC")
+            if not _TIME.fullmatch(value):
+                raise ValueError("another form, or not in UTC")
             return datetime.fromisoformat(value)
         if kind is date:
-            return datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=UTC).date()
+            if not _DATE.fullmatch(value):
+                raise ValueError("another form")
+            return date.fromisoformat(value)
     except ValueError:
         expected = {bytes: "lower-case hex digits", date: "a date such as 2026-11-22"}.get(kind, "a UTC time such as 2026-11-22T00:00:00Z")
         raise _wrong(what, path, expected, value) from None

@@ -7,7 +7,7 @@ import enum
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Literal
 
 import jsonschema
@@ -39,6 +39,7 @@ class Outer:
     numbers: Mapping[str, int] = field(default_factory=dict)
     banks: Mapping[int, bytes] = field(default_factory=dict)
     at: datetime | None = None
+    day: date | None = None
     flag: bool = field(default=False, metadata={"doc": "A flag."})
 
 
@@ -50,6 +51,7 @@ GOOD: dict[str, Any] = {
     "numbers": {"a": 1},
     "banks": {"4": "aa"},
     "at": "2026-11-22T00:00:00Z",
+    "day": "2026-11-22",
     "flag": True,
 }
 
@@ -79,6 +81,7 @@ def test_unknown_key_is_answered_with_the_nearest() -> None:
     [
         ({"version": 2}, "doc.type"),
         ({"version": True}, "doc.type"),
+        ({"version": 1.0}, "doc.type"),
         ({"name": 3}, "doc.type"),
         ({"inner": []}, "doc.type"),
         ({"inner": {}}, "doc.missing-key"),
@@ -91,11 +94,17 @@ def test_unknown_key_is_answered_with_the_nearest() -> None:
         ({"numbers": {"a": True}}, "doc.type"),
         ({"banks": {"04": "aa"}}, "doc.type"),
         ({"banks": {"x": "aa"}}, "doc.type"),
+        ({"banks": {"1" * 5000: "aa"}}, "doc.type"),
         ({"at": "2026-11-22T00:00:00"}, "doc.type"),
         ({"at": "yesterdayZ"}, "doc.type"),
+        ({"at": "20261122T000000Z"}, "doc.type"),
+        ({"at": "2026-11-22T00:00Z"}, "doc.type"),
+        ({"at": "2026-02-30T00:00:00Z"}, "doc.type"),
+        ({"day": "2026-1-2"}, "doc.type"),
+        ({"day": "2026-02-30"}, "doc.type"),
         ({"flag": 1}, "doc.type"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:40],
 )
 def test_wrong_types_are_refused(change: dict[str, Any], expected: str) -> None:
     assert code({**GOOD, **change}) == expected

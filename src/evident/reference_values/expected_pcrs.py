@@ -7,6 +7,7 @@ Two forms: ``[{"pcr": 4, "digest": "<hex>"}, ...]`` and ``{"pcr4": "<hex>", ...}
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any
 
 from evident.errors import Malformed
@@ -14,6 +15,7 @@ from evident.evidence import tpm_algorithms as alg
 from evident.reference_values.model import Provenance, ReferenceSet, ReferenceValue, Strength
 
 WHAT = "expected-pcrs"
+_NAME = re.compile(r"pcr(0|[1-9][0-9]?)", re.ASCII)
 BANKS = {32: "sha256", 48: "sha384", 64: "sha512"}
 
 
@@ -21,7 +23,7 @@ def looks_like(value: Any) -> bool:
     """Told by the members of parsed JSON."""
     if isinstance(value, list):
         return bool(value) and all(isinstance(item, dict) and set(item) == {"pcr", "digest"} for item in value)
-    return isinstance(value, dict) and bool(value) and all(key.startswith("pcr") and key[3:].isdecimal() for key in value)
+    return isinstance(value, dict) and bool(value) and all(_NAME.fullmatch(key) for key in value)
 
 
 def read(value: Any, raw: bytes) -> ReferenceSet:

@@ -32,8 +32,12 @@ def test_both_forms_are_read(value):
         [{"pcr": 4, "digest": "7f"}],
         {"pcr4": "zz" * 32},
         {"pcr4": 5},
+        {"pcr04": DIGEST},
+        {"pcr\u0664": DIGEST},
+        {"pcr" + "4" * 5000: DIGEST},
         [],
     ],
+    ids=lambda value: str(value)[:40],
 )
 def test_wrong_files_are_refused(value):
     with pytest.raises(Malformed):
