@@ -205,7 +205,7 @@ def _seconds(retry_after: str | None, now: datetime) -> float | None:
         return float(text[:9])
     try:
         moment = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # no date, or one beyond every calendar
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

@@ -62,7 +62,7 @@ def parse(raw: bytes) -> NitroDocument:
     if unknown or missing:
         raise _malformed("members", "the members of a Nitro document", f"unknown {sorted(unknown)[:4]}, missing {sorted(missing)}")
     digest = payload["digest"]
-    if digest not in PCR_BYTES:
+    if not isinstance(digest, str) or digest not in PCR_BYTES:
         raise Unsupported.of(
             WHAT + ".digest", expected="SHA256, SHA384 or SHA512", found=repr(digest)[:40], remedy="This document needs a newer Evident."
         )

@@ -113,10 +113,11 @@ def test_rate_limit_is_honoured(site: Site) -> None:
         reply(429, Retry_After="7"),
         reply(503, Retry_After="Mon, 01 Jun 2026 00:00:11 GMT"),
         reply(429, Retry_After="soon"),
+        reply(429, Retry_After="Mon, 01 Jan 99999999999999999999 00:00:00 GMT"),
         reply(200, b"body"),
     )
     assert HttpFetcher(world.world).fetch(site.url, limit=100).body == b"body"
-    assert world.slept == [7.0, 11.0, 4.0]
+    assert world.slept == [7.0, 11.0, 4.0, 8.0]
 
 
 def test_waits_double_and_vary(site: Site) -> None:

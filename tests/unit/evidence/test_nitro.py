@@ -88,6 +88,8 @@ def test_optional_members_may_be_absent():
         (_document(unprotected={4: b"kid"}), Malformed, "nitro.document.cbor"),
         (_document(digest="MD5"), Unsupported, "nitro.document.digest"),
         (_document(digest=5), Unsupported, "nitro.document.digest"),
+        (_document(digest=["SHA384"]), Unsupported, "nitro.document.digest"),
+        (_document(digest={}), Unsupported, "nitro.document.digest"),
         (_document(timestamp=-1), Malformed, "nitro.document.timestamp"),
         (_document(timestamp=1 << 62), Malformed, "nitro.document.timestamp"),
         (_document(module_id=""), Malformed, "nitro.document.module-id"),
