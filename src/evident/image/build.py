@@ -153,23 +153,28 @@ class _Build:
 
     def _disk(self, image: bytes, verity: root.Root | None) -> None:
         self._files[DISK] = self._out / DISK
-        write_disk(self._files[DISK], image, partitions(self._spec, verity.root_hash if verity else None, self._out))
+        hashed = verity.root_hash if verity else None
+        data = uuid.UUID(bytes=hashlib.sha256(b"LUKS" + (hashed or b"")).digest()[:16])
+        write_disk(self._files[DISK], image, partitions(self._spec, hashed, self._out, data))
         with self._files[DISK].open("rb") as stream:
             self._components[DISK] = hashlib.file_digest(stream, "sha256").digest()
 
 
-def partitions(spec: ImageSpec, root_hash: bytes | None, files: Path) -> tuple[disk.Partition, ...]:
-    """What is on the disk behind the EFI system partition; the folder `files` holds root file system and hash tree."""
+def partitions(spec: ImageSpec, root_hash: bytes | None, files: Path, data: uuid.UUID) -> tuple[disk.Partition, ...]:
+    """What is on the disk behind the EFI system partition; the folder `files` holds root file system and hash tree.
+
+    `data` is the PARTUUID of an encrypted partition: every machine has one of its own, so that no two share terms and key.
+    """
     if root_hash is None:
         return ()
     if spec.profile == "integrity":
-        data, hashes = root.identifiers(root_hash)
+        content, hashes = root.identifiers(root_hash)
         return (
-            disk.Partition("root", disk.ROOT, data, files / ROOT),
+            disk.Partition("root", disk.ROOT, content, files / ROOT),
             disk.Partition("root-verity", disk.ROOT_VERITY, hashes, files / HASH),
         )
     size = (files / ROOT).stat().st_size + (files / HASH).stat().st_size + LUKS_OVERHEAD
-    return (disk.Partition("data", disk.LINUX_DATA, data_identifier(root_hash), b"", size),)
+    return (disk.Partition("data", disk.LINUX_DATA, data, b"", size),)
 
 
 def write_disk(target: Path, image: bytes, behind: Sequence[disk.Partition]) -> None:
@@ -180,13 +185,10 @@ def write_disk(target: Path, image: bytes, behind: Sequence[disk.Partition]) -> 
     disk.write(target, uuid.UUID(bytes=identifier[16:]), (system, *behind))
 
 
-def data_identifier(root_hash: bytes) -> uuid.UUID:
-    """Partition GUID of the LUKS volume that holds the root with this hash."""
-    return uuid.UUID(bytes=hashlib.sha256(b"LUKS" + root_hash).digest()[:16])
-
-
 def command_line(spec: ImageSpec, verity: root.Root | None, further: Mapping[str, str] | None = None) -> str:
-    """The kernel command line of an image; `further` are parameters of the deployment (``evident.verifier``), appended in their order."""
+    """The kernel command line of an image; `further` are parameters of the deployment (``evident.verifier``, ``evident.data``), appended in
+    their order.
+    """
     words = ["console=ttyS0", "panic=-1", "ro", *HARDENING, f"evident.mode={spec.profile}"]
     if verity is not None:
         words.append(f"roothash={verity.root_hash.hex()}")
@@ -194,5 +196,5 @@ def command_line(spec: ImageSpec, verity: root.Root | None, further: Mapping[str
             data, hashes = root.identifiers(verity.root_hash)
             words += [f"evident.root={data}", f"evident.hash={hashes}"]
         else:
-            words += [f"evident.data={data_identifier(verity.root_hash)}", f"evident.hashoffset={len(verity.image)}"]
+            words.append(f"evident.hashoffset={len(verity.image)}")
     return " ".join((*words, *spec.command_line, *(f"{name}={value}" for name, value in (further or {}).items())))

@@ -48,8 +48,8 @@ class RootVolume:
     """Lowest level reached without the infrastructure provider's word."""
     identities: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Identity or register of the machine (``chip_id``, ``host_data``...) to accepted values, hex; empty: any machine."""
-    beside: tuple[str, ...] = ()
-    """Kinds of evidence demanded beside the TEE's (``tpm``)."""
+    beside: tuple[Literal["tpm"], ...] = ()
+    """Kinds of evidence demanded beside the TEE's."""
     root_hash: bytes | None = None
     """dm-verity root hash, handed out with the key."""
     hash_device: str | None = None
@@ -98,6 +98,17 @@ class Secrets(Protocol):
 def terms_digest(volume: RootVolume) -> bytes:
     """SHA-256 of the terms, to which a stored key is bound."""
     return hashlib.sha256(json.dumps(codec.encode(volume), sort_keys=True).encode()).digest()
+
+
+def unknown_disk(disk: str) -> PolicyRefused:
+    """Nobody registered this disk, or not here."""
+    return PolicyRefused.of(
+        "keys.disk-unknown",
+        expected="a disk that its owner registered with this key server",
+        found=disk,
+        remedy="Register the disk with its terms; what is not registered gets no key.",
+        layer="storage",
+    )
 
 
 def no_key(disk: str) -> PolicyRefused:
@@ -172,18 +183,16 @@ class VolumeStore:
         """The terms of `disk`; `PolicyRefused` ``keys.disk-unknown`` for any that nobody registered."""
         path = self._path("volumes", disk)
         if not path.exists():
-            raise PolicyRefused.of(
-                "keys.disk-unknown",
-                expected="a disk that its owner registered",
-                found=disk,
-                remedy="Register the disk with its terms; what is not registered gets no key.",
-                layer="storage",
-            )
+            raise unknown_disk(disk)
         return codec.decode(RootVolume, codec.loads(read_private(path), "keys.store"), "keys.store")
 
     def disks(self) -> tuple[str, ...]:
         """Every registered disk, in order."""
         return tuple(sorted(path.stem for path in (self._directory / "volumes").glob("*.json")))
+
+    def disks_under(self, reference_set: str) -> tuple[str, ...]:
+        """Those whose terms name this reference set, in order."""
+        return tuple(disk for disk in self.disks() if self.get(disk).reference_set == reference_set)
 
     def delete(self, disk: str) -> None:
         self._path("volumes", disk).unlink(missing_ok=True)

@@ -2,8 +2,10 @@
 
 The manifest must be signed by this verifier or another that is trusted, and the files must be those that it names. The machine gets a
 disk of its own. Under the profile ``encrypted`` root and hash tree are sealed on it under a fresh key, which nothing but the key server
-keeps. A boot by UKI finds everything on that disk: the image's UKI with the deployment's command line, put together here from signed
-files alone, so that what its boot measures is predicted from the very bytes (`Order.references`).
+keeps, and its partition has a name of its own (PARTUUID), which stands on the measured command line: the guest asks for the key of this
+disk and no other, and the key server knows by it whose the disk is. A boot by UKI finds everything on that disk: the image's UKI with
+the deployment's command line, put together here from signed files alone, so that what its boot measures is predicted from the very bytes
+(`Order.references`).
 """
 
 from __future__ import annotations
@@ -59,7 +61,9 @@ def prepare(
     Raises `NotAuthentic` for a manifest or a file that is not what was signed, `UsageError` for what cannot be read.
     """
     stated, _ = manifest.verify(read_private(image / MANIFEST), trusted)
-    line = " ".join((stated.command_line, *(f"{name}={value}" for name, value in parameters.items())))
+    data = uuid.UUID(bytes=surroundings.randomness(16), version=4)
+    own = {"evident.data": str(data)} if stated.spec.profile == "encrypted" else {}
+    line = " ".join((stated.command_line, *(f"{name}={value}" for name, value in {**parameters, **own}.items())))
     unified = _file(image, stated, build.UKI)
     if boot == "uki":
         unified = uki.with_command_line(unified, line)
@@ -69,7 +73,7 @@ def prepare(
         order = replace(machine, kernel=kernel, initrd=initrd, command_line=line)
     if boot == "direct" and stated.root_hash is None:
         return Prepared(order, None)
-    disk, key = _disk(image, stated, unified, directory, surroundings)
+    disk, key = _disk(image, stated, unified, data, directory, surroundings)
     return Prepared(replace(order, disks=(disk, *machine.disks)), key)
 
 
@@ -98,22 +102,24 @@ def _file(image: Path, stated: Manifest, name: str) -> bytes:
     return content
 
 
-def _disk(image: Path, stated: Manifest, unified: bytes, directory: Path, surroundings: Surroundings) -> tuple[Disk, DiskKey | None]:
-    """The machine's own disk, which boots `unified`; encrypted where its profile says so."""
+def _disk(
+    image: Path, stated: Manifest, unified: bytes, data: uuid.UUID, directory: Path, surroundings: Surroundings
+) -> tuple[Disk, DiskKey | None]:
+    """The machine's own disk, which boots `unified`; encrypted, in the partition `data`, where its profile says so."""
     own = directory / "disk.raw"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    own.unlink(missing_ok=True)  # a machine that is to be replaced runs on from the file that it has open
     content = _file(image, stated, build.ROOT) + _file(image, stated, build.HASH) if stated.root_hash else b""
-    build.write_disk(own, unified, build.partitions(stated.spec, stated.root_hash, image))
+    build.write_disk(own, unified, build.partitions(stated.spec, stated.root_hash, image, data))
     if stated.spec.profile != "encrypted":
         return Disk(str(own.resolve()), read_only=True), None
     surroundings.progress("sealing the root file system under a fresh key")
-    identifier = str(build.data_identifier(stated.root_hash or b""))
     key = surroundings.randomness(DISK_KEY_BYTES)
     with own.open("r+b") as stream:
-        at, room = _partition(stream.read(_TABLE_BYTES), identifier)
+        at, room = _partition(stream.read(_TABLE_BYTES), str(data))
         name = uuid.UUID(bytes=surroundings.randomness(16), version=4)
         seal.seal(content, key, stream, at=at, room=room, identifier=name, random=surroundings.randomness)
-    return Disk(str(own.resolve())), DiskKey(identifier, key)
+    return Disk(str(own.resolve())), DiskKey(str(data), key)
 
 
 def _partition(table: bytes, identifier: str) -> tuple[int, int]:

@@ -1,0 +1,100 @@
+"""Every machine of an image has a disk of its own: another name, another key, other terms (BW-21)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from evident.audit import keys
+from evident.errors import NotAuthentic
+from evident.evidence import disk as partitions
+from evident.guest.config import parse_command_line
+from evident.image import build, inventory, manifest
+from evident.image.lock import Lock
+from evident.image.manifest import Component, Manifest
+from evident.image.spec import ImageSpec
+from evident.image.tree import Tree
+from evident.lifecycle import from_image
+from evident.lifecycle.from_image import Prepared
+from evident.platforms.driver import KEY_SERVER, Order, Surroundings
+from evident.reference_values.model import ReferenceSet
+
+AT = datetime(2026, 11, 22, tzinfo=UTC)
+SPEC = ImageSpec(1, "shop", ("/usr/bin/python3",), profile="encrypted")
+FILES = {name: os.fsencode(name) * 1024 for name in (build.KERNEL, build.INITRD, build.UKI, build.ROOT, build.HASH)}
+PARAMETERS = {"evident.verifier": KEY_SERVER, "evident.key": "ab" * 32, "evident.tee": "simulated"}
+
+
+class Owner:
+    """An image of this owner's, and machines of it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.image = home / "image"
+        self.image.mkdir()
+        self._key = keys.generate(os.urandom)
+        for name, content in FILES.items():
+            (self.image / name).write_bytes(content)
+        parts = tuple(Component(name, hashlib.sha256(content).digest()) for name, content in FILES.items())
+        line = f"ro evident.mode=encrypted roothash={'cd' * 32} evident.hashoffset=4096"
+        taken = inventory.take(SPEC, Tree(), Tree(), parts={}, modules_offered=0, python_modules=0)
+        stated = Manifest(1, SPEC, Lock(1, "trixie", "amd64"), parts, line, b"\xcd" * 32, taken, ReferenceSet(1, (), "shop"), "0", AT)
+        (self.image / from_image.MANIFEST).write_bytes(manifest.sign(stated, self._key))
+
+    def machine(self, name: str) -> Prepared:
+        around = Surroundings(self.home / "state", lambda: AT, os.urandom, lambda _: None)
+        return from_image.prepare(
+            self.image, self.home / name, around, trusted=[self._key.public], parameters=PARAMETERS, machine=Order(vcpus=2)
+        )
+
+
+@pytest.fixture
+def owner(tmp_path: Path) -> Owner:
+    return Owner(tmp_path)
+
+
+def on_disk(prepared: Prepared) -> set[str]:
+    with Path(prepared.order.disks[0].path).open("rb") as stream:
+        return {each.guid for each in partitions.read_partition_table(stream.read(1 << 20))[0].partitions}
+
+
+def test_two_machines_of_an_image_have_disks_of_their_own(owner: Owner) -> None:
+    one, two = owner.machine("one"), owner.machine("two")
+    assert one.key is not None
+    assert two.key is not None
+    assert one.key.disk != two.key.disk
+    assert one.key.key != two.key.key
+    for machine in (one, two):
+        assert machine.key is not None
+        line = parse_command_line(machine.order.command_line or "")
+        assert (line.data, machine.order.vcpus) == (machine.key.disk, 2), "the guest asks for this disk, and that is measured"
+        assert uuid.UUID(line.data).version == 4
+        assert line.data in on_disk(machine)
+    assert one.order.initrd == two.order.initrd, "what is made once serves them all"
+
+
+def test_the_disk_of_a_running_machine_is_not_written_over(owner: Owner) -> None:
+    first = owner.machine("one")
+    with Path(first.order.disks[0].path).open("rb") as running:
+        before = hashlib.file_digest(running, "sha256").digest()
+        second = owner.machine("one")
+        running.seek(0)
+        assert hashlib.file_digest(running, "sha256").digest() == before
+    assert first.order.disks == second.order.disks
+    assert first.key is not None
+    assert first.key.disk not in on_disk(second)
+
+
+def test_a_file_that_was_not_signed_is_refused(owner: Owner) -> None:
+    (owner.image / build.INITRD).write_bytes(b"another")
+    with pytest.raises(NotAuthentic, match=r"image\.file"):
+        owner.machine("one")
+    (owner.image / build.INITRD).write_bytes(FILES[build.INITRD])
+    (owner.image / build.ROOT).write_bytes(b"another")
+    with pytest.raises(NotAuthentic, match=r"image\.file"):
+        owner.machine("one")
