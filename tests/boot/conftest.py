@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from evident.lifecycle.deployment import Deployment, deployment, deployments, down
+from evident.lifecycle.deployment import Deployment, deployment, deployments
+from evident.lifecycle.farewell import down
 from evident.platforms.driver import Surroundings
 from evident.platforms.qemu import probe
 from evident.simulator.pki import SimulatorPki

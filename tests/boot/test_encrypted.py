@@ -20,7 +20,8 @@ from evident.cli.main import main
 from evident.evidence import disk as partitions
 from evident.keys.log import ReleaseLog
 from evident.lifecycle import keyserver, keystore
-from evident.lifecycle.deployment import Deployment, deployment, deployments, down
+from evident.lifecycle.deployment import Deployment, deployment, deployments
+from evident.lifecycle.farewell import down
 from evident.lifecycle.keystore import DiskKey
 from evident.platforms.qemu import console, launch, qmp
 from evident.platforms.qemu.order import FIRMWARE, INITRD, KERNEL, Launch, write_launch

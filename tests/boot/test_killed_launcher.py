@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from evident import processes
-from evident.lifecycle.deployment import Deployment, down, up
+from evident.lifecycle.deployment import Deployment, up
+from evident.lifecycle.farewell import down
 from evident.platforms.driver import Order
 from evident.platforms.qemu import launch, probe
 from evident.platforms.qemu.probe import Probed

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from evident import processes
-from evident.lifecycle.deployment import Deployment, down, up
+from evident.lifecycle.deployment import Deployment, up
+from evident.lifecycle.farewell import down
 from evident.platforms.driver import Order
 from evident.platforms.qemu import console
 from evident.reference_values.kernel_hashes import KernelHashes

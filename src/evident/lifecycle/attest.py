@@ -5,6 +5,7 @@
 3. The challenge is used up, whatever the answer.
 4. Verification and appraisal decide under the deployment's policy and reference values.
 5. Evidence, endorsements and outcome go into a signed bundle; the journal says how it went.
+6. A refusal is answered (`refusal`): the machine gets no secrets, and is kept or destroyed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from evident.appraisal.policy import Policy
 from evident.appraisal.profile import Profile
@@ -21,14 +21,15 @@ from evident.audit.case import Case, decide
 from evident.audit.keys import SigningKey
 from evident.endorsements.anchors import AnchorSet
 from evident.endorsements.fetcher import Fetcher, RecordingFetcher
-from evident.errors import EvidentError, UsageError
+from evident.errors import UsageError
+from evident.lifecycle import refusal
+from evident.lifecycle.answers import levels, state_after
 from evident.lifecycle.challenges import Challenges
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.journal import State
+from evident.lifecycle.refusal import OnRefusal, Refusal
 from evident.reports.json_report import Outcome
 from evident.verification.pieces import Pieces
-
-_STATES: Final = {"accepted": State.ATTESTED, "refused": State.REFUSED, "not_authentic": State.REFUSED, "malformed": State.REFUSED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class Answer:
     case: Case
     bundle: bytes
     bundle_path: Path
+    refusal: Refusal | None
+    """What was done about the machine, where it was refused."""
 
 
 def attest(
@@ -51,13 +54,15 @@ def attest(
     profile: Profile | None = None,
     policy: Policy | None = None,
     crl_floor: Mapping[str, int] | None = None,
+    on_refusal: OnRefusal = "keep",
 ) -> Answer:
     """Challenge `target` once. `fetcher` is used where the platform brings none of its own; `crl_floor` as in `Context`.
 
     The decision is in the answer; raised are only usage errors (no such machine) and what the collector cannot do.
     """
     surroundings = target.surroundings
-    if target.journal.state not in (State.LAUNCHED, State.ATTESTED, State.UNDECIDED, State.REFUSED):
+    refusal.finish(target)
+    if target.journal.state not in (State.LAUNCHED, State.ATTESTED, State.UNDECIDED, State.REFUSED, State.QUARANTINED):
         raise UsageError.of(
             "deployment.not-running",
             expected=f"a launched deployment {target.name!r}",
@@ -89,8 +94,10 @@ def attest(
     bundle.write(path, packed)
     decision = outcome.decision
     code = outcome.code
-    target.record(state_after(decision), decision=decision, code=code, bundle=path.name, **levels(outcome))
-    return Answer(outcome, case, packed, path)
+    state = state_after(decision)
+    target.record(state, decision=decision, code=code, bundle=path.name, **levels(outcome))
+    answered = refusal.answer(target, outcome, on_refusal) if state is State.REFUSED else None
+    return Answer(outcome, case, packed, path, answered)
 
 
 def _evidence(pieces: Pieces) -> Pieces:
@@ -98,21 +105,3 @@ def _evidence(pieces: Pieces) -> Pieces:
     do not say which keys they are for, and one that is older by a day lacks the newest revocation (AT-28).
     """
     return {role: contents for role, contents in pieces.items() if role != "crl"}
-
-
-def state_after(decision: str) -> State:
-    """The deployment's state after an answer that was decided so."""
-    return _STATES.get(decision, State.UNDECIDED)
-
-
-def levels(outcome: Outcome) -> dict[str, str]:
-    """What the journal keeps of a statement; nothing of an error."""
-    if isinstance(outcome, EvidentError):
-        return {}
-    report_id = outcome.claims.get("report_id")
-    return {
-        **({"report_id": report_id} if isinstance(report_id, str) else {}),
-        "nominal": str(outcome.levels.nominal),
-        "trustworthy": str(outcome.levels.trustworthy),
-        "simulated": "yes" if outcome.simulated else "no",
-    }

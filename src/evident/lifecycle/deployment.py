@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
 
-from evident import codec, platforms, processes
+from evident import codec, platforms
 from evident.appraisal.policy import Policy
 from evident.errors import Unsupported, UsageError
 from evident.files import locked, read_private, write_private, write_private_bytes
@@ -160,17 +160,3 @@ def up(target: Deployment, platform: str, order: Order, *, policy: Policy | None
         write_private_bytes(target.directory / "references.json", documents.dump(expectation.references))
         write_private(target.directory / "policy.json", codec.encode(policy or expectation.policy))
         target.record(State.LAUNCHED)
-
-
-def down(target: Deployment) -> bool:
-    """Destroy the deployment's machine; False when that was done before. Its journal and bundles stay."""
-    chosen = target.driver()
-    with target.exclusive():
-        if target.journal.state is State.DESTROYED:
-            return False
-        target.record(State.DESTROYING)
-        for process in processes.recorded(target.directory):
-            process.stop()
-        chosen.destroy(target.machine)
-        target.record(State.DESTROYED)
-        return True

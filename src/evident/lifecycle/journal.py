@@ -28,7 +28,9 @@ class State(StrEnum):
     UNDECIDED = "undecided"
     """Its last answer could not be decided on."""
     REFUSED = "refused"
-    """Its last answer was refused: give it no secrets."""
+    """Its last answer was refused; it is about to be quarantined."""
+    QUARANTINED = "quarantined"
+    """Its answer was refused, and it gets no secrets until it attests again; whether it is kept or destroyed stands beside it."""
     UPDATING = "updating"
     """Another image is being put in its place; until when both are accepted stands beside it."""
     REVOKED = "revoked"
@@ -41,13 +43,16 @@ _ANSWERED = frozenset({State.ATTESTED, State.UNDECIDED, State.REFUSED})
 NEXT: Mapping[State | None, frozenset[State]] = {
     None: frozenset({State.PLANNED}),
     State.PLANNED: frozenset({State.PLANNED, State.LAUNCHED, State.DESTROYING}),
-    **{state: _ANSWERED | {State.UPDATING, State.REVOKED, State.DESTROYING} for state in (State.LAUNCHED, *_ANSWERED)},
+    **{
+        state: _ANSWERED | {State.QUARANTINED, State.UPDATING, State.REVOKED, State.DESTROYING}
+        for state in (State.LAUNCHED, State.QUARANTINED, *_ANSWERED)
+    },
     State.UPDATING: frozenset({State.UPDATING, State.LAUNCHED, State.REVOKED, State.DESTROYING}),
     State.REVOKED: frozenset({State.REVOKED, State.DESTROYING}),
     State.DESTROYING: frozenset({State.DESTROYING, State.DESTROYED}),
     State.DESTROYED: frozenset({State.PLANNED}),
 }
-"""State to the states that may follow; PLANNED, UPDATING, REVOKED and DESTROYING may be entered again after a crash."""
+"""State to the states that may follow; PLANNED, QUARANTINED, UPDATING, REVOKED and DESTROYING may be entered again after a crash."""
 
 
 @dataclass(frozen=True, slots=True)

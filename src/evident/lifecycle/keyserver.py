@@ -25,8 +25,8 @@ from evident.files import write_private_bytes
 from evident.keys.release import ReleaseService, Surety
 from evident.keys.server import KeyServer
 from evident.keys.store import RootVolume, VolumeStore
-from evident.lifecycle import keystore
-from evident.lifecycle.attest import levels, state_after
+from evident.lifecycle import keystore, quarantine
+from evident.lifecycle.answers import levels, state_after
 from evident.lifecycle.challenges import Challenges
 from evident.lifecycle.deployment import Deployment, deployment
 from evident.lifecycle.keystore import DiskKey
@@ -40,8 +40,15 @@ START_SECONDS: Final = 20.0
 
 
 def register(target: Deployment, disk: DiskKey) -> None:
-    """Store the key under the deployment's terms: its reference values, and the levels of its policy."""
+    """Store the key under the deployment's terms: its reference values, and the levels of its policy. Keys of its earlier disks go: those
+    disks are no more. A revoked one stays on record as such.
+    """
     store, policy = keystore.open_store(target.surroundings), target.policy
+    revoked = {each.value for each in store.volumes.revocations() if each.name == "disk"}
+    for earlier in set(store.volumes.disks_under(target.name)) - {disk.disk}:
+        store.secrets.delete(earlier)
+        if earlier not in revoked:
+            store.volumes.delete(earlier)
     volume = RootVolume(1, disk.disk, target.name, nominal=policy.levels.nominal, trustworthy=policy.levels.trustworthy)
     store.volumes.put_references(target.name, target.references)
     store.volumes.put(volume)
@@ -74,18 +81,25 @@ def end(target: Deployment) -> None:
 
 
 class _Terms(VolumeStore):
-    """The owner's store, where the deployment's reference values are those in force now: an update's window ends by itself."""
+    """The owner's store, where the deployment's reference values are those in force now: an update's window ends by itself. A disk of a
+    deployment in quarantine has no terms.
+    """
 
     def __init__(self, target: Deployment) -> None:
         super().__init__(keystore.directory(target.surroundings))
         self._target = target
 
+    def get(self, disk: str) -> RootVolume:
+        volume = super().get(disk)
+        quarantine.check(deployment(volume.reference_set, self._target.surroundings))
+        return volume
+
     def references(self, name: str) -> ReferenceSet:
         return self._target.references if name == self._target.name else super().references(name)
 
 
-def serve(target: Deployment, cache: Path) -> None:
-    """Serve until this process is ended."""
+def service(target: Deployment, cache: Path) -> ReleaseService:
+    """What decides on releases for `target`."""
     around = target.surroundings
     store, believed, stored = keystore.open_store(around), target.driver().believed(target.machine), Cache(cache)
     surety = Surety(
@@ -99,9 +113,11 @@ def serve(target: Deployment, cache: Path) -> None:
     challenges = Challenges(around.state / "challenges", clock=around.clock, randomness=around.randomness)
 
     def proved(_disk: str, statement: TrustStatement) -> None:
-        target.record(state_after(statement.decision), decision=statement.decision, code=statement.code, at="boot", **levels(statement))
+        target.record(
+            state_after(statement.decision), decision=statement.decision, code=statement.code, at=quarantine.AT_BOOT, **levels(statement)
+        )
 
-    service = ReleaseService(
+    return ReleaseService(
         _Terms(target),
         store.secrets,
         surety=surety,
@@ -111,7 +127,11 @@ def serve(target: Deployment, cache: Path) -> None:
         clock=around.clock,
         on_statement=proved,
     )
-    with KeyServer(("127.0.0.1", 0), service, on_event=lambda text: print(text, flush=True)) as server:  # noqa: T201  # its log
+
+
+def serve(target: Deployment, cache: Path) -> None:
+    """Serve until this process is ended."""
+    with KeyServer(("127.0.0.1", 0), service(target, cache), on_event=lambda text: print(text, flush=True)) as server:  # noqa: T201  # its log
         write_private_bytes(target.machine / PORT_FILE, str(server.server_address[1]).encode())
         server.serve_forever()
 

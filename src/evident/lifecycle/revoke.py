@@ -14,21 +14,26 @@ from evident.lifecycle.journal import State
 
 def revoke(target: Deployment, reason: str) -> tuple[str, ...]:
     """Revoke `target`; what was denied, as ``name=value``. May be repeated after a crash, and raises what stopping the machine does."""
-    around = target.surroundings
     with target.exclusive():
         target.record(State.REVOKED, reason=reason)
-        store = keystore.open_store(around)
-        denied: list[str] = []
-        for disk in store.volumes.disks():
-            if store.volumes.get(disk).reference_set == target.name:
-                store.volumes.revoke(Revocation("disk", disk, around.clock(), reason))
-                store.secrets.delete(disk)
-                store.log.append("revoked", disk, codes=(f"disk={disk}",))
-                denied.append(f"disk={disk}")
-        for name, value in target.identities.items():
-            store.volumes.revoke(Revocation(name, value, around.clock(), reason))
-            store.log.append("revoked", "", codes=(f"{name}={value}",))
-            denied.append(f"{name}={value}")
+        denied = deny(target, reason)
         keyserver.end(target)
         target.driver().halt(target.machine)
-    return tuple(denied)
+    return denied
+
+
+def deny(target: Deployment, reason: str) -> tuple[str, ...]:
+    """Delete the keys of the deployment's disks, and ban those disks and whatever its evidence identified it by; all of it, as
+    ``name=value``. What was banned before stays as it was, and is not logged again.
+    """
+    store = keystore.open_store(target.surroundings)
+    disks = [disk for disk in store.volumes.disks() if store.volumes.get(disk).reference_set == target.name]
+    banned = {(each.name, each.value) for each in store.volumes.revocations()}
+    denied = [*(("disk", disk) for disk in disks), *target.identities.items()]
+    for name, value in denied:
+        if (name, value) not in banned:
+            store.log.append("revoked", value if name == "disk" else "", codes=(f"{name}={value}",))
+            store.volumes.revoke(Revocation(name, value, target.surroundings.clock(), reason))
+    for disk in disks:
+        store.secrets.delete(disk)
+    return tuple(f"{name}={value}" for name, value in denied)

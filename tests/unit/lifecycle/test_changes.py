@@ -15,8 +15,9 @@ from evident.errors import PolicyRefused, UsageError
 from evident.keys.release import check_revoked
 from evident.lifecycle import bring_up, keyserver, keystore
 from evident.lifecycle.attest import Answer, attest
-from evident.lifecycle.deployment import Deployment, deployment, down
+from evident.lifecycle.deployment import Deployment, deployment
 from evident.lifecycle.drift import drift
+from evident.lifecycle.farewell import down
 from evident.lifecycle.journal import State
 from evident.lifecycle.keystore import DiskKey
 from evident.lifecycle.revoke import revoke

@@ -19,7 +19,8 @@ from evident.errors import EvidentError, Malformed, NotAuthentic, Unsupported, U
 from evident.evidence.snp_report import MILAN
 from evident.lifecycle import attest as attest_module
 from evident.lifecycle.attest import Answer, attest
-from evident.lifecycle.deployment import Deployment, deployment, deployments, down, up
+from evident.lifecycle.deployment import Deployment, deployment, deployments, up
+from evident.lifecycle.farewell import down
 from evident.lifecycle.journal import State
 from evident.platforms import registry
 from evident.platforms.driver import Collected, Order, Surroundings
@@ -119,8 +120,9 @@ def test_a_cheating_host_is_written_down(world: World, attack: str, state: State
     target = world.up(attack=attack)
     answer = world.attest(target)
     assert any(finding.code.startswith(code) for finding in answer.outcome.findings)
-    last = target.journal.events()[-1]
+    last, *after = target.journal.events()[2:]
     assert last.state is state
+    assert [event.state for event in after] == ([State.QUARANTINED] if state is State.REFUSED else [])
     assert last.detail["decision"] == answer.outcome.decision
     assert last.detail["bundle"] == answer.bundle_path.name
 

@@ -1,0 +1,29 @@
+"""What the journal keeps of an answer: the state that follows from its decision, and what its statement reached."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from evident.errors import EvidentError
+from evident.lifecycle.journal import State
+from evident.reports.json_report import Outcome
+
+_STATES: Final = {"accepted": State.ATTESTED, "refused": State.REFUSED, "not_authentic": State.REFUSED, "malformed": State.REFUSED}
+
+
+def state_after(decision: str) -> State:
+    """The deployment's state after an answer that was decided so."""
+    return _STATES.get(decision, State.UNDECIDED)
+
+
+def levels(outcome: Outcome) -> dict[str, str]:
+    """What the journal keeps of a statement; nothing of an error."""
+    if isinstance(outcome, EvidentError):
+        return {}
+    report_id = outcome.claims.get("report_id")
+    return {
+        **({"report_id": report_id} if isinstance(report_id, str) else {}),
+        "nominal": str(outcome.levels.nominal),
+        "trustworthy": str(outcome.levels.trustworthy),
+        "simulated": "yes" if outcome.simulated else "no",
+    }
