@@ -24,7 +24,7 @@ from evident.errors import UsageError
 from evident.files import write_private_bytes
 from evident.keys.release import ReleaseService, Surety
 from evident.keys.server import KeyServer
-from evident.keys.store import RootVolume, VolumeStore
+from evident.keys.store import RootVolume, VolumeStore, unknown_disk
 from evident.lifecycle import keystore, quarantine
 from evident.lifecycle.answers import levels, state_after
 from evident.lifecycle.challenges import Challenges
@@ -81,8 +81,8 @@ def end(target: Deployment) -> None:
 
 
 class _Terms(VolumeStore):
-    """The owner's store, where the deployment's reference values are those in force now: an update's window ends by itself. A disk of a
-    deployment in quarantine has no terms.
+    """What this server releases: the disks of its own deployment, under the reference values in force now (an update's window ends by
+    itself); none in quarantine. Another deployment's disk is unknown here, for it would be judged by the wrong policy.
     """
 
     def __init__(self, target: Deployment) -> None:
@@ -91,7 +91,9 @@ class _Terms(VolumeStore):
 
     def get(self, disk: str) -> RootVolume:
         volume = super().get(disk)
-        quarantine.check(deployment(volume.reference_set, self._target.surroundings))
+        if volume.reference_set != self._target.name:
+            raise unknown_disk(disk)
+        quarantine.check(self._target)
         return volume
 
     def references(self, name: str) -> ReferenceSet:
