@@ -29,6 +29,7 @@ from evident.errors import EvidentError, Finding, Indeterminate, Unsupported, Us
 T = TypeVar("T")
 
 
+LONGEST_PAUSE = 600.0
 TRANSIENT = "cloud.transient"
 CONFLICT = "cloud.conflict"
 
@@ -53,8 +54,17 @@ def capacity(found: str, remedy: str) -> Indeterminate:
     return Indeterminate.of("cloud.capacity", expected="a free machine of this kind", found=found, remedy=remedy)
 
 
-def transient(found: str, remedy: str) -> Indeterminate:
-    return Indeterminate.of(TRANSIENT, expected="an answer", found=found, remedy=remedy)
+class Busy(Indeterminate):
+    """``cloud.transient``, by a cloud that may have said how long to stay away."""
+
+    after: float = 0.0
+    """Seconds."""
+
+
+def transient(found: str, remedy: str, *, after: float = 0.0) -> Busy:
+    error = Busy.of(TRANSIENT, expected="an answer", found=found, remedy=remedy)
+    error.after = after
+    return error
 
 
 def timeout(found: str, remedy: str) -> Indeterminate:
@@ -115,6 +125,7 @@ class Patience:
     def insist(self, what: str, call: Callable[[], T], *, failed: Callable[[], None] = lambda: None) -> T:
         """What `call` returns, asked again with growing pauses while it raises ``cloud.transient``; `failed` is told each time.
 
+        A cloud that says how long to stay away (Retry-After) is heeded, for up to `LONGEST_PAUSE` seconds.
         `call` must be safe to repeat: a lost answer is transient too.
         """
         for attempt in range(1, self.attempts):
@@ -124,7 +135,7 @@ class Patience:
                 if error.code != TRANSIENT:
                     raise
                 failed()
-                pause = min(2.0**attempt, 30.0) * (0.5 + self.jitter() / 2)
+                pause = max(min(2.0**attempt, 30.0) * (0.5 + self.jitter() / 2), _asked_to_wait(error))
                 self.progress(f"{what}: {error.findings[0].found}; trying again in {pause:.0f} s ({attempt} of {self.attempts - 1})")
                 self.sleep(pause)
         return call()
@@ -147,3 +158,7 @@ class Patience:
                 self.progress(f"{what}: {now - start:.0f} s")
             self.sleep(every)
         return seen
+
+
+def _asked_to_wait(error: EvidentError) -> float:
+    return min(error.after, LONGEST_PAUSE) if isinstance(error, Busy) else 0.0
