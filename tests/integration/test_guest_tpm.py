@@ -6,6 +6,7 @@ Skipped, saying so, where swtpm is not installed (Debian: swtpm).
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import socket
 import subprocess
@@ -20,11 +21,14 @@ from evident.endorsements.fetcher import Fetched
 from evident.errors import CollateralUnavailable, EvidentError
 from evident.evidence import tpm
 from evident.evidence.tpm import PcrSelection
+from evident.evidence.tpm_templates import EK_ATTRIBUTES, EK_POLICY
 from evident.guest import sealing
 from evident.guest.source import Question
 from evident.guest.sources.vtpm import OwnQuote, through
 from evident.guest.tpm_device import Tpm, policy_pcr
 from evident.keys import environment
+from evident.simulator.vtpm import SimulatedTpm
+from evident.verification import credential
 from evident.verification.context import Context
 
 pytestmark = pytest.mark.skipif(shutil.which("swtpm") is None, reason="not installed: swtpm (Debian: swtpm)")
@@ -100,6 +104,22 @@ def test_the_key_is_the_same_every_time_and_restricted(transact: Callable[[bytes
     assert len(names) == 1
     assert public.attribute_flags["restricted"]
     assert public.attribute_flags["fixed_tpm"]
+
+
+def test_the_tpm_opens_what_is_for_its_own_keys_alone(transact: Callable[[bytes], bytes]) -> None:
+    """TPM2_ActivateCredential under the default EK's policy, for the AK that quotes (AT-22)."""
+    chip = Tpm(transact)
+    key, ak = chip.create_ak()
+    chip.flush(key)
+    for _ in range(3):  # as often as it is asked: nothing stays loaded
+        with chip.endorsement_key() as (_, ek):
+            challenge = credential.challenge(ek, ak.name, os.urandom)
+        assert chip.activate_credential(challenge.credential_blob, challenge.encrypted_secret) == challenge.secret
+    assert (ek.attributes, ek.auth_policy) == (EK_ATTRIBUTES, EK_POLICY)
+    other = SimulatedTpm()
+    for foreign in (credential.challenge(ek, other.ak.name, os.urandom), credential.challenge(other.ek, ak.name, os.urandom)):
+        with pytest.raises(EvidentError, match=r"command 0x147.*response code"):
+            chip.activate_credential(foreign.credential_blob, foreign.encrypted_secret)
 
 
 def test_an_index_that_is_not_there_is_named(transact: Callable[[bytes], bytes]) -> None:

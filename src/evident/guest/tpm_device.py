@@ -2,7 +2,7 @@
 
 Source: TCG "Trusted Platform Module Library", version 1.83, Part 3 (commands) and Part 2 (structures and constants); one command is
 written, one response read (Linux, ``/dev/tpmrm0``: the kernel's resource manager). Authorisation is the empty password throughout,
-but for `unseal`, which satisfies a policy over PCRs.
+but for `unseal`, which satisfies a policy over PCRs, and `activate_credential`, which satisfies that of the endorsement key.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import hashlib
 import os
 import select
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,16 +22,15 @@ from evident.evidence import tpm
 from evident.evidence import tpm_algorithms as alg
 from evident.evidence.reader import Reader
 from evident.evidence.tpm_public import HANDLE_ENDORSEMENT, HANDLE_OWNER, EccKey, Public, Scheme, Symmetric, buffer, parse, serialize, sized
+from evident.evidence.tpm_templates import AES_128_CFB, AK_ATTRIBUTES, EK_HANDLE, EK_RSA_2048
 from evident.guest.source import absent
 
 DEVICES = (Path("/dev/tpmrm0"), Path("/dev/tpm0"))
 NAME = "tpm"
 RESPONSE_BYTES = 4096
 PATIENCE_SECONDS = 60
-AK_ATTRIBUTES = 0x00050072
-"""fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, restricted, sign."""
 STORAGE_ATTRIBUTES = 0x00030072
-"""The same with decrypt for sign."""
+"""As an AK's, with decrypt for sign."""
 SEALED_ATTRIBUTES = 0x00000092
 """fixedTPM, fixedParent, adminWithPolicy: it opens by its policy alone."""
 PCRS = tuple(range(24))
@@ -39,14 +38,15 @@ _NO_SESSIONS, _SESSIONS = 0x8001, 0x8002
 _PASSWORD_SESSION = 0x40000009
 _POLICY_SESSION = 1
 _HANDLE_NULL = 0x40000007
-_CREATE_PRIMARY, _NV_READ, _CREATE, _LOAD, _QUOTE, _UNSEAL = 0x131, 0x14E, 0x153, 0x157, 0x158, 0x15E
+_CREATE_PRIMARY, _ACTIVATE_CREDENTIAL, _NV_READ, _POLICY_SECRET, _CREATE = 0x131, 0x147, 0x14E, 0x151, 0x153
+_LOAD, _QUOTE, _UNSEAL = 0x157, 0x158, 0x15E
 _FLUSH_CONTEXT, _NV_READ_PUBLIC, _READ_PUBLIC, _START_AUTH_SESSION, _PCR_READ, _POLICY_PCR = 0x165, 0x169, 0x173, 0x176, 0x17E, 0x17F
 _NV_CHUNK = 512
 _TRY_AGAIN = (0x908, 0x90A, 0x922)
 """TPM_RC_YIELDED, TPM_RC_TESTING, TPM_RC_RETRY: ask once more (Part 1, section on response codes)."""
 _TRIES, _PAUSE = 100, 0.05
 _NV_LIMIT = 64 * 1024
-_AES_128_CFB = Symmetric(0x0006, 128, 0x0043)
+_SECRET_LIMIT = 64
 _ECDSA_SHA256 = Scheme(alg.ALG_ECDSA, alg.ALG_SHA256)
 
 Transact = Callable[[bytes], bytes]
@@ -95,11 +95,41 @@ class Tpm:
 
     def create_ak(self) -> tuple[int, Public]:
         """A restricted ECDSA P-256 signing key of the endorsement hierarchy: its handle and public area. The same on every boot."""
-        return self._create_primary(HANDLE_ENDORSEMENT, AK_ATTRIBUTES, _ECDSA_SHA256, Symmetric())
+        return self._create_primary(HANDLE_ENDORSEMENT, _p256(AK_ATTRIBUTES, _ECDSA_SHA256, Symmetric()))
+
+    @contextmanager
+    def endorsement_key(self) -> Iterator[tuple[int, Public]]:
+        """The EK's handle and public area: the one that is kept in the TPM, else the one that its default template makes."""
+        try:
+            kept = parse(self.read_public(EK_HANDLE))
+        except EvidentError:
+            handle, public = self._create_primary(HANDLE_ENDORSEMENT, EK_RSA_2048)
+            try:
+                yield handle, public
+            finally:
+                self.flush(handle)
+        else:
+            yield EK_HANDLE, kept
+
+    def activate_credential(self, credential_blob: bytes, encrypted_secret: bytes) -> bytes:
+        """The secret of a credential (TPM2B_ID_OBJECT, TPM2B_ENCRYPTED_SECRET) that was made for this TPM's EK and the name of its AK."""
+        key, _ = self.create_ak()
+        handles = [key]
+        try:
+            with self.endorsement_key() as (endorsement, _):
+                session = self._policy_session(handles)
+                anything = sized(b"") * 3 + bytes(4)  # no nonce, no one command, no reference, no end
+                self._authorised(_POLICY_SECRET, (HANDLE_ENDORSEMENT, session), anything)
+                both = (_PASSWORD_SESSION, session)
+                reader = self._authorised(_ACTIVATE_CREDENTIAL, (key, endorsement), credential_blob + encrypted_secret, sessions=both)
+                return buffer(reader, "secret", _SECRET_LIMIT)
+        finally:
+            for handle in reversed(handles):
+                self.flush(handle)
 
     def create_storage_key(self) -> tuple[int, Public]:
         """The storage key below which data are sealed, of the owner hierarchy."""
-        return self._create_primary(HANDLE_OWNER, STORAGE_ATTRIBUTES, Scheme(), _AES_128_CFB)
+        return self._create_primary(HANDLE_OWNER, _p256(STORAGE_ATTRIBUTES, Scheme(), AES_128_CFB))
 
     def quote(self, key: int, extra_data: bytes, selections: tuple[tpm.PcrSelection, ...]) -> tuple[bytes, bytes]:
         """TPMS_ATTEST and TPMT_SIGNATURE over PCRs, by the key's own scheme."""
@@ -177,7 +207,7 @@ class Tpm:
             handles.append(loaded.u32("handle", order="big"))
             session = self._policy_session(handles)
             self._plain(_POLICY_PCR, session.to_bytes(4, "big") + sized(b"") + _selections(selections))
-            return buffer(self._authorised(_UNSEAL, (handles[1],), b"", session=session), "unsealed")
+            return buffer(self._authorised(_UNSEAL, (handles[1],), b"", sessions=(session,)), "unsealed")
         finally:
             for handle in reversed(handles):
                 self.flush(handle)
@@ -189,10 +219,8 @@ class Tpm:
         handles.append(session)
         return session
 
-    def _create_primary(self, hierarchy: int, attributes: int, scheme: Scheme, symmetric: Symmetric) -> tuple[int, Public]:
-        key = EccKey(alg.CURVE_P256, Scheme(), b"", b"")
-        template = serialize(Public(alg.ALG_SHA256, attributes, b"", symmetric, scheme, key, b""))
-        parameters = sized(sized(b"") + sized(b"")) + sized(template) + sized(b"") + bytes(4)
+    def _create_primary(self, hierarchy: int, template: Public) -> tuple[int, Public]:
+        parameters = sized(sized(b"") + sized(b"")) + sized(serialize(template)) + sized(b"") + bytes(4)
         reader = self._authorised(_CREATE_PRIMARY, (hierarchy,), parameters, returns_handle=True)
         handle = reader.u32("handle", order="big")
         reader.u32("size of parameters", order="big")
@@ -202,10 +230,16 @@ class Tpm:
         return self._run(_NO_SESSIONS, code, body)
 
     def _authorised(
-        self, code: int, handles: tuple[int, ...], parameters: bytes, *, session: int = _PASSWORD_SESSION, returns_handle: bool = False
+        self,
+        code: int,
+        handles: tuple[int, ...],
+        parameters: bytes,
+        *,
+        sessions: tuple[int, ...] = (_PASSWORD_SESSION,),
+        returns_handle: bool = False,
     ) -> Reader:
-        """A command with one authorisation; the reader stands at the handle that is returned, else at the parameters."""
-        authorisation = session.to_bytes(4, "big") + sized(b"") + b"\0" + sized(b"")
+        """A command with its authorisations; the reader stands at the handle that is returned, else at the parameters."""
+        authorisation = b"".join(session.to_bytes(4, "big") + sized(b"") + b"\0" + sized(b"") for session in sessions)
         body = b"".join(handle.to_bytes(4, "big") for handle in handles) + len(authorisation).to_bytes(4, "big") + authorisation
         reader = self._run(_SESSIONS, code, body + parameters)
         if returns_handle:
@@ -234,6 +268,11 @@ class Tpm:
 def policy_pcr(selections: tuple[tpm.PcrSelection, ...], expected: bytes) -> bytes:
     """The policy digest (SHA-256) of TPM2_PolicyPCR alone (Part 3, section TPM2_PolicyPCR)."""
     return hashlib.sha256(bytes(32) + _POLICY_PCR.to_bytes(4, "big") + _selections(selections) + expected).digest()
+
+
+def _p256(attributes: int, scheme: Scheme, symmetric: Symmetric) -> Public:
+    """The template of a key on P-256; the same hierarchy makes the same key of it every time."""
+    return Public(alg.ALG_SHA256, attributes, b"", symmetric, scheme, EccKey(alg.CURVE_P256, Scheme(), b"", b""), b"")
 
 
 def _half(value: int) -> bytes:

@@ -17,18 +17,12 @@ from evident.evidence import tpm, tpm_public
 from evident.evidence import tpm_algorithms as alg
 from evident.evidence.reader import Reader
 from evident.evidence.tpm_public import EccKey, Public, RsaKey, Scheme, Symmetric
+from evident.evidence.tpm_templates import AES_128_CFB, AK_ATTRIBUTES, EK_ATTRIBUTES, EK_POLICY
 from evident.verification import credential
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
-AK_ATTRIBUTES = 0x00050072
-"""fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, restricted, sign: what tpm2_createak and GCE's template set."""
-EK_ATTRIBUTES = 0x000300B2
-"""The same without userWithAuth, with adminWithPolicy, decrypt for sign (EK Credential Profile, templates L-1 and L-2)."""
 UNRESTRICTED_ATTRIBUTES = 0x00040072
-EK_POLICY = bytes.fromhex("837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa")
-"""PolicySecret(TPM_RH_ENDORSEMENT), EK Credential Profile, annex B.3."""
-AES_128_CFB = Symmetric(0x0006, 128, 0x0043)
 FIRMWARE_VERSION = 0x2016051100162800
 PCRS = 24
 
