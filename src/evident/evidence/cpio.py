@@ -1,8 +1,8 @@
-"""What an initial RAM disk holds: the names in its cpio archives, one behind the other, plain or compressed.
+"""What an initial RAM disk holds: the names in its cpio archives, one behind the other, each plain or compressed.
 
 Source: Linux ``Documentation/driver-api/early-userspace/buffer-format.rst`` (initramfs buffer format: archives in the formats
-070701 and 070702, each header 6 + 13 * 8 ASCII characters, names and contents padded to four bytes, zeros between archives).
-Only names are read; contents are skipped. Decompression is bounded. gzip, xz, lzma and bzip2 are in Python 3.11; zstd, lz4 and
+070701 and 070702, each header 6 + 13 * 8 ASCII characters, names and contents padded to four bytes, zeros between archives; the kernel
+unpacks every one of them, and nothing that was compressed twice). Only names are read; contents are skipped. Decompression is bounded. gzip, xz, lzma and bzip2 are in Python 3.11; zstd, lz4 and
 lzo are not.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import re
 import zlib
 from typing import Protocol
 
@@ -20,6 +21,8 @@ WHAT = "initrd"
 MAX_BYTES = 1024 * 1024 * 1024
 MAX_ENTRIES = 1_000_000
 MAX_NAME = 4096
+MAX_COMPRESSED = 64
+_ZEROS = re.compile(rb"\0*")
 _MAGICS = (b"070701", b"070702")
 _TRAILER = "TRAILER!!!"
 _UNKNOWN = {b"\x28\xb5\x2f\xfd": "zstd", b"\x02\x21\x4c\x18": "lz4", b"\x89LZO": "lzo"}
@@ -27,6 +30,12 @@ _UNKNOWN = {b"\x28\xb5\x2f\xfd": "zstd", b"\x02\x21\x4c\x18": "lz4", b"\x89LZO":
 
 class _Decompressor(Protocol):
     def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
 
 
 def looks_like(raw: bytes) -> bool:
@@ -40,19 +49,39 @@ def names(raw: bytes) -> tuple[str, ...]:
     Raises `Malformed` (``initrd.*``) and `Unsupported` ``initrd.compression``.
     """
     found: list[str] = []
-    rest = raw
-    while rest:
-        rest = rest.lstrip(b"\0")
-        if rest[:6] in _MAGICS:
-            rest = _archive(rest, found)
-        elif rest:
-            rest = _inflate(rest)
+    offset, compressed, left = _behind_zeros(raw, 0), 0, MAX_BYTES
+    while offset < len(raw):
+        if raw[offset : offset + 6] in _MAGICS:
+            offset = _archive(raw, offset, found)
+        else:
+            compressed += 1
+            if compressed > MAX_COMPRESSED:
+                raise _malformed("oversized", f"at most {MAX_COMPRESSED} compressed archives", "more")
+            plain, offset = _inflate(raw, offset, left)
+            left -= len(plain)
+            _archives(plain, found)
+        offset = _behind_zeros(raw, offset)
     return tuple(found)
 
 
-def _archive(raw: bytes, found: list[str]) -> bytes:
-    """Append the names of the archive at the start of `raw`; what follows it."""
+def _behind_zeros(raw: bytes, offset: int) -> int:
+    found = _ZEROS.match(raw, offset)
+    return found.end() if found else offset
+
+
+def _archives(plain: bytes, found: list[str]) -> None:
+    """Append the names of the archives that were compressed together; the kernel unpacks nothing twice."""
+    offset = _behind_zeros(plain, 0)
+    while offset < len(plain):
+        if plain[offset : offset + 6] not in _MAGICS:
+            raise _malformed("format", "a cpio archive inside the compression", f"bytes {plain[offset : offset + 8].hex()}")
+        offset = _behind_zeros(plain, _archive(plain, offset, found))
+
+
+def _archive(raw: bytes, start: int, found: list[str]) -> int:
+    """Append the names of the archive at `start`; where it ends."""
     reader = Reader(raw, WHAT)
+    reader.offset = start
     while True:
         if reader.take(6, "magic") not in _MAGICS:
             raise _malformed("magic", "another file's header, 070701", "something else")
@@ -63,12 +92,12 @@ def _archive(raw: bytes, found: list[str]) -> bytes:
         name = reader.take(name_size, "name")
         if name[-1:] != b"\0":
             raise _malformed("name", "a name that ends with a zero", "one that does not")
-        reader.take(-reader.offset % 4, "padding")
+        reader.take((start - reader.offset) % 4, "padding")
         text = name[:-1].decode("utf-8", "surrogateescape")
         if text == _TRAILER:
-            return raw[reader.offset :]
+            return reader.offset
         reader.take(size, f"contents of {text[:80]!r}")
-        reader.take(min(-reader.offset % 4, reader.remaining), "padding")
+        reader.take(min((start - reader.offset) % 4, reader.remaining), "padding")
         path = text.removeprefix("./").lstrip("/")
         if path not in ("", "."):
             found.append(path)
@@ -103,14 +132,23 @@ class _Gzip:
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
         return self._inner.decompress(data, max_length)
 
+    @property
+    def eof(self) -> bool:
+        return self._inner.eof
 
-def _inflate(raw: bytes) -> bytes:
-    """`raw` decompressed, up to ``MAX_BYTES``; an archive behind the compressed one is not looked for, as the kernel has it last."""
-    decompressor = _decompressor(raw)
+    @property
+    def unused_data(self) -> bytes:
+        return self._inner.unused_data
+
+
+def _inflate(raw: bytes, start: int, limit: int) -> tuple[bytes, int]:
+    """What is compressed at `start`, of at most `limit` bytes, and where the compressed data end."""
+    head = raw[start : start + 6]
+    decompressor = _decompressor(head)
     if decompressor is None:
-        name = _UNKNOWN.get(raw[:4])
+        name = _UNKNOWN.get(head[:4])
         if name is None:
-            raise _malformed("format", "a cpio archive (070701), plain or compressed", f"bytes {raw[:8].hex()}")
+            raise _malformed("format", "a cpio archive (070701), plain or compressed", f"bytes {raw[start : start + 8].hex()}")
         raise Unsupported.of(
             f"{WHAT}.compression",
             expected="an initial RAM disk in plain cpio, gzip, xz, lzma or bzip2",
@@ -118,14 +156,16 @@ def _inflate(raw: bytes) -> bytes:
             remedy=f"Unpack it first ({name} -d), or pass the list of its files.",
         )
     try:
-        plain = decompressor.decompress(raw, MAX_BYTES + 1)
+        plain = decompressor.decompress(raw[start:], limit + 1)
     except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError) as error:
         raise _malformed("compression", "a compressed archive", str(error)) from None
-    if len(plain) > MAX_BYTES:
+    if len(plain) > limit:
         raise _malformed("oversized", f"at most {MAX_BYTES} bytes unpacked", "more")
-    if plain[:6] not in _MAGICS and plain.lstrip(b"\0")[:6] not in _MAGICS:
-        raise _malformed("format", "a cpio archive inside the compression", f"bytes {plain[:8].hex()}")
-    return plain
+    if not decompressor.eof:
+        raise _malformed("compression", "a whole compressed archive", "one that was cut short")
+    if not plain.strip(b"\0"):
+        raise _malformed("format", "a cpio archive inside the compression", "nothing but zeros" if plain else "nothing")
+    return plain, len(raw) - len(decompressor.unused_data)
 
 
 def _malformed(problem: str, expected: str, found: str) -> Malformed:

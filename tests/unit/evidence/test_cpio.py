@@ -65,6 +65,24 @@ def test_what_is_none(raw: bytes, code: str) -> None:
     assert refusal.value.code == code
 
 
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress, bz2.compress])
+def test_what_stands_behind_a_compressed_archive_is_read_too(compress: Callable[[bytes], bytes]) -> None:
+    hidden = entry("usr/bin/cloud-init") + END
+    for second in (hidden, compress(hidden), bytes(8) + compress(hidden) + bytes(4)):
+        assert cpio.names(compress(ONE) + second) == (*NAMES, "usr/bin/cloud-init")
+    with pytest.raises(Malformed):
+        cpio.names(compress(ONE) + b"junk")
+    with pytest.raises(Malformed):
+        cpio.names(compress(ONE)[:-9])
+
+
+def test_many_archives_cost_no_more_than_their_bytes() -> None:
+    assert cpio.names(END * 20_000 + ONE) == NAMES
+    with pytest.raises(Malformed) as refusal:
+        cpio.names(gzip.compress(END, mtime=0) * (cpio.MAX_COMPRESSED + 1))
+    assert refusal.value.code == "initrd.oversized"
+
+
 @pytest.mark.parametrize(("magic", "name"), [(b"\x28\xb5\x2f\xfd", "zstd"), (b"\x02\x21\x4c\x18", "lz4")])
 def test_compressions_that_python_lacks_are_named(magic: bytes, name: str) -> None:
     with pytest.raises(Unsupported) as refusal:
