@@ -28,8 +28,8 @@ def _refuse(problem: str, *, expected: str, found: str) -> Malformed:
     return Malformed.of(problem, expected=expected, found=found, remedy="Check that this is a raw disk image with an EFI system partition.")
 
 
-def read_partition_table(image: Buffer) -> tuple[efi.PartitionTable, int]:
-    """The GPT and the sector size. Raises `Malformed` (``disk.gpt``)."""
+def _used_entries(image: Buffer) -> tuple[int, bytes, tuple[bytes, ...]]:
+    """Of the GPT: the sector size, the header, and the entries in use. Raises `Malformed` (``disk.gpt``)."""
     for size in SECTOR_SIZES:
         header = image[size : size + 92]
         if header[:8] != b"EFI PART" or len(header) < 92:
@@ -39,21 +39,22 @@ def read_partition_table(image: Buffer) -> tuple[efi.PartitionTable, int]:
             raise _refuse("disk.gpt", expected="partition entries inside the image", found=f"{count} of {entry} bytes at sector {start}")
         starts = (start * size + index * entry for index in range(count))
         entries = (image[offset : offset + entry] for offset in starts)
-        partitions = tuple(efi.parse_partition(raw) for raw in entries if raw[:16].strip(b"\0"))
-        return efi.PartitionTable(efi.guid(header[56:72]), partitions), size
+        return size, header, tuple(raw for raw in entries if raw[:16].strip(b"\0"))
     raise _refuse("disk.gpt", expected="a GUID partition table", found="none")
+
+
+def read_partition_table(image: Buffer) -> tuple[efi.PartitionTable, int]:
+    """The GPT and the sector size. Raises `Malformed` (``disk.gpt``)."""
+    size, header, entries = _used_entries(image)
+    return efi.PartitionTable(efi.guid(header[56:72]), tuple(efi.parse_partition(raw) for raw in entries)), size
 
 
 def gpt_event(image: Buffer) -> bytes:
     """What firmware measures of the disk that it boots from (UEFI_GPT_DATA, TCG PFP 1.06, section 10.4.4): the header, the number of
     partitions in use, and their entries. Raises `Malformed` (``disk.gpt``).
     """
-    table, size = read_partition_table(image)
-    header = image[size : size + 92]
-    start, count, entry = (int.from_bytes(header[offset : offset + width], "little") for offset, width in ((72, 8), (80, 4), (84, 4)))
-    starts = (start * size + index * entry for index in range(count))
-    used = [image[offset : offset + entry] for offset in starts if image[offset : offset + 16].strip(b"\0")]
-    return header + len(table.partitions).to_bytes(8, "little") + b"".join(used)
+    _, header, entries = _used_entries(image)
+    return header + len(entries).to_bytes(8, "little") + b"".join(entries)
 
 
 def open_system_partition(image: Buffer) -> FatVolume:
@@ -162,14 +163,20 @@ class FatVolume:
             return ()
         return tuple(sorted(f"{path}/{child.name}" for child in self._children(node) if not child.directory))
 
-    def walk(self, path: str = "", depth: int = 0) -> Iterator[tuple[str, int]]:
-        """Every file below a directory with its size, in the order of the directory."""
-        if depth > MAX_DEPTH:
+    def walk(self) -> Iterator[tuple[str, int]]:
+        """Every file with its size, in the order of the directories. Raises `Malformed` (``fat.chain``, ``fat.depth``, ``fat.cycle``)."""
+        return self._walk(None, "", set())
+
+    def _walk(self, directory: _Node | None, path: str, seen: set[int]) -> Iterator[tuple[str, int]]:
+        if path.count("/") >= MAX_DEPTH:
             raise _refuse("fat.depth", expected=f"at most {MAX_DEPTH} levels", found=path)
-        for child in self._children(self._find(path) if path else None):
+        for child in self._children(directory):
             below = f"{path}/{child.name}".lstrip("/")
             if child.directory:
-                yield from self.walk(below, depth + 1)
+                if child.cluster in seen:  # each entry more would double the work with every level
+                    raise _refuse("fat.cycle", expected="every directory in one place", found=f"{below} in a second one")
+                seen.add(child.cluster)
+                yield from self._walk(child, below, seen)
             else:
                 yield below, child.size
 

@@ -105,6 +105,9 @@ def parse(raw: bytes) -> PeImage:
     offset, size = entry
     if size and not (headers_size <= offset and offset + size <= len(raw)):
         raise _refuse("certificates", expected="a certificate table inside the file", found=f"{offset:#x}, {size:#x} bytes")
+    held = headers_size + sum(section.raw_size for section in sections) + size
+    if held > len(raw):  # else many sections over one range would ask for many times the file's memory and hashing
+        raise _refuse("overlap", expected=f"headers, sections and certificates of at most {len(raw)} bytes together", found=f"{held} bytes")
     base = start + 24
     certificate_offset = None if directory is None else base + directory
     return PeImage(machine, magic, sections, headers_size, base + 64, certificate_offset, (offset, size) if size else (0, 0), raw)
@@ -146,7 +149,7 @@ def authenticode(image: PeImage, algorithm: str) -> bytes:
     """The Authenticode digest as UEFI firmware computes it: everything but checksum, certificate directory entry and certificates.
 
     Headers, then the sections in the order of their file offsets, then what follows them in the file. `algorithm` is one of
-    ``ALGORITHMS``. Raises `Malformed` (``pe.authenticode``) when sections and certificates leave no room for each other.
+    ``ALGORITHMS``.
     """
     digest = hashlib.new(algorithm)
     raw = memoryview(image.raw)
@@ -161,8 +164,5 @@ def authenticode(image: PeImage, algorithm: str) -> bytes:
     for section in sorted((section for section in image.sections if section.raw_size), key=lambda section: section.raw_offset):
         digest.update(raw[section.raw_offset : section.raw_offset + section.raw_size])
         hashed += section.raw_size
-    end = len(image.raw) - image.certificates[1]
-    if hashed > end:
-        raise _refuse("authenticode", expected=f"sections of at most {end} bytes together", found=f"{hashed} bytes")
-    digest.update(raw[hashed:end])
+    digest.update(raw[hashed : len(image.raw) - image.certificates[1]])
     return digest.digest()

@@ -136,6 +136,17 @@ def test_cluster_chains_that_loop_or_leave_are_malformed(entries: bytes) -> None
     assert caught.value.code == "fat.chain"
 
 
+def test_a_directory_in_two_places_is_not_walked() -> None:
+    root = disk.open_system_partition(a_disk(VOLUME)).root_offset
+    raw = a_disk(VOLUME)
+    efi = raw[root : root + 32]
+    assert efi.startswith(b"EFI ")
+    twice = changed(raw, root + 64, b"AGAIN      " + efi[11:])
+    with pytest.raises(Malformed) as caught:
+        dict(disk.open_system_partition(twice).walk())
+    assert caught.value.code == "fat.cycle"
+
+
 @pytest.mark.parametrize("path", ["", "EFI", "none", "README.TXT/below"])
 def test_paths_that_are_no_file_are_malformed(path: str) -> None:
     with pytest.raises(Malformed) as caught:
