@@ -194,11 +194,12 @@ def _legacy(number: int, pcr: int, template_hash: bytes, digest: bytes, path: by
 
 
 def _parse_text(raw: bytes) -> tuple[Entry, ...]:
+    count = raw.count(b"\n")
+    if count > MAX_ENTRIES:
+        raise _refuse("entries", MAX_ENTRIES, expected=f"at most {MAX_ENTRIES} entries", found=f"{count} lines")
     lines = raw.split(b"\n")
     if lines[-1]:
-        raise _refuse("truncated", len(lines) - 1, expected="a line end", found=repr(lines[-1][-40:]))
-    if len(lines) - 1 > MAX_ENTRIES:
-        raise _refuse("entries", MAX_ENTRIES, expected=f"at most {MAX_ENTRIES} entries", found=f"{len(lines)} lines")
+        raise _refuse("truncated", count, expected="a line end", found=repr(lines[-1][-40:]))
     return tuple(_text_entry(number, line) for number, line in enumerate(lines[:-1]))
 
 

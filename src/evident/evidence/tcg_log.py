@@ -128,7 +128,8 @@ def _parse_agile(raw: bytes, reader: Reader, first: LogEvent, registers: Registe
     header, algorithms = _spec_id(first)
     sizes = dict(algorithms)
     events: list[LogEvent] = []
-    while not _at_padding(raw, reader.offset):
+    end = _padding_start(raw)
+    while reader.offset < end:
         _count(events)
         events.append(_agile_event(reader, len(events), sizes))
     if not any(_bank(identifier) in REPLAYABLE for identifier in sizes):
@@ -150,7 +151,8 @@ def _parse_legacy(raw: bytes, registers: RegisterKind | None, *, has_header: boo
     reader = Reader(raw, WHAT)
     header = _legacy_spec_id(_legacy_event(reader, 0)) if has_header else None
     events: list[LogEvent] = []
-    while not _at_padding(raw, reader.offset):
+    end = _padding_start(raw)
+    while reader.offset < end:
         _count(events)
         events.append(_legacy_event(reader, len(events)))
     log = TcgLog("sha1-legacy", "pcr", header, ((0x0004, 20),), tuple(events), raw[reader.offset :], raw)
@@ -163,15 +165,10 @@ def _count(events: list[LogEvent]) -> None:
         raise _refuse("events", expected=f"at most {MAX_EVENTS} events", found="more", remedy="Check that this is an event log.")
 
 
-def _at_padding(raw: bytes, offset: int) -> bool:
-    """True at the end of the data, or where nothing but one filling byte (ff or 00) follows."""
-    if offset == len(raw):
-        return True
-    filler = raw[offset]
-    if filler not in (0x00, 0xFF) or raw[offset : offset + 8].strip(raw[offset : offset + 1]):
-        return False
-    # An event in PCR 0 of type 0 begins with eight zero bytes too, but then something other than zero follows.
-    return raw.count(filler, offset) == len(raw) - offset
+def _padding_start(raw: bytes) -> int:
+    """From where on nothing but one filling byte (ff or 00) follows; the end of the data where none does."""
+    filler = raw[-1:]
+    return len(raw.rstrip(filler)) if filler in (b"\0", b"\xff") else len(raw)
 
 
 def _size(reader: Reader, field: str) -> int:
