@@ -2,8 +2,8 @@
 
 Source: Linux ``Documentation/driver-api/early-userspace/buffer-format.rst`` (initramfs buffer format: archives in the formats
 070701 and 070702, each header 6 + 13 * 8 ASCII characters, names and contents padded to four bytes, zeros between archives; the kernel
-unpacks every one of them, and nothing that was compressed twice). Only names are read; contents are skipped. Decompression is bounded. gzip, xz, lzma and bzip2 are in Python 3.11; zstd, lz4 and
-lzo are not.
+unpacks every one of them, and nothing that was compressed twice). Only names are read; contents are skipped. Decompression is bounded.
+gzip, xz, lzma and bzip2 are in Python 3.11; zstd, lz4 and lzo are not.
 """
 
 from __future__ import annotations
