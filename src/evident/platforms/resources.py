@@ -222,6 +222,12 @@ class Stock:
         found = self._patience.insist(f"finding {resource.kind}", lambda: self._cloud.find(resource.kind, resource.tags))
         return found[0].id if found else None
 
+    def release(self, kind: str) -> None:
+        """Remove what only the making of something else needed; silent where there is nothing of `kind`."""
+        written = [resource for resource in self._journal.resources() if resource.kind == kind and resource.stage is not Stage.GONE]
+        if written:
+            self._remove_all(kind, written)
+
     def destroy(self) -> None:
         """Remove everything. May be repeated; raises ``cloud.timeout`` where something does not go."""
         known = self._journal.resources()
