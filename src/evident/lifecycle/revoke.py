@@ -27,7 +27,7 @@ def deny(target: Deployment, reason: str) -> tuple[str, ...]:
     ``name=value``. What was banned before stays as it was, and is not logged again.
     """
     store = keystore.open_store(target.surroundings)
-    disks = [disk for disk in store.volumes.disks() if store.volumes.get(disk).reference_set == target.name]
+    disks = store.volumes.disks_under(target.name)
     banned = {(each.name, each.value) for each in store.volumes.revocations()}
     denied = [*(("disk", disk) for disk in disks), *target.identities.items()]
     for name, value in denied:

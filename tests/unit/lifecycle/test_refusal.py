@@ -1,0 +1,130 @@
+"""What is done about a refused machine: no secrets, the failing layer named, kept or destroyed, whatever crashes in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from evident.appraisal.policy import STRICT
+from evident.audit import farewell
+from evident.errors import PolicyRefused, UsageError
+from evident.evidence import cmw
+from evident.keys.messages import EvidenceRequest
+from evident.lifecycle import bring_up, keyserver, quarantine, refusal
+from evident.lifecycle.deployment import Deployment
+from evident.lifecycle.journal import State
+from evident.lifecycle.keystore import DiskKey
+from evident.platforms.driver import Order
+
+DISK = "11111111-2222-3333-4444-555555555555"
+Kill = Callable[[Callable[[], object], int], bool]
+
+
+@pytest.fixture
+def shop(owner: Any) -> Deployment:
+    """Launched, with a disk whose key its key server keeps."""
+    target: Deployment = owner.up()
+    keyserver.register(target, DiskKey(DISK, bytes(64)))
+    return target
+
+
+def boots(target: Deployment) -> None:
+    """The machine asks its key server for the disk's key, with honest evidence; raises what denies it."""
+    service = keyserver.service(target, target.surroundings.state / "cache")
+    nonce = service.challenge(DISK)
+    collected = target.driver().collect(target.machine, nonce)
+    form = cmw.encode(cmw.of_pieces(collected.kind, {role: each for role, each in collected.pieces.items() if role != "key"}))
+    service.release(EvidenceRequest(1, DISK, nonce, collected.pieces["key"][0], form))
+
+
+def refuse(owner: Any, target: Deployment, **options: Any) -> Any:
+    """An answer that its owner refuses, though the key server would not: it is held to more."""
+    return owner.attest(target, policy=STRICT, **options)
+
+
+@pytest.mark.parametrize("checked", [False, True], ids=["check off", "check on"])
+def test_a_refused_machine_gets_no_secret(owner: Any, shop: Deployment, monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
+    boots(shop)
+    assert refuse(owner, shop).outcome.decision == "refused"
+    if not checked:
+        monkeypatch.setattr(quarantine, "check", lambda _: None)
+        boots(shop)
+        return
+    with pytest.raises(PolicyRefused, match=r"keys\.quarantined"):
+        boots(shop)
+
+
+def test_the_failing_layer_is_reported(owner: Any) -> None:
+    answer = owner.attest(owner.up(attack="swap-kernel"))
+    assert answer.refusal.finding.layer == "boot_chain"
+    assert "refused at layer boot chain (launch.kernel" in answer.refusal.words
+    assert "quarantined" in answer.refusal.words
+    last = owner.deployment().journal.events()[-1]
+    assert (last.state, last.detail["layer"], last.detail["answer"]) == (State.QUARANTINED, "boot_chain", "keep")
+    assert owner.attest(owner.up("good")).refusal is None
+
+
+def test_only_an_accepted_answer_to_the_owner_ends_it(owner: Any, shop: Deployment) -> None:
+    refuse(owner, shop)
+    shop.record(State.UNDECIDED, decision="indeterminate", code="snp.revocation.unknown")
+    shop.record(State.ATTESTED, decision="accepted", code="accepted", at=quarantine.AT_BOOT)
+    with pytest.raises(PolicyRefused, match=r"keys\.quarantined"):
+        boots(shop)
+    assert owner.attest(shop).outcome.decision == "accepted"
+    boots(shop)
+
+
+def test_another_image_in_its_place_ends_it(owner: Any, shop: Deployment) -> None:
+    refuse(owner, shop)
+    bring_up.update(shop, Order(), window=timedelta(hours=1))
+    assert quarantine.in_force(shop) is None
+
+
+def test_a_refusal_at_boot_withholds_that_boots_key_only(owner: Any, shop: Deployment) -> None:
+    """The key server judges every boot by itself; the quarantine is its owner's."""
+    shop.record(State.REFUSED, decision="refused", code="launch.kernel", at=quarantine.AT_BOOT)
+    boots(shop)
+
+
+def test_a_crash_before_the_quarantine_is_written_down_releases_nothing(
+    owner: Any, shop: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(refusal, "answer", dies)
+        with pytest.raises(KeyboardInterrupt):
+            refuse(owner, shop)
+    assert shop.journal.state is State.REFUSED
+    with pytest.raises(PolicyRefused, match=r"keys\.quarantined"):
+        boots(shop)
+
+
+def test_it_is_destroyed_where_the_specification_says_so(owner: Any, shop: Deployment) -> None:
+    answer = refuse(owner, shop, on_refusal="destroy")
+    assert shop.journal.state is State.DESTROYED
+    assert not shop.machine.exists()
+    said = farewell.open_farewell(answer.refusal.record.read_bytes(), [owner.key.public]).farewell
+    assert (said.last.decision, said.last.bundle) == ("refused", answer.bundle_path.name)
+    assert "destroyed, as specified" in answer.refusal.words
+
+
+@pytest.mark.parametrize("survived", range(0, 14, 2))
+def test_killed_anywhere_it_releases_nothing_and_is_destroyed_in_the_end(owner: Any, shop: Deployment, killed: Kill, survived: int) -> None:
+    refuse(owner, shop)  # the key server denies from here on, whatever happens to the answer of the next refusal
+    assert killed(lambda: refuse(owner, shop, on_refusal="destroy"), survived)
+    if shop.machine.exists():
+        with pytest.raises(PolicyRefused):
+            boots(shop)
+    specified = any(event.detail.get("answer") == "destroy" for event in shop.journal.events())
+    if not specified:
+        refuse(owner, shop, on_refusal="destroy")
+    else:
+        with pytest.raises(UsageError, match=r"deployment\.not-running"):
+            refuse(owner, shop, on_refusal="destroy")
+    assert shop.journal.state is State.DESTROYED
+    assert [path.name for path in sorted(shop.directory.glob("farewell-*"))] == ["farewell-1.json"]
