@@ -1,11 +1,12 @@
-"""Reference values against what was measured, register by register.
+"""Reference values against what was measured, register by register and bank by bank.
 
-The alternatives for one register are a set, any one of which may match; the strongest that matches counts. A stronger one that
+The alternatives for one register in one bank are a set, any one of which may match; the strongest that matches counts. A stronger one that
 does not match beside a weaker one that does is an honest mismatch: the degree is what holds, and both digests are shown (AT-60).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from evident.verification.facts import BootChain, Facts
 YOU = "you"
 """The endorser of what the verifier recomputed itself."""
 
+_PCR = re.compile(r"pcr(0|[1-9][0-9]?)", re.ASCII)
 _DIGEST_BYTES = {"sha1": 20, "sha256": 32, "sha384": 48, "sha512": 64}
 
 
@@ -48,9 +50,8 @@ def measured(facts: Facts, register: str, algorithm: str) -> tuple[bytes, ...]:
         return _stage_digests(facts.boot, register.removeprefix("stage."), algorithm)
     if facts.tee is not None and register in facts.tee.registers:
         return (facts.tee.registers[register],)
-    if register.startswith("pcr") and facts.vtpm is not None:
-        index = int(register.removeprefix("pcr")) if register.removeprefix("pcr").isdecimal() else -1
-        value = facts.vtpm.pcrs.get(algorithm, {}).get(index)
+    if (named := _PCR.fullmatch(register)) and facts.vtpm is not None:
+        value = facts.vtpm.pcrs.get(algorithm, {}).get(int(named[1]))
         return () if value is None else (value,)
     if facts.boot is not None and len(facts.boot.registers.get(register, b"")) == _DIGEST_BYTES.get(algorithm):
         return (facts.boot.registers[register],)
@@ -64,16 +65,16 @@ def _stage_digests(boot: BootChain | None, name: str, algorithm: str) -> tuple[b
 
 
 def match(facts: Facts, references: Iterable[ReferenceValue]) -> tuple[RegisterMatch, ...]:
-    """One `RegisterMatch` per register that has reference values and that the evidence has."""
-    alternatives: dict[str, list[ReferenceValue]] = {}
+    """One `RegisterMatch` per register, and bank of it, that has reference values and that the evidence has.
+
+    Values of two banks are no alternatives: each bank has to match, or a collision in the weaker one would do.
+    """
+    alternatives: dict[tuple[str, str], list[ReferenceValue]] = {}
     for reference in references:
-        alternatives.setdefault(reference.register, []).append(reference)
-    results = []
-    for register, values in alternatives.items():
-        present = [value for value in values if measured(facts, register, value.algorithm)]
-        if present:
-            results.append(_match_register(facts, register, present))
-    return tuple(results)
+        if measured(facts, reference.register, reference.algorithm):
+            one_bank = facts.tee is not None and reference.register in facts.tee.registers
+            alternatives.setdefault((reference.register, "" if one_bank else reference.algorithm), []).append(reference)
+    return tuple(_match_register(facts, register, values) for (register, _), values in alternatives.items())
 
 
 def _match_register(facts: Facts, register: str, values: list[ReferenceValue]) -> RegisterMatch:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from evident.appraisal.layers import boot_chain, firmware
 from evident.evidence.pcr import extend
 from evident.reference_values.pcr import Measurement, Prediction, references
@@ -32,3 +34,22 @@ def test_a_loader_that_nobody_names_could_have_made_up_the_other_registers() -> 
         ground = boot_chain(case, references(PREDICTED), firmware(case, ()))
         assert (ground.state, ground.degree) == ("no-reference", 1)
         assert "boot.stage-unreferenced" in {caveat.code for caveat in ground.caveats}
+
+
+def test_every_bank_that_has_reference_values_must_match() -> None:
+    """A kernel made to collide in SHA-1 equals the value of that bank; the other bank gives it away."""
+    good = {"sha1": b"\1" * 20, "sha256": DIGEST}
+    prediction = Prediction((Measurement(11, good, "kernel", "kernel"),))
+    known = [value for bank in ("sha1", "sha256") for value in references(prediction, bank=bank)]
+    collided = Vtpm("hypervisor", "certificate", "somebody", {bank: {11: value.value} for bank, value in zip(good, known, strict=True)})
+    collided.pcrs["sha256"][11] = b"\7" * 32
+    case = Facts("azure-snp", "snp", Freshness("challenge", "here"), vtpm=collided)
+    for order in (known, known[::-1]):
+        assert boot_chain(case, order, firmware(case, ())).state == "mismatch"
+    assert boot_chain(case, known[:1], firmware(case, ())).state == "holds", "what just the one bank would have let pass"
+
+
+def test_a_register_that_no_tpm_has_matches_nothing() -> None:
+    for register in ("pcr" + "9" * 5000, "pcr\u0661\u0661", "pcr-1", "pcr"):
+        known = [replace(value, register=register) for value in references(PREDICTED)]
+        assert boot_chain(facts({11: VALUE}), known, firmware(facts({11: VALUE}), ())).state == "no-reference"
