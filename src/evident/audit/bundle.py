@@ -30,6 +30,7 @@ from evident.evidence import cmw
 from evident.files import replace_file
 from evident.reference_values.model import ReferenceSet
 from evident.reports.json_report import Outcome, document
+from evident.verification.credential import Activation, NamedKey
 
 T = TypeVar("T")
 
@@ -60,6 +61,10 @@ class Conditions:
     report_data: bytes | None
     crl_floor: Mapping[str, int]
     unsafe: tuple[str, ...]
+    activation: Activation | None = None
+    """The credential that the machine's TPM was asked to activate: with its randomness, so that it can be made again."""
+    named: NamedKey | None = None
+    """The endorsement key that whoever runs that TPM told the verifier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +140,9 @@ def build(case: Case, recorded: RecordingFetcher, outcome: Outcome, key: Signing
         members[label] = cmw.Record(MEDIA_TYPES[label], canonical.dumps(value), _INDICATORS[label])
     predicate = _Predicate(
         tool=THIS_TOOL,
-        conditions=Conditions(case.at, case.nonce, case.report_data, case.crl_floor, tuple(sorted(case.unsafe))),
+        conditions=Conditions(
+            case.at, case.nonce, case.report_data, case.crl_floor, tuple(sorted(case.unsafe)), case.activation, case.named
+        ),
         fetched=fetched,
         failed=tuple(FailedFetch(url, findings) for url, findings in sorted(recorded.failed.items())),
         cmw=cmw.encode(cmw.Collection(COLLECTION_TYPE, members)),
@@ -212,6 +219,8 @@ def _content(payload_type: str, payload: bytes, keyid: str, data: bytes) -> Bund
         policy=_typed(Policy, collection, "policy"),
         references=_typed(ReferenceSet, collection, "reference-values").values,
         profile=_typed(Profile, collection, "profile") if "profile" in collection.members else None,
+        activation=conditions.activation,
+        named=conditions.named,
     )
     _check_subjects(statement, case)
     return Bundle(

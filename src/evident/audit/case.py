@@ -20,6 +20,7 @@ from evident.reference_values.model import ReferenceSet, ReferenceValue
 from evident.reports.json_report import Outcome
 from evident.verification import kinds
 from evident.verification.context import ChainCache, Context
+from evident.verification.credential import Activation, NamedKey
 from evident.verification.pieces import Pieces
 
 T = TypeVar("T")
@@ -40,6 +41,8 @@ class Case:
     policy: Policy = STRICT
     references: tuple[ReferenceValue, ...] = ()
     profile: Profile | None = None
+    activation: Activation | None = None
+    named: NamedKey | None = None
 
 
 def decide(case: Case, *, anchors: AnchorSet, fetcher: Fetcher, chain_cache: ChainCache | None = None) -> Outcome:
@@ -55,6 +58,8 @@ def decide(case: Case, *, anchors: AnchorSet, fetcher: Fetcher, chain_cache: Cha
         report_data=case.report_data,
         crl_floor=case.crl_floor,
         unsafe=case.unsafe,
+        activation=case.activation,
+        named=case.named,
         chain_cache=chain_cache,
     )
     policy, references = _settled(Policy, case.policy), _settled(ReferenceSet, ReferenceSet(1, case.references))

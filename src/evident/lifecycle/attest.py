@@ -2,7 +2,7 @@
 
 1. A fresh challenge is written down (`challenges`), for this deployment and one answer.
 2. The platform's collector brings the machine's answer.
-3. The challenge is used up, whatever the answer.
+3. The challenge is used up, whatever the answer; a TPM that quoted is asked a second question (`activation`).
 4. Verification and appraisal decide under the deployment's policy and reference values.
 5. Evidence, endorsements and outcome go into a signed bundle; the journal says how it went.
 6. A refusal is answered (`refusal`): the machine gets no secrets, and is kept or destroyed.
@@ -22,7 +22,7 @@ from evident.audit.keys import SigningKey
 from evident.endorsements.anchors import AnchorSet
 from evident.endorsements.fetcher import Fetcher, RecordingFetcher
 from evident.errors import UsageError
-from evident.lifecycle import refusal
+from evident.lifecycle import activation, refusal
 from evident.lifecycle.answers import levels, state_after
 from evident.lifecycle.challenges import Challenges
 from evident.lifecycle.deployment import Deployment
@@ -74,10 +74,12 @@ def attest(
     nonce = challenges.issue(target.name)
     collected = driver.collect(target.machine, nonce)
     challenges.redeem(target.name, nonce)
+    pieces = _evidence(collected.pieces)
+    asked = activation.ask(pieces, collected.activate, surroundings.randomness)
     believed = driver.believed(target.machine)
     case = Case(
         kind=collected.kind,
-        pieces=_evidence(collected.pieces),
+        pieces=pieces,
         at=surroundings.clock(),
         nonce=nonce,
         crl_floor=crl_floor or {},
@@ -85,6 +87,8 @@ def attest(
         policy=policy or target.policy,
         references=target.references.values,
         profile=profile,
+        activation=asked,
+        named=driver.endorsement_key(target.machine) if asked else None,
     )
     recorded = RecordingFetcher(believed.fetcher or fetcher)
     outcome = decide(case, anchors=anchors.plus(*believed.anchors), fetcher=recorded)

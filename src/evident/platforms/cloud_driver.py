@@ -27,6 +27,7 @@ from evident.platforms.cloud import Opening, Patience
 from evident.platforms.driver import AGENT_PORT, Believed, Collected, Expectation, Order, Surroundings
 from evident.platforms.resources import Cloud, ResourceJournal, Stock, Survey
 from evident.reference_values.model import LAYERS, ReferenceSet
+from evident.verification.credential import NamedKey
 
 JOURNAL: Final = "resources.jsonl"
 WHERE: Final = "where.json"
@@ -55,6 +56,8 @@ class CloudPlatform(Cloud, Protocol):
 
 Connect = Callable[[Mapping[str, str], Patience], CloudPlatform]
 """From `Order.where` to the cloud, with the credentials that its SDK finds."""
+Named = Callable[[Mapping[str, str], Patience, str], NamedKey]
+"""From `Order.where` and a machine's id to the endorsement key of its TPM, where the cloud says which that is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +77,11 @@ class _Kept:
 class CloudDriver:
     """The driver of the cloud called `platform`; see `evident.platforms.driver.Driver`."""
 
-    def __init__(self, surroundings: Surroundings, platform: str, connect: Connect) -> None:
+    def __init__(self, surroundings: Surroundings, platform: str, connect: Connect, named: Named | None = None) -> None:
         self._surroundings = surroundings
         self._platform = platform
         self._connect = connect
+        self._named = named
         self._patience = Patience.real(surroundings.progress)
 
     def profile(self, machine: Path) -> str:
@@ -117,6 +121,10 @@ class CloudDriver:
     def believed(self, machine: Path) -> Believed:  # noqa: ARG002  # nobody beyond the production roots, whatever the machine
         return Believed()
 
+    def endorsement_key(self, machine: Path) -> NamedKey | None:
+        kept = _read(machine)
+        return self._named(kept.where, self._patience, _running(kept)) if self._named else None
+
     def parts(self, machine: Path) -> Mapping[str, bool]:  # noqa: ARG002  # nothing runs on this host
         return {}
 
@@ -142,15 +150,19 @@ class CloudDriver:
 
     def _address(self, machine: Path) -> str:
         kept = _read(machine)
-        if kept.machine is None:
-            raise Indeterminate.of(
-                "cloud.not-launched", expected="a machine that runs", found="a launch that never ended", remedy="Repeat `evident up`."
-            )
-        return self._connect(kept.where, self._patience).address(kept.machine)
+        return self._connect(kept.where, self._patience).address(_running(kept))
 
 
 def _read(machine: Path) -> _Kept:
     return codec.decode(_Kept, codec.loads(read_private(machine / WHERE), "machine"), "machine")
+
+
+def _running(kept: _Kept) -> str:
+    if kept.machine is None:
+        raise Indeterminate.of(
+            "cloud.not-launched", expected="a machine that runs", found="a launch that never ended", remedy="Repeat `evident up`."
+        )
+    return kept.machine
 
 
 def _kept(order: Order) -> _Kept:

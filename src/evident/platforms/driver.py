@@ -13,6 +13,7 @@ from evident.endorsements.anchors import Anchor
 from evident.endorsements.fetcher import Fetcher
 from evident.platforms.cloud import Opening
 from evident.reference_values.model import ReferenceSet
+from evident.verification.credential import NamedKey
 from evident.verification.pieces import Pieces
 
 AGENT_PORT: Final = 8442
@@ -78,6 +79,11 @@ class Expectation:
     """For whoever gave none of their own: strict, and demanding what the reference values can prove."""
 
 
+Activate = Callable[[bytes, bytes], bytes | None]
+"""From a credential (TPM2B_ID_OBJECT, TPM2B_ENCRYPTED_SECRET) to the answer of the machine's TPM for the challenge just answered
+(`evident.evidence.binding.credential_answer`); None where it cannot answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Collected:
     """A machine's answer to one challenge."""
@@ -85,6 +91,8 @@ class Collected:
     kind: str
     """Verification procedure for `pieces`."""
     pieces: Pieces
+    activate: Activate | None = None
+    """How to ask the same machine the second question; None where nobody there answers it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +135,10 @@ class Driver(Protocol):
         ...
 
     def believed(self, machine: Path) -> Believed: ...
+
+    def endorsement_key(self, machine: Path) -> NamedKey | None:
+        """Which endorsement key the machine's TPM has by the platform's own word; None where it says nothing of it."""
+        ...
 
     def parts(self, machine: Path) -> Mapping[str, bool]:
         """Each process of the machine on this host, and whether it runs; empty where there are none to look after."""

@@ -237,5 +237,5 @@ def start_instance(instance: str) -> Request:
 
 
 def ek_pub(instance: str) -> Request:
-    """The NitroTPM's endorsement key, as DER, for the collector to compare with the key that a quote's credential was made for."""
-    return {"InstanceId": instance, "KeyType": "ecc-sec-p384", "KeyFormat": "der"}
+    """The NitroTPM's endorsement key as DER; of its kinds the one that guests make of the default template (EK Credential Profile, L-1)."""
+    return {"InstanceId": instance, "KeyType": "rsa-2048", "KeyFormat": "der"}

@@ -26,6 +26,7 @@ from evident.simulator.kds import KdsFetcher, SimulatedKds
 from evident.simulator.pki import SimulatorPki
 from evident.simulator.scenario import ATTACKS, Scenario, sample_launch
 from evident.simulator.vmm import LaunchDescription
+from evident.verification.credential import NamedKey
 
 IMAGES = ("firmware", "kernel", "initrd")
 
@@ -105,6 +106,9 @@ class SimulatedPlatform:
         kds = SimulatedKds(running.pki, clock=self._surroundings.clock, mode=running.kds)
         fetcher = KdsFetcher(kds, clock=self._surroundings.clock)
         return Believed(running.pki.anchors(), frozenset({"simulated-root"}), fetcher)
+
+    def endorsement_key(self, machine: Path) -> NamedKey | None:  # noqa: ARG002  # no simulated machine has a TPM
+        return None
 
     def destroy(self, machine: Path) -> None:
         if machine.exists():
