@@ -28,6 +28,14 @@ def test_quotes_protect_blanks() -> None:
         "ima-appraise=off",
         "quiet -- single",
         "emergency",
+        "rd.emergency",
+        "-b",
+        "rescue",
+        "root=/dev/vda 1",
+        "quiet -- s",
+        "break=premount",
+        "ima_appraise=fix",
+        "rd.systemd.unit=emergency.target",
         "systemd.unit=rescue.target",
         "systemd.verity=0",
     ],
@@ -37,7 +45,19 @@ def test_what_undoes_the_chain_is_found(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["", "quiet", "ima=on", "singleton", "xinit=/bin/sh", "rd.breakfast", "roothash=" + "ab" * 32, "emergency_level=1"]
+    "line",
+    [
+        "",
+        "quiet",
+        "ima=on",
+        "singleton",
+        "xinit=/bin/sh",
+        "rd.breakfast",
+        "roothash=" + "ab" * 32,
+        "emergency_level=1",
+        "break-even=1",
+        "11",
+    ],
 )
 def test_what_does_not_is_left_alone(line: str) -> None:
     assert forbidden(line, STRICT.forbidden_command_line) == ()
