@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evident.audit import bundle, canonical, dsse, keys
+from evident.audit import bundle, canonical, dsse, farewell, keys
 from evident.errors import Malformed, NotAuthentic, Unsupported
 from evident.evidence import cmw
 
@@ -39,7 +39,9 @@ def refuses(action: Any, *arguments: Any) -> None:
 def test_any_bytes_as_a_bundle(data: bytes) -> None:
     refuses(bundle.open_bundle, data, [KEY.public])
     refuses(bundle.decode, data)
+    refuses(farewell.decode, data)
     refuses(cmw.parse, data)
+    assert not farewell.looks_like_farewell(data)
 
 
 @given(st.text(alphabet='{}[]",:\\ud8f01e-.payloTypsinturkg', max_size=60))
@@ -95,3 +97,34 @@ def test_any_predicate_of_the_right_types_under_a_good_signature(message: Any, c
         refuses(bundle.open_bundle, dsse.seal(bundle.PAYLOAD_TYPE, canonical.dumps(statement), KEY), [KEY.public])
         statement["predicate"]["fetched"] = []  # type: ignore[index]  # the literal above is an object there
         refuses(bundle.open_bundle, dsse.seal(bundle.PAYLOAD_TYPE, canonical.dumps(statement), KEY), [KEY.public])
+
+
+FAREWELL = {
+    "tool": {"name": "x", "version": "0", "source_sha256": ""},
+    "deployment": "shop",
+    "life": 1,
+    "platform": "qemu",
+    "planned": "2026-11-22T00:00:00Z",
+    "began": "2026-11-22T00:00:00Z",
+    "at": "2026-11-22T00:00:00Z",
+    "destroyed": [],
+    "surveyed": False,
+    "denied": [],
+    "last": None,
+    "release_log": None,
+    "journal": {"lines": 1, "sha256": "ab"},
+    "notes": [],
+}
+
+
+@given(st.sampled_from(sorted(FAREWELL)), JSON, st.booleans())
+def test_any_final_record_under_a_good_signature(name: str, value: Any, whole: bool) -> None:
+    statement = {
+        "_type": bundle.STATEMENT_TYPE,
+        "subject": [{"name": "journal.jsonl", "digest": {"sha256": "ab"}}],
+        "predicateType": farewell.PREDICATE_TYPE,
+        "predicate": value if whole else {**FAREWELL, name: value},
+    }
+    refuses(farewell.open_farewell, dsse.seal(bundle.PAYLOAD_TYPE, canonical.dumps(statement), KEY), [KEY.public])
+    statement["predicate"] = FAREWELL
+    assert farewell.open_farewell(dsse.seal(bundle.PAYLOAD_TYPE, canonical.dumps(statement), KEY), [KEY.public]).farewell.life == 1

@@ -5,6 +5,8 @@ decision. `verify` makes that decision again, from the bundle alone and without 
 the outcome differs, or if you do not trust the signer. Its exit code is that of the decision itself: a bundle that holds and
 records a refusal exits with 11.
 
+`verify` takes a deployment's final record too (`evident down`): its signature is checked and what it says is shown; exit code 0.
+
 examples:
   evident audit export --kind snp report=report.bin vcek=vcek.der nonce=nonce.bin --out bundle.json
   evident audit verify bundle.json                           signed by this machine's own verifier
@@ -23,7 +25,7 @@ from evident.cli.actions import configure_actions, run_action
 ACTIONS = MappingProxyType(
     {
         "export": "write the signed record of a decision",
-        "verify": "make a recorded decision again, offline",
+        "verify": "make a recorded decision again, offline; or check a final record",
     }
 )
 """Each action is a module ``audit_ACTION`` beside this one, with `configure` and `run`."""

@@ -36,11 +36,15 @@ def configure_trust(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from evident.audit import farewell
     from evident.audit.replay import replay
+    from evident.cli.farewell import present as present_farewell
     from evident.cli.inputs import read_bytes
 
-    held = replay(read_bytes(args.bundle), trusted=trusted_signers(args.signer), anchors=trusted_anchors(args.unsafe_simulated_root))
-    return present(held, args.output)
+    data, trusted = read_bytes(args.bundle), trusted_signers(args.signer)
+    if farewell.looks_like_farewell(data):
+        return present_farewell(farewell.open_farewell(data, trusted), args.output)
+    return present(replay(data, trusted=trusted, anchors=trusted_anchors(args.unsafe_simulated_root)), args.output)
 
 
 def trusted_signers(files: Iterable[str]) -> tuple[VerifyingKey, ...]:

@@ -3,7 +3,7 @@
 Understands SEV-SNP attestation reports (raw, hex, configfs-tsm or field JSON), SNP certificate tables, TDX quotes, Azure's HCL reports,
 TPM quotes, AWS Nitro documents, Google's launch endorsements, SVSM services manifests, firmware event logs (TPM and CCEL), IMA lists, X.509
 certificates (PEM or DER), public keys and signatures of TPMs, PCR values, other tools' containers (Trustee, go-tpm-tools, go-attestation),
-audit bundles and wrapped collections (CMW, RFC 9999); told apart by content.
+audit bundles, final records and wrapped collections (CMW, RFC 9999); told apart by content.
 
 examples:
   evident show report.bin

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evident import codec
-from evident.audit import bundle
+from evident.audit import bundle, farewell
 from evident.cli import show_pieces
 from evident.endorsements import amd, pem, x509
 from evident.errors import EvidentError, Malformed, Unsupported
@@ -153,6 +153,11 @@ def _bundle(data: bytes) -> Any:
     }
 
 
+def _farewell(data: bytes) -> Any:
+    shown = farewell.decode(data)
+    return {"claimed_signer": shown.keyid, "sha256": shown.sha256, **codec.encode(shown.farewell)}
+
+
 def _collection(data: bytes) -> Any:
     return _message(cmw.parse(data))
 
@@ -242,6 +247,7 @@ def _nitro(data: bytes) -> Any:
 
 
 FORMATS = (
+    Format("final record", farewell.looks_like_farewell, _farewell),
     Format("audit bundle", bundle.looks_like_bundle, _bundle),
     Format("wrapped collection (CMW)", lambda data: data[:1] in b"{[" and cmw.TYPE_KEY.encode() in data, _collection),
     Format("TDX quote", lambda data: content.unhex(data)[:8] in TDX_HEADS, lambda data: _parsed(tdx_quote.parse(content.unhex(data)))),

@@ -55,7 +55,16 @@ def test_a_whole_life(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("attest", "shop", "-o", "html")
     assert code == 0
     assert "SIMULATED" in out.upper()
-    assert run("down", "shop")[0] == 0
+    code, out, _ = run("down", "shop", "-o", "json")
+    record = json.loads(out)["record"]
+    assert (code, json.loads(out)["state"]) == (0, "destroyed")
+    code, out, _ = run("audit", "verify", record)
+    assert code == 0
+    assert "The final record holds: shop on simulated" in out
+    code, out, _ = run("audit", "verify", record, "-o", "json")
+    assert (code, json.loads(out)["final_record"]["last"]["decision"]) == (0, "accepted")
+    assert run("audit", "verify", record, "-o", "html")[0] == 2
+    assert "(decoded only" in run("show", record)[1]
     assert "nothing was left" in run("down", "shop")[1]
     assert json.loads(run("status", "-o", "json")[1])["deployments"][0]["state"] == "destroyed"
     assert "destroyed" in run("status", "shop")[1]
