@@ -25,6 +25,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from evident import codec
+from evident.appraisal import rules
 from evident.appraisal.policy import RequiredLevels
 from evident.endorsements.anchors import AnchorSet
 from evident.errors import EvidentError, NotAuthentic
@@ -50,7 +51,7 @@ from evident.simulator.kds import KdsFetcher, SimulatedKds
 from evident.simulator.pki import SimulatorPki
 from evident.simulator.scenario import Scenario
 from evident.simulator.vtpm import SimulatedTpm
-from evident.verification import challenge, snp
+from evident.verification import challenge, snp, tpm
 from evident.verification.composite import without_steps
 from evident.verification.context import Context
 from evident.verification.facts import Freshness
@@ -469,20 +470,23 @@ def test_the_key_is_in_no_file_and_no_log(desk: Desk) -> None:
     assert not any(form.decode("latin-1") in line for form in forms for line in desk.events)
 
 
+PCR_11 = ReferenceValue(
+    layers=("boot_chain",),
+    register="pcr11",
+    value=bytes(32),
+    strength=Strength.RECOMPUTED,
+    endorser="you",
+    description="PCR 11 of the owner's image",
+    provenance=Provenance("test", "extended"),
+    algorithm="sha256",
+)
+
+
 @attack("BW-27", "The TPM beside the TEE measured another boot than the reference values have.", "reference.mismatch")
 def test_a_tpm_that_measured_another_boot(desk: Desk, monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
     chip = SimulatedTpm()
     chip.extend(11, {"sha256": hashlib.sha256(b"the owner's kernel").digest()})
-    wanted = ReferenceValue(
-        layers=("boot_chain",),
-        register="pcr11",
-        value=chip.pcrs["sha256"][11],
-        strength=Strength.RECOMPUTED,
-        endorser="you",
-        description="PCR 11 of the owner's image",
-        provenance=Provenance("test", "extended"),
-        algorithm="sha256",
-    )
+    wanted = replace(PCR_11, value=chip.pcrs["sha256"][11])
     references = desk.machine.reference
     desk.volumes.put_references("image", replace(references, values=(*references.values, wanted)))
     desk.store(replace(desk.volumes.get(DISK), beside=("tpm",)), KEY)
@@ -492,29 +496,42 @@ def test_a_tpm_that_measured_another_boot(desk: Desk, monkeypatch: pytest.Monkey
         assert agent.release(Direct(desk.machine).collect(question), (quoted(chip, question.extra_data),)).key == KEY
         chip.extend(11, {"sha256": hashlib.sha256(b"another kernel").digest()})
         if not checked:
-            accepted = release.check_accepted
-            monkeypatch.setattr(
-                release, "check_accepted", lambda statement, *, besides=frozenset(): None if besides else accepted(statement)
-            )
+            desk.store(replace(desk.volumes.get(DISK), beside=()), KEY)
         with expected(desk, "reference.mismatch", checked=checked, before=1):
             question = agent.challenge()
             assert agent.release(Direct(desk.machine).collect(question), (quoted(chip, question.extra_data),)).key == KEY
 
 
-@attack("BW-19", "Evidence beside the TEE's speaks for no key, or for another.", "keys.beside.unbound")
-def test_evidence_beside_that_binds_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
-    """A kind that were verified without its challenge would say nothing of this guest."""
+@attack("BW-19", "The TPM's quote answers another challenge, or was made for another guest's key.", "tpm.challenge")
+def test_a_quote_for_another_challenge_or_key(desk: Desk, monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
     desk.store(replace(desk.volumes.get(DISK), beside=("tpm",)), KEY)
-    verify = environment.verify
-
-    def careless(pieces: cmw.Pieces, context: Context, nonce: bytes, key: bytes) -> Any:
-        verified, bound = verify(pieces, context, nonce, key)
-        return verified, bound if verified.facts.tee else None
-
-    monkeypatch.setattr(environment, "verify", careless)
     if not checked:
-        monkeypatch.setattr(release, "check_bound", lambda *_: None)
-    with expected(desk, "keys.beside.unbound", checked=checked), desk.serving() as server:
+        steps = (replace(step, run=lambda _case: None) if step.id == "tpm.challenge" else step for step in tpm.QUOTE_STEPS)
+        monkeypatch.setattr(tpm, "QUOTE_STEPS", tuple(steps))
+    with desk.serving() as server:
+        agent = Agent(server, pinned=desk.pin, disk=DISK)
+        for number, changed in enumerate(({"nonce": bytes(32)}, {"spki": b"another"})):
+            with expected(desk, "tpm.challenge", checked=checked, before=0 if checked else number):
+                question = agent.challenge()
+                quote = quoted(SimulatedTpm(), replace(question, **changed).extra_data)
+                assert agent.release(Direct(desk.machine).collect(question), (quote,)).key == KEY
+
+
+@attack("BW-27", "The quote leaves out a PCR that tells of the boot.", "reference.unquoted")
+def test_a_quote_that_leaves_out_a_pcr(desk: Desk, monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
+    """Another boot's own agent quotes what it likes."""
+    chip, other = SimulatedTpm(), {"sha256": hashlib.sha256(b"another kernel").digest()}
+    wanted = replace(PCR_11, value=chip.pcrs["sha256"][11])
+    references = desk.machine.reference
+    desk.volumes.put_references("image", replace(references, values=(*references.values, wanted)))
+    desk.store(replace(desk.volumes.get(DISK), beside=("tpm",)), KEY)
+    chip.extend(11, other)
+    if not checked:
+        monkeypatch.setattr(rules, "unquoted", lambda *_: ())
+    with expected(desk, "reference.unquoted", checked=checked), desk.serving() as server:
         agent = Agent(server, pinned=desk.pin, disk=DISK)
         question = agent.challenge()
-        assert agent.release(Direct(desk.machine).collect(question), (quoted(SimulatedTpm(), question.extra_data),)).key == KEY
+        raw, signature = chip.quote(question.extra_data, indices=(0, 4, 7))
+        pieces = {**clouds.quoted(chip, question.extra_data, "quote"), "quote": (raw,), "signature": (signature,)}
+        quote = Evidence("tpm", pieces, "test")
+        assert agent.release(Direct(desk.machine).collect(question), (quote,)).key == KEY

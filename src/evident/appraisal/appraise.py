@@ -46,7 +46,7 @@ def appraise(
         raise TypeError("appraisal accepts verified evidence only")
     _all_steps(verified)
     facts = verified.facts
-    judged = (*rules.judge(verified, policy), *rules.vtpm_code(verified, references))
+    judged = (*rules.judge(verified, policy), *rules.vtpm_code(verified, references), *rules.unquoted(verified, references))
     grounds = _grounds(verified, policy, references, judged)
     basis = Basis(
         fresh=facts.tee is not None and facts.freshness.scope == "challenge" and facts.freshness.carried_by == "tee",

@@ -356,3 +356,22 @@ def vtpm_code(verified: Verified[Any], references: Sequence[ReferenceValue]) -> 
         remedy="Measure the SVSM image that you launched (evident measure snp --svsm) and pass the reference value.",
     )
     return (found,)
+
+
+def unquoted(verified: Verified[Any], references: Sequence[ReferenceValue]) -> tuple[Remark, ...]:
+    """A PCR that is left out of the quote could hold anything: whoever booted something else would leave out the one that tells."""
+    vtpm = verified.facts.vtpm
+    if vtpm is None:
+        return ()
+    quoted = {f"pcr{index}" for values in vtpm.pcrs.values() for index in values}
+    missing = {value.register: value.layers[0] for value in references if value.register.startswith("pcr") and value.register not in quoted}
+    return tuple(
+        open_point(
+            "reference.unquoted",
+            layer,
+            expected=f"a quote that covers {register}, for which there are reference values",
+            found="one that leaves it out",
+            remedy="Have the machine quote all PCRs (0 to 23).",
+        )
+        for register, layer in missing.items()
+    )

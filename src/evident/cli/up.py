@@ -6,13 +6,15 @@ see it refused.
 
 On the platform `qemu` a real machine boots on this host (QEMU, OVMF, swtpm; docs/platforms/qemu.md), on SEV-SNP where the host has it and
 else on a simulated secure processor. With `--image`, a folder made by `evident image build`, its root file system is sealed under a
-fresh key that the machine gets only after attestation.
+fresh key that the machine gets only after attestation. `--boot uki` starts that machine as a cloud would: firmware boots its disk, the TPM
+measures what is started, and the key is released on the quoted PCRs too. That TPM is the host's software, and the statement says so.
 
 examples:
   evident up shop --platform simulated
   evident up shop --platform simulated --kernel vmlinuz --initrd initrd.img --append "ro root=/dev/mapper/root roothash=..."
   evident up shop --platform simulated --attack swap-kernel
   evident up shop --platform qemu --image shop.image --publish 8080
+  evident up shop --platform qemu --image shop.image --boot uki
   evident up shop --platform qemu --kernel vmlinuz --initrd initrd.img --append "console=ttyS0" --disk data.raw
   evident up --list-attacks
 
@@ -43,6 +45,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def configure_machine(parser: argparse.ArgumentParser) -> None:
     """What is launched; `update` has the same."""
     parser.add_argument("--image", metavar="DIR", help="an image of `evident image build`, instead of kernel, initrd and command line")
+    parser.add_argument(
+        "--boot", choices=("direct", "uki"), help="what starts an image: its kernel, handed over (default), or its disk, as in a cloud"
+    )
     parser.add_argument("--firmware", metavar="FILE", help="OVMF image with SEV-SNP metadata (default: the platform's)")
     parser.add_argument("--kernel", metavar="FILE", help="kernel for direct boot (simulated: default a TEST image)")
     parser.add_argument("--initrd", metavar="FILE")
@@ -97,6 +102,7 @@ def ordered(args: argparse.Namespace, target: Deployment) -> tuple[Order, Releas
     from pathlib import Path
 
     from evident.cli.inputs import read_bytes
+    from evident.errors import UsageError
     from evident.platforms.driver import Disk, Order
 
     images = {name: read_bytes(path) if (path := getattr(args, name)) else None for name in ("firmware", "kernel", "initrd")}
@@ -109,7 +115,11 @@ def ordered(args: argparse.Namespace, target: Deployment) -> tuple[Order, Releas
         published=tuple(args.publish),
         attack=getattr(args, "attack", None),
     )
-    return _from_image(args, target, order) if args.image else (order, None)
+    if args.image:
+        return _from_image(args, target, order)
+    if args.boot:
+        raise UsageError.of("usage.boot", expected="--image with --boot", found="none", remedy="Pass --image, or leave out --boot.")
+    return order, None
 
 
 def _from_image(args: argparse.Namespace, target: Deployment, machine: Order) -> tuple[Order, Release | None]:
@@ -121,6 +131,7 @@ def _from_image(args: argparse.Namespace, target: Deployment, machine: Order) ->
     from evident.errors import UsageError
     from evident.lifecycle import from_image, keystore
     from evident.lifecycle.bring_up import Release
+    from evident.lifecycle.deployment import driver
     from evident.platforms.driver import AGENT_PORT, KEY_SERVER
 
     if args.kernel or args.initrd or args.append:
@@ -128,11 +139,14 @@ def _from_image(args: argparse.Namespace, target: Deployment, machine: Order) ->
             "usage.image", expected="an image, or kernel and initrd", found="both", remedy="Leave out --kernel, --initrd and --append."
         )
     around, image = target.surroundings, Path(args.image)
-    parameters = {"evident.attest": str(AGENT_PORT)}
+    platform = driver(getattr(args, "platform", None) or target.platform, around)
+    parameters = {**platform.parameters(target.machine), "evident.attest": str(AGENT_PORT)}
     if from_image.needs_key(image):
         parameters |= {"evident.verifier": KEY_SERVER, "evident.key": keystore.open_store(around).pin.hex()}
     trusted = [keys.load_or_create(around.state, os.urandom).public]
-    prepared = from_image.prepare(image, target.directory, around, trusted=trusted, parameters=parameters, machine=machine)
+    prepared = from_image.prepare(
+        image, target.directory, around, trusted=trusted, parameters=parameters, machine=machine, boot=args.boot or "direct"
+    )
     return prepared.order, Release(prepared.key, cache_dir()) if prepared.key else None
 
 

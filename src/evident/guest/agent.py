@@ -89,7 +89,7 @@ class Agent:
     def release(self, evidence: Evidence, beside: tuple[Evidence, ...] = ()) -> Volume:
         """Send the evidence, open what comes back, and confirm it. Raises `PolicyRefused` ``guest.denied`` with the server's codes."""
         question = self.question
-        request = EvidenceRequest(1, self._disk, question.nonce, question.spki, _form(evidence), tuple(_form(item) for item in beside))
+        request = EvidenceRequest(1, self._disk, question.nonce, question.spki, form(evidence), tuple(map(form, beside)))
         reply = self._ask(EVIDENCE, request, EvidenceReply)
         if self._releaser is None:
             raise Malformed.of("guest.order", expected="a challenge first", found="none", remedy="Call challenge() before this.")
@@ -114,7 +114,8 @@ class Agent:
         raise _denied(status, body)
 
 
-def _form(evidence: Evidence) -> object:
+def form(evidence: Evidence) -> object:
+    """As it travels."""
     return cmw.encode(cmw.of_pieces(evidence.kind, evidence.pieces))
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 from evident.errors import EvidentError, Unsupported
 from evident.guest.source import Evidence, Question, Source
+from evident.guest.sources import vtpm
 from evident.guest.sources.configfs_tsm import ConfigfsTsm
 from evident.guest.sources.sev_guest import SevGuest
 from evident.guest.sources.simulated import SimulatedProcessor
@@ -24,6 +25,12 @@ def sources(tee: Tee) -> tuple[Source, ...]:
     if tee == "simulated":
         return (SimulatedProcessor(),)
     return (ConfigfsTsm(), SevGuest(), AzureNv(), SvsmNv())
+
+
+def answer(candidates: Sequence[Source], question: Question) -> tuple[Evidence, ...]:
+    """The TEE's evidence, and behind it what a TPM of the machine says where the TEE's was not got through one. Raises as `collect`."""
+    evidence = collect(candidates, question)
+    return (evidence, *(vtpm.beside(question) if evidence.kind in ("snp", "tdx") else ()))
 
 
 def collect(candidates: Sequence[Source], question: Question) -> Evidence:

@@ -24,7 +24,6 @@ from evident.guest.config import CommandLine, Configuration, parse_command_line,
 from evident.guest.console import Console, code_of, reason
 from evident.guest.http import Server
 from evident.guest.source import Evidence
-from evident.guest.sources import vtpm
 from evident.guest.steps import devices, disk, network, root
 from evident.guest.supervise import Supervisor
 from evident.keys.messages import Volume
@@ -92,12 +91,11 @@ def attest(console: Console, line: CommandLine) -> Volume:
     with console.step("challenge"):
         agent.challenge()
     with console.step("evidence"):
-        evidence = collectors.collect(collectors.sources(line.tee), agent.question)
-        beside = vtpm.beside(agent.question) if evidence.kind in ("snp", "tdx") else ()
+        evidence, *beside = collectors.answer(collectors.sources(line.tee), agent.question)
         for item in (evidence, *beside):
             console.say(f"evidence by {item.source}: " + sizes(item))
     with console.step("release"):
-        volume = agent.release(evidence, beside)
+        volume = agent.release(evidence, tuple(beside))
         console.say(f"key released for disk {volume.disk}")
     return volume
 

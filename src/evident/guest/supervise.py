@@ -1,8 +1,11 @@
 """After the boot: the workload runs as a child, its orphans are reaped, and challenges are answered where the command line says so.
 
-    POST /v1/attest  {"version": 1, "nonce": "<64 hex digits>"}  ->  {"version": 1, "key": "<SPKI>", "evidence": <CMW collection>}
+    POST /v1/attest  {"version": 1, "nonce": "<64 hex digits>"}
+                 ->  {"version": 1, "key": "<SPKI>", "evidence": <CMW collection>, "beside": [<CMW collection>...]}
+    POST /v1/activate  nonce, "credential_blob", "encrypted_secret"  ->  {"version": 1, "answer": "<MAC under the secret>"}
 
-The evidence binds the asker's nonce and the key of this boot; it says nothing that is secret, so anybody may ask. One question is
+The evidence binds the asker's nonce and the key of this boot; it says nothing that is secret, so anybody may ask. A credential for this
+machine's TPM is answered for the same nonce and key, and its secret stays here. One question is
 answered at a time, each within its deadline.
 """
 
@@ -20,14 +23,26 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from evident.errors import EvidentError, Malformed
-from evident.evidence import cmw
+from evident.evidence import binding
 from evident.guest import collectors
+from evident.guest.agent import form
 from evident.guest.config import CommandLine
 from evident.guest.console import Console, code_of
 from evident.guest.http import parse_request
 from evident.guest.source import Evidence, Question
+from evident.guest.sources import vtpm
 from evident.keys.exchange import spki
-from evident.keys.messages import ATTEST, AttestReply, AttestRequest, Refusal, dumps, loads
+from evident.keys.messages import (
+    ACTIVATE,
+    ATTEST,
+    ActivateReply,
+    ActivateRequest,
+    AttestReply,
+    AttestRequest,
+    Refusal,
+    dumps,
+    loads,
+)
 
 NONCE_BYTES = 32
 TIMEOUT = 20.0
@@ -37,10 +52,13 @@ _TICK = 0.2
 
 
 class Responder:
-    """Answers challenges with evidence that `collect` makes, for a key of its own."""
+    """Answers challenges with evidence that `collect` makes, the TEE's first, for a key of its own."""
 
-    def __init__(self, collect: Callable[[Question], Evidence]) -> None:
+    def __init__(
+        self, collect: Callable[[Question], tuple[Evidence, ...]], activate: Callable[[bytes, bytes], bytes] = vtpm.activate
+    ) -> None:
         self._collect = collect
+        self._activate = activate
         self._own = ec.generate_private_key(ec.SECP384R1())
         self._spki = spki(self._own.public_key())
 
@@ -56,15 +74,22 @@ class Responder:
         """Status and body for a whole HTTP request."""
         try:
             path, body = parse_request(request)
-            if path != ATTEST:
-                return 404, dumps(Refusal(1, "usage", ("guest.path",)))
-            nonce = loads(AttestRequest, body).nonce
-            if len(nonce) != NONCE_BYTES:
-                raise Malformed.of("guest.challenge", expected=f"{NONCE_BYTES} bytes", found=f"{len(nonce)}", remedy="Send a nonce.")
-            evidence = self._collect(Question(nonce, self._spki))
-            return 200, dumps(AttestReply(1, self._spki, cmw.encode(cmw.of_pieces(evidence.kind, evidence.pieces))))
+            if path == ATTEST:
+                evidence, *beside = map(form, self._collect(self._question(loads(AttestRequest, body).nonce)))
+                return 200, dumps(AttestReply(1, self._spki, evidence, tuple(beside)))
+            if path == ACTIVATE:
+                asked = loads(ActivateRequest, body)
+                challenge = self._question(asked.nonce).report_data
+                secret = self._activate(asked.credential_blob, asked.encrypted_secret)
+                return 200, dumps(ActivateReply(1, binding.credential_answer(secret, challenge)))
+            return 404, dumps(Refusal(1, "usage", ("guest.path",)))
         except EvidentError as error:
             return 400 if isinstance(error, Malformed) else 503, dumps(Refusal(1, error.decision, (error.code,)))
+
+    def _question(self, nonce: bytes) -> Question:
+        if len(nonce) != NONCE_BYTES:
+            raise Malformed.of("guest.challenge", expected=f"{NONCE_BYTES} bytes", found=f"{len(nonce)}", remedy="Send a nonce.")
+        return Question(nonce, self._spki)
 
 
 class Supervisor:
@@ -74,7 +99,7 @@ class Supervisor:
         self._console = console
         self._line = line
         candidates = collectors.sources(line.tee)
-        self._responder = Responder(lambda question: collectors.collect(candidates, question))
+        self._responder = Responder(lambda question: collectors.answer(candidates, question))
 
     def write_host_key(self) -> None:
         """For images whose configuration lets somebody log in."""

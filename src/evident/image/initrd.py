@@ -32,6 +32,13 @@ KERNEL_MODULES = (
     "virtio_blk",
     "virtio_net",
     "virtio-rng",
+    "virtio_scsi",  # Google's disks where they are not NVMe, which is built in
+    "gve",  # Google's network
+    "ena",  # Amazon's network
+    "hv_storvsc",  # Azure's disks
+    "hv_netvsc",  # Azure's network
+    "pci-hyperv",  # Azure's NVMe disks
+    "sd_mod",
     "dm-mod",
     "dm-verity",
     "dm-integrity",

@@ -12,7 +12,7 @@ from typing import Any
 from evident.errors import EvidentError, Unsupported
 from evident.evidence import binding
 from evident.evidence.cmw import Pieces
-from evident.verification import kinds
+from evident.verification import kinds, snp_tpm
 from evident.verification.context import Context
 from evident.verification.verified import Verified
 
@@ -60,3 +60,10 @@ def verify(pieces: Pieces, context: Context, nonce: bytes, key: bytes) -> tuple[
         found=", ".join(sorted(pieces)),
         remedy="Send the pieces of one kind: a report, a quote, or an HCL report with its quote.",
     )
+
+
+def with_tpm(report: Pieces, quotes: Pieces, context: Context, nonce: bytes, key: bytes) -> tuple[Verified[Any], bytes | None]:
+    """The same of an SNP report and of the quotes that have to come with it. Raises what the kind ``snp-tpm`` raises."""
+    pieces = {**snp_tpm.together(report, quotes), "key": (key,)}
+    verified = snp_tpm.verify(pieces, replace(context, nonce=nonce))
+    return verified, verified.facts.bound_key

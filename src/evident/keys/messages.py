@@ -7,6 +7,7 @@
 and a verifier to a running guest, at any time:
 
     POST /v1/attest      AttestRequest     ->  AttestReply, or Refusal
+    POST /v1/activate    ActivateRequest   ->  ActivateReply, or Refusal
 
 The network is the host's. Nothing rests on it: the guest knows the server's key by the digest in its measured command line, the
 server knows the guest's by its evidence, and the secret travels sealed between the two (`evident.keys.exchange`).
@@ -28,7 +29,7 @@ WHAT = "keys.message"
 LIMIT = 4 * 1024 * 1024
 """Bytes of one message; evidence with logs is the largest."""
 CHALLENGE, EVIDENCE, CONFIRM, HEALTH = "/v1/challenge", "/v1/evidence", "/v1/confirm", "/v1/health"
-ATTEST = "/v1/attest"
+ATTEST, ACTIVATE = "/v1/attest", "/v1/activate"
 KEY_BYTES_LIMIT = 1024
 _DISK_LIMIT = 64
 
@@ -110,6 +111,28 @@ class AttestReply:
     """The key of this boot, SubjectPublicKeyInfo in DER."""
     evidence: Any
     """A CMW collection (`evident.evidence.cmw`)."""
+    beside: tuple[Any, ...] = ()
+    """As in `EvidenceRequest`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActivateRequest:
+    """A credential for the endorsement key and the attestation key that came with the evidence."""
+
+    version: Literal[1]
+    nonce: bytes
+    """Of the challenge that the evidence answered."""
+    credential_blob: bytes
+    """TPM2B_ID_OBJECT."""
+    encrypted_secret: bytes
+    """TPM2B_ENCRYPTED_SECRET."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActivateReply:
+    version: Literal[1]
+    answer: bytes
+    """`evident.evidence.binding.credential_answer`: the secret itself stays in the guest."""
 
 
 @dataclass(frozen=True, slots=True)

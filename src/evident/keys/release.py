@@ -26,20 +26,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from evident import codec
 from evident.appraisal.appraise import appraise
-from evident.appraisal.policy import Policy, RequiredLevels
+from evident.appraisal.policy import Policy
 from evident.appraisal.profile import Profile
 from evident.appraisal.statement import TrustStatement
 from evident.endorsements.anchors import AnchorSet
 from evident.endorsements.fetcher import Fetcher
 from evident.errors import EvidentError, Indeterminate, NotAuthentic, PolicyRefused
-from evident.evidence import binding, cmw
+from evident.evidence import cmw
 from evident.keys import environment
 from evident.keys.admission import Rate, Unlisted
 from evident.keys.exchange import Offer, Sealed, seal, spki
 from evident.keys.log import Event, ReleaseLog
 from evident.keys.messages import EvidenceRequest, Volume, dumps
 from evident.keys.store import Revocation, RootVolume, Secrets, VolumeStore
-from evident.reference_values.model import ReferenceValue
 from evident.verification.context import Context
 from evident.verification.verified import Verified
 
@@ -47,9 +46,6 @@ PENDING_LIMIT = 1024
 """Releases whose confirmation may be outstanding; the oldest is forgotten first."""
 LINES_PER_SECOND, LINES_AT_ONCE = 0.25, 64
 """Of challenges and denials in the log; what comes faster is counted, and the next line says how much it was. Releases are all there."""
-
-UNANCHORED = frozenset({"tpm.ak-certificate.missing", "revocation.unknown"})
-"""What stays open of a TPM that no certificate vouches for: beside a TEE's report it adds the host's word, and is taken for no more."""
 
 
 class Challenges(Protocol):
@@ -198,10 +194,11 @@ class ReleaseService:
         return judged, volume, secret
 
     def _judge(self, request: EvidenceRequest, volume: RootVolume) -> Judged:
-        surety, at = self._surety, self._clock()
+        surety = self._surety
         references = self._volumes.references(volume.reference_set).values
-        policy = raised(surety.policy, volume)
-        judged = self._appraised(request.evidence, request, policy, references, at)
+        verified, bound = self._verified(request, volume, self._clock())
+        statement = appraise(verified, policy=raised(surety.policy, volume), references=references, profile=surety.profile)
+        judged = Judged(statement, verified, bound)
         self._on_statement(request.disk, judged.statement)
         check_accepted(judged.statement)
         if judged.verified.facts.tee is None:
@@ -212,34 +209,17 @@ class ReleaseService:
                 remedy="Attest with the TEE's report; a TPM alone opens no disk.",
                 layer="root_of_trust",
             )
-        self._beside(request, volume, policy, references, at)
         return judged
 
-    def _appraised(
-        self, form: Any, request: EvidenceRequest, policy: Policy, references: tuple[ReferenceValue, ...], at: datetime
-    ) -> Judged:
-        """(3) and (4) on one collection."""
+    def _verified(self, request: EvidenceRequest, volume: RootVolume, at: datetime) -> tuple[Verified[Any], bytes | None]:
+        """(3) on the TEE's evidence, together with what the terms demand beside it. What they do not demand is not looked at."""
         surety = self._surety
-        _, pieces = cmw.to_pieces(cmw.decode(form))
         context = Context(at, surety.anchors, surety.fetcher, crl_floor=surety.crl_floor, unsafe=surety.unsafe)
-        verified, bound = environment.verify(pieces, context, request.nonce, request.key)
-        return Judged(appraise(verified, policy=policy, references=references, profile=surety.profile), verified, bound)
-
-    def _beside(
-        self, request: EvidenceRequest, volume: RootVolume, policy: Policy, references: tuple[ReferenceValue, ...], at: datetime
-    ) -> None:
-        """The evidence that the terms demand beside the TEE's: authentic, of the same challenge and key, and as referenced.
-
-        What they do not demand is not looked at.
-        """
-        seen: set[str] = set()
-        own = replace(policy, levels=RequiredLevels(nominal=0, trustworthy=0, verifiability={}))
-        for form in request.beside if volume.beside else ():
-            judged = self._appraised(form, request, own, references, at)
-            check_bound(judged.bound_key, request.key)
-            check_accepted(judged.statement, besides=UNANCHORED)
-            seen.add(judged.verified.facts.kind)
-        missing = [kind for kind in volume.beside if kind not in seen]
+        _, pieces = cmw.to_pieces(cmw.decode(request.evidence))
+        if not volume.beside:
+            return environment.verify(pieces, context, request.nonce, request.key)
+        beside = dict(cmw.to_pieces(cmw.decode(form)) for form in request.beside)
+        missing = [kind for kind in volume.beside if kind not in beside]
         if missing:
             raise Indeterminate.of(
                 "keys.beside",
@@ -248,6 +228,7 @@ class ReleaseService:
                 remedy="Boot with the TPM attached, so that the agent can quote it.",
                 layer="vtpm",
             )
+        return environment.with_tpm(pieces, beside["tpm"], context, request.nonce, request.key)
 
 
 def raised(policy: Policy, volume: RootVolume) -> Policy:
@@ -257,25 +238,10 @@ def raised(policy: Policy, volume: RootVolume) -> Policy:
     return replace(policy, levels=wanted)
 
 
-def check_accepted(statement: TrustStatement, *, besides: frozenset[str] = frozenset()) -> None:
-    """(4) Only an accepted statement releases anything; findings whose codes are `besides` are not counted."""
-    findings = tuple(finding for finding in statement.findings if finding.code not in besides)
-    if statement.decision == "accepted" or (besides and not findings):
-        return
-    kind = PolicyRefused if statement.decision == "refused" else Indeterminate
-    raise kind(*findings)
-
-
-def check_bound(bound_key: bytes | None, key: bytes) -> None:
-    """Evidence beside the TEE's speaks for the same guest key."""
-    if bound_key != binding.key_digest(key):
-        raise NotAuthentic.of(
-            "keys.beside.unbound",
-            expected="evidence bound to the guest's key and this challenge",
-            found="no key, or another",
-            remedy="Quote over the challenge that binds the key.",
-            layer="vtpm",
-        )
+def check_accepted(statement: TrustStatement) -> None:
+    """(4) Only an accepted statement releases anything."""
+    if statement.decision != "accepted":
+        raise (PolicyRefused if statement.decision == "refused" else Indeterminate)(*statement.findings)
 
 
 def identities(verified: Verified[Any]) -> dict[str, str]:

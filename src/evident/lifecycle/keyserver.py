@@ -40,8 +40,8 @@ START_SECONDS: Final = 20.0
 
 
 def register(target: Deployment, disk: DiskKey) -> None:
-    """Store the key under the deployment's terms: its reference values, and the levels of its policy. Keys of its earlier disks go: those
-    disks are no more. A revoked one stays on record as such.
+    """Store the key under the deployment's terms: its reference values, the levels of its policy, and a TPM's quote where there are
+    reference values for PCRs. Keys of its earlier disks go: those disks are no more. A revoked one stays on record as such.
     """
     store, policy = keystore.open_store(target.surroundings), target.policy
     revoked = {each.value for each in store.volumes.revocations() if each.name == "disk"}
@@ -49,8 +49,12 @@ def register(target: Deployment, disk: DiskKey) -> None:
         store.secrets.delete(earlier)
         if earlier not in revoked:
             store.volumes.delete(earlier)
-    volume = RootVolume(1, disk.disk, target.name, nominal=policy.levels.nominal, trustworthy=policy.levels.trustworthy)
-    store.volumes.put_references(target.name, target.references)
+    references, levels = target.references, policy.levels
+    by_tpm = any(value.register.startswith("pcr") for value in references.values)
+    volume = RootVolume(
+        1, disk.disk, target.name, nominal=levels.nominal, trustworthy=levels.trustworthy, beside=("tpm",) if by_tpm else ()
+    )
+    store.volumes.put_references(target.name, references)
     store.volumes.put(volume)
     store.secrets.put(volume, disk.key)
 

@@ -14,6 +14,7 @@ from evident.errors import Indeterminate
 from evident.evidence import cmw
 from evident.keys.messages import ATTEST, AttestReply, AttestRequest, dumps, loads
 from evident.platforms.driver import Collected
+from evident.verification import snp, snp_tpm, tpm
 
 TIMEOUT: Final = 60.0
 """Seconds for an answer: the guest may be emulated."""
@@ -25,6 +26,10 @@ def ask(host: str, port: int, nonce: bytes) -> Collected:
     """The answer to `nonce` of the machine at `host`. Raises `Indeterminate` ``agent.unreachable``, and `Malformed`."""
     reply = loads(AttestReply, post(host, port, ATTEST, dumps(AttestRequest(1, nonce))))
     kind, pieces = cmw.to_pieces(cmw.decode(reply.evidence))
+    for form in reply.beside:
+        other, its = cmw.to_pieces(cmw.decode(form))
+        if (kind, other) == (snp.NAME, tpm.NAME):
+            kind, pieces = snp_tpm.NAME, snp_tpm.together(pieces, its)
     return Collected(kind, {**pieces, "key": (reply.key,)})
 
 

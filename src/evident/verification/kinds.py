@@ -30,6 +30,7 @@ class Kind:
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "snp": Kind("evident.verification.snp", "AMD SEV-SNP attestation report, signed by a VCEK or VLEK"),
+        "snp-tpm": Kind("evident.verification.snp_tpm", "SEV-SNP report, and quotes by a TPM that nothing in it vouches for"),
         "tdx": Kind("evident.verification.tdx", "Intel TDX quote, with TCB info and QE identity"),
         "tcg-log": Kind("evident.verification.tcg_log", "firmware event log or CCEL alone: replayed and told, signed by nobody"),
         "ima": Kind("evident.verification.ima_list", "IMA measurement list alone: replayed and compared, signed by nobody"),

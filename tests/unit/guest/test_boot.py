@@ -164,7 +164,7 @@ def test_leases_are_read_as_rfc_2131_has_them() -> None:
 
 @pytest.fixture
 def responder() -> Iterator[tuple[Server, Responder]]:
-    responder = Responder(lambda question: Evidence("snp", {"report": (question.report_data,)}, "test"))
+    responder = Responder(lambda question: (Evidence("snp", {"report": (question.report_data,)}, "test"),))
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     supervisor = supervise.Supervisor(Console(lambda _line: None), CommandLine("microcvm", "simulated"))

@@ -105,12 +105,20 @@ def test_orders_that_cannot_be_met_are_refused_before_anything_starts(order: Ord
         launch._check(order)
 
 
-def test_the_label_is_measured_and_never_contradicted() -> None:
-    assert launch._labelled("ro quiet", simulated=True) == "ro quiet"
-    assert launch._labelled("evident.mode=integrity", simulated=True).endswith(" evident.tee=simulated")
-    assert launch._labelled("evident.mode=integrity", simulated=False).endswith(" evident.tee=hardware")
-    with pytest.raises(UsageError, match=r"qemu\.tee"):
-        launch._labelled("evident.mode=integrity evident.tee=hardware", simulated=True)
+def test_a_command_line_that_says_what_this_host_is_not_is_refused() -> None:
+    launch._check_label("ro quiet", simulated=True)
+    launch._check_label("evident.mode=integrity evident.tee=simulated", simulated=True)
+    launch._check_label("evident.mode=integrity evident.tee=hardware", simulated=False)
+    for line, simulated in (("evident.tee=hardware", True), ("evident.tee=simulated", False), ("", True)):
+        with pytest.raises(UsageError, match=r"qemu\.tee"):
+            launch._check_label(f"evident.mode=integrity {line}", simulated=simulated)
+
+
+def test_firmware_boots_the_first_disk_where_no_kernel_is_handed_over() -> None:
+    disks = (Disk("/a"), Disk("/b"))
+    devices = {kernel: after(argv(Machine("tcg", "firmware.fd", kernel=kernel, disks=disks)), "-device") for kernel in (None, "kernel")}
+    boots = {kernel: [word for word in words if "bootindex" in word] for kernel, words in devices.items()}
+    assert boots == {None: ["virtio-blk-pci,drive=disk0,serial=disk0,bootindex=0"], "kernel": []}
 
 
 def test_the_agents_port_is_on_the_command_line() -> None:

@@ -1,11 +1,14 @@
 """Evidence by a vTPM: alone, beside a TEE's report, or as the way to it (Azure's paravisor, an SVSM).
 
-* a quote by an attestation key of our own, over all PCRs, with their values and the firmware's event log
+* a quote by an attestation key of our own, over all PCRs, with their values, the firmware's event log and the kernel's IMA list
 * Azure: the HCL report in NV index 0x01400001, and a quote by the paravisor's key at 0x81000003
-* SVSM: the report in NV index 0x01C00002 that names the vTPM's endorsement key (0x81010001), and a quote by our own key
+* SVSM: the report in NV index 0x01C00002 that names the vTPM's endorsement key, and a quote by our own key
+
+Our own key comes with the TPM's endorsement key, for which the verifier makes a credential that this TPM alone can open (`activate`).
 
 Sources: Microsoft, "Azure confidential VM guest attestation design"; Narayanan et al., "Remote attestation of confidential VMs using
-ephemeral vTPMs", section 4; event log: Linux, ``/sys/kernel/security/tpm0/binary_bios_measurements``.
+ephemeral vTPMs", section 4; event log: Linux, ``/sys/kernel/security/tpm0/binary_bios_measurements``; IMA list:
+``/sys/kernel/security/ima/binary_runtime_measurements``.
 """
 
 from __future__ import annotations
@@ -19,13 +22,13 @@ from evident.errors import EvidentError
 from evident.evidence import azure_hcl, tpm
 from evident.evidence.cmw import Pieces
 from evident.evidence.snp_report import REPORT_BYTES
-from evident.evidence.tpm_public import sized
 from evident.guest.source import Evidence, Question, absent, kernel_file
 from evident.guest.tpm_device import CharacterDevice, Tpm, Transact
 
 LOG = Path("/sys/kernel/security/tpm0/binary_bios_measurements")
+IMA = Path("/sys/kernel/security/ima/binary_runtime_measurements")
 AZURE_REPORT, AZURE_AK = 0x01400001, 0x81000003
-SVSM_REPORT, SVSM_EK = 0x01C00002, 0x81010001
+SVSM_REPORT = 0x01C00002
 BANK = "sha256"
 
 Opener = Callable[[], AbstractContextManager[Transact]]
@@ -46,16 +49,17 @@ class _Vtpm:
 
     label = "vtpm"
 
-    def __init__(self, opener: Opener = device, *, log: Path = LOG) -> None:
+    def __init__(self, opener: Opener = device, *, log: Path = LOG, ima: Path = IMA) -> None:
         self._open = opener
         self._log = log
+        self._ima = ima
 
     @property
     def name(self) -> str:
         return self.label
 
     def _quoted(self, chip: Tpm, key: int, question: Question, role: str) -> dict[str, tuple[bytes, ...]]:
-        """A quote over every PCR of the bank, its signature, the values, and the log."""
+        """A quote over every PCR of the bank, its signature, the values, the firmware's log, and the kernel's list where it keeps one."""
         values = chip.pcr_read(BANK)
         if not values:
             raise absent(self.label, f"PCRs of bank {BANK}", "none")
@@ -67,10 +71,19 @@ class _Vtpm:
             "signature": (signature,),
             "pcrs": (json.dumps(listed, sort_keys=True).encode(),),
         }
-        log = kernel_file(self._log)
-        if log:
-            pieces["log"] = (log,)
-        return pieces
+        told = {"log": kernel_file(self._log), "ima": kernel_file(self._ima)}
+        return {**pieces, **{name: (content,) for name, content in told.items() if content}}
+
+
+    def _own_quote(self, chip: Tpm, question: Question, role: str) -> dict[str, tuple[bytes, ...]]:
+        """The same by a key of our own, with that key and the TPM's endorsement key."""
+        key, public = chip.create_ak()
+        try:
+            pieces = self._quoted(chip, key, question, role)
+        finally:
+            chip.flush(key)
+        with chip.endorsement_key() as (_, endorsement):
+            return {**pieces, "ak": (public.tpm2b,), "ek": (endorsement.tpm2b,)}
 
 
 class OwnQuote(_Vtpm):
@@ -80,13 +93,7 @@ class OwnQuote(_Vtpm):
 
     def collect(self, question: Question) -> Evidence:
         with self._open() as transact:
-            chip = Tpm(transact)
-            key, public = chip.create_ak()
-            try:
-                pieces = self._quoted(chip, key, question, "quote")
-            finally:
-                chip.flush(key)
-        return Evidence("tpm", {**pieces, "ak": (public.tpm2b,)}, self.label)
+            return Evidence("tpm", self._own_quote(Tpm(transact), question, "quote"), self.label)
 
 
 class AzureNv(_Vtpm):
@@ -114,13 +121,7 @@ class SvsmNv(_Vtpm):
             report = chip.nv_read(SVSM_REPORT)
             if len(report) < REPORT_BYTES:
                 raise absent(self.label, f"a report of {REPORT_BYTES} bytes", f"{len(report)}")
-            key, public = chip.create_ak()
-            try:
-                pieces = self._quoted(chip, key, question, "tpm-quote")
-            finally:
-                chip.flush(key)
-            endorsement = sized(chip.read_public(SVSM_EK))
-        return Evidence("svsm", {**pieces, "report": (report[:REPORT_BYTES],), "ek": (endorsement,), "ak": (public.tpm2b,)}, self.label)
+            return Evidence("svsm", {**self._own_quote(chip, question, "tpm-quote"), "report": (report[:REPORT_BYTES],)}, self.label)
 
 
 def beside(question: Question, opener: Opener = device) -> tuple[Evidence, ...]:
@@ -129,3 +130,9 @@ def beside(question: Question, opener: Opener = device) -> tuple[Evidence, ...]:
         return (OwnQuote(opener).collect(question),)
     except EvidentError:
         return ()
+
+
+def activate(credential_blob: bytes, encrypted_secret: bytes, opener: Opener = device) -> bytes:
+    """The secret of a credential for this TPM's endorsement key and our own key; `Unsupported` for any other."""
+    with opener() as transact:
+        return Tpm(transact).activate_credential(credential_blob, encrypted_secret)

@@ -7,11 +7,12 @@ and the simulated chip), swtpm, QEMU. They outlive the command that started them
 from __future__ import annotations
 
 import hashlib
+import mmap
 import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -19,15 +20,21 @@ from typing import Final
 from evident import processes
 from evident.appraisal.policy import Policy, RequiredLevels
 from evident.errors import EvidentError, PolicyRefused, UsageError
+from evident.evidence import disk as partitions
+from evident.evidence import uki
 from evident.files import write_private_bytes
-from evident.platforms.driver import KEY_SERVER, PORT_FILE, Believed, Collected, Expectation, Order, Surroundings
+from evident.platforms.driver import KEY_SERVER, PORT_FILE, Believed, Collected, Disk, Expectation, Order, Surroundings
 from evident.platforms.qemu import attendant, collector, console, firmware, probe, qmp, relay, swtpm, vm
+from evident.platforms.qemu.order import FILE as LAUNCH_FILE
 from evident.platforms.qemu.order import FIRMWARE, INITRD, KERNEL, Launch, read_launch, write_launch
 from evident.processes import Process
-from evident.reference_values.model import LAYERS, ReferenceSet
+from evident.reference_values.model import LAYERS, ReferenceSet, ReferenceValue
 from evident.reference_values.snp_reference import snp_reference
+from evident.reference_values.uki import REMOVABLE_PATH
 from evident.simulator.kds import KdsFetcher, SimulatedKds
 from evident.simulator.pki import SimulatorPki
+from evident.verification import snp_tpm
+from evident.verification.credential import NamedKey
 
 START_SECONDS: Final = 20.0
 """How long a process may take until its socket is there."""
@@ -61,11 +68,17 @@ class QemuPlatform:
     def profile(self, machine: Path) -> str:  # noqa: ARG002  # the same for all
         return "qemu-snp"
 
+    def parameters(self, machine: Path) -> Mapping[str, str]:
+        machine.mkdir(mode=0o700, parents=True, exist_ok=True)
+        runs = (machine / LAUNCH_FILE).exists()  # then its monitor has the probe's place, and this host has been probed
+        snp = read_launch(machine).snp if runs else probe.snp(machine)
+        return {TEE: "simulated" if snp is None else "hardware"}
+
     def launch(self, machine: Path, order: Order) -> Expectation:
         _check(order)
         self._clear(machine)
         launch = self._prepare(machine, order)
-        expectation = _expectation(machine, launch)  # of what was ordered, before anybody else has a hand on the files
+        expectation = _expectation(machine, launch, order.references)  # of what was ordered, before anybody has a hand on the files
         self._start(machine, launch)
         return expectation
 
@@ -81,6 +94,9 @@ class QemuPlatform:
             return Believed()
         kds = SimulatedKds(self._pki, clock=self._surroundings.clock)
         return Believed(self._pki.anchors(), frozenset({"simulated-root"}), KdsFetcher(kds, clock=self._surroundings.clock))
+
+    def endorsement_key(self, machine: Path) -> NamedKey | None:  # noqa: ARG002  # the host's own TPM: its word is the owner's already
+        return None
 
     def parts(self, machine: Path) -> Mapping[str, bool]:
         return {process.role: process.alive for process in processes.recorded(machine)}
@@ -110,9 +126,11 @@ class QemuPlatform:
         snp = probe.snp(machine)
         if snp is None:
             self._pki  # noqa: B018  # made now, with its progress shown; the attendant only reads it
-            image = firmware.with_hash_page(image)
+            image = firmware.with_hash_page(image) if order.kernel else image
         elif order.kernel and not firmware.enforces_hashes(image):
             raise _no_hashes()
+        line = order.command_line or "" if order.kernel else disk_command_line(order.disks)
+        _check_label(line, simulated=snp is None)
         kvm = probe.kvm(machine, image)
         around.progress(f"KVM {'works' if kvm.works else 'is not used'}: {kvm.why}")
         images = {FIRMWARE: image, **({KERNEL: order.kernel} if order.kernel else {}), **({INITRD: order.initrd} if order.initrd else {})}
@@ -122,7 +140,7 @@ class QemuPlatform:
         launch = Launch(
             version=1,
             images={name: hashlib.sha256(content).digest() for name, content in images.items()},
-            command_line=_labelled(order.command_line or "", simulated=snp is None),
+            command_line=line,
             vcpus=order.vcpus,
             memory_mib=order.memory_mib,
             accelerator="kvm" if kvm.works else "tcg",
@@ -238,21 +256,27 @@ def _said(command_line: str, parameter: str) -> str | None:
     return found[-1] if found else None
 
 
-def _labelled(command_line: str, *, simulated: bool) -> str:
+def disk_command_line(disks: Sequence[Disk]) -> str:
+    """What the UKI says that firmware starts from the first disk; empty where there is none."""
+    if not disks or not Path(disks[0].path).stat().st_size:
+        return ""
+    with Path(disks[0].path).open("rb") as stream, mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ) as raw:
+        try:
+            return uki.parse(partitions.open_system_partition(raw).read(REMOVABLE_PATH)).command_line or ""
+        except EvidentError:
+            return ""  # a disk of data, or another boot loader's
+
+
+def _check_label(command_line: str, *, simulated: bool) -> None:
     """The command line of Evident's guest says, and so measures, whether its secure processor is real."""
-    if AGENT not in command_line:
-        return command_line
     right, said = "simulated" if simulated else "hardware", _said(command_line, TEE)
-    if said is None:
-        return f"{command_line} {TEE}={right}"
-    if said != right:
+    if AGENT in command_line and said != right:
         raise UsageError.of(
             "qemu.tee",
             expected=f"{TEE}={right}: " + ("this host has no SEV-SNP that works" if simulated else "this host has SEV-SNP"),
-            found=f"{TEE}={said}",
-            remedy=f"Leave {TEE} out, and the right one is added.",
+            found=f"{TEE}={said}" if said else f"no {TEE}",
+            remedy="Correct the command line, or launch the image again: `evident up` adds what is right on this host.",
         )
-    return command_line
 
 
 def _check(order: Order) -> None:
@@ -283,22 +307,31 @@ def _check(order: Order) -> None:
             raise UsageError.of("qemu.disk", expected=f"a raw disk image at {disk.path}", found="none", remedy="Correct the path.")
 
 
-def _expectation(machine: Path, launch: Launch) -> Expectation:
-    """Reference values recomputed from the files that were launched, and a policy that demands what they settle."""
+def _expectation(machine: Path, launch: Launch, predicted: ReferenceSet | None) -> Expectation:
+    """Reference values recomputed from what is launched, and a policy that demands what they settle.
+
+    A boot from the disk is `predicted` in PCRs, which only the TPM tells: its word is the host's, and counts for no trustworthy level.
+    """
     description = launch.description(machine)
     value = snp_reference(
         description.snp_launch(),
         command_line=description.command_line if description.hashes() else None,
         origin="images given to evident up",
     )
-    level = max(LAYERS.index(layer) for layer in value.layers) + 1
+    measured = predicted.values if predicted else ()
     policy = Policy(
         version=1,
         name="qemu, strict",
-        levels=RequiredLevels(nominal=level, trustworthy=level),
+        levels=RequiredLevels(nominal=_level((value, *measured)), trustworthy=_level((value,))),
+        accepted_trust=(snp_tpm.OPERATOR,) if measured else (),
         allow_simulated=launch.snp is None,
     )
-    return Expectation(ReferenceSet(1, (value,), "images given to evident up"), policy)
+    return Expectation(ReferenceSet(1, (value, *measured), "images given to evident up"), policy)
+
+
+def _level(values: Sequence[ReferenceValue]) -> int:
+    """The highest level that these values settle."""
+    return max(LAYERS.index(layer) for value in values for layer in value.layers) + 1
 
 
 def _no_hashes() -> UsageError:

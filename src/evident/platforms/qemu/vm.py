@@ -73,7 +73,7 @@ def argv(machine: Machine, program: str = "qemu-system-x86_64") -> tuple[str, ..
         *("-device", "virtio-rng-pci"),
         *(swtpm.device() if machine.tpm else ()),
         *(_processor() if machine.snp is None else ()),
-        *_disks(machine.disks),
+        *_disks(machine.disks, boots=machine.kernel is None),
         *_network(machine),
         *(("-S",) if machine.paused else ()),
     )
@@ -100,7 +100,8 @@ def _processor() -> tuple[str, ...]:
     )
 
 
-def _disks(disks: Sequence[Disk]) -> tuple[str, ...]:
+def _disks(disks: Sequence[Disk], *, boots: bool) -> tuple[str, ...]:
+    """`boots`: the first is what firmware starts, and the only thing that it tries (PCR 4 records every attempt)."""
     words: list[str] = []
     for number, disk in enumerate(disks):
         node = {
@@ -109,7 +110,8 @@ def _disks(disks: Sequence[Disk]) -> tuple[str, ...]:
             "read-only": disk.read_only,
             "file": {"driver": "file", "filename": disk.path, "read-only": disk.read_only},
         }
-        words += ["-blockdev", json.dumps(node, sort_keys=True), "-device", f"virtio-blk-pci,drive=disk{number},serial=disk{number}"]
+        first = ",bootindex=0" if boots and number == 0 else ""
+        words += ["-blockdev", json.dumps(node, sort_keys=True), "-device", f"virtio-blk-pci,drive=disk{number},serial=disk{number}{first}"]
     return tuple(words)
 
 
