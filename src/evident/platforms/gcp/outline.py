@@ -1,0 +1,37 @@
+"""A deployment on Google Cloud, before anything is made."""
+
+from __future__ import annotations
+
+from evident.platforms.driver import Order
+from evident.platforms.gcp.requests import machine_spec
+from evident.platforms.outline import Item, Outline, Setting, gib
+
+_TECHNOLOGY = {"snp": "SEV-SNP", "tdx": "TDX"}
+
+
+def _items(order: Order) -> tuple[Item, ...]:
+    spec, size = machine_spec(order), gib(order)
+    outside = " and ".join(f"IPv{version}" for version in (4, 6) if spec.public(version))
+    address = f"an external {outside} address" if outside else "an address of its network only"
+    return (
+        Item("bucket", "the image as an archive, until it is imported", "storage, for minutes"),
+        Item("image", f"{size} GiB, boots by UEFI", "image storage, for as long as it is kept"),
+        Item("network", "of its own, one region"),
+        Item("firewall", f"{len(order.openings)} openings, and nothing else that goes in or out"),
+        Item("subnetwork", "eight addresses" + (", and IPv6" if spec.ipv6 else "")),
+        Item("instance", f"{spec.machine_type} with {_TECHNOLOGY[spec.technology]}, at {address}", f"{spec.machine_type} while it runs"),
+        Item("disk", f"pd-balanced, {size} GiB", f"pd-balanced, {size} GiB, until it is removed"),
+    )
+
+
+OUTLINE = Outline(
+    settings={
+        "project": Setting("the project's id; left out: the one that your credentials name"),
+        "zone": Setting("the zone, such as europe-west4-a", required=True),
+        "type": Setting("a machine type with confidential computing: n2d-standard-2 (SEV-SNP), c3-standard-4 (TDX)", required=True),
+        "secure_boot_keys": Setting("directory with PK.der, KEK.der and db.der: your own Secure Boot keys"),
+    },
+    technologies=("tdx", "snp"),
+    items=_items,
+)
+"""TDX first: its quote measures the boot chain itself, while on SEV-SNP that rests on Google's vTPM (`profile`)."""
