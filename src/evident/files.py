@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +16,34 @@ from evident.errors import Malformed, UsageError
 MAX_JOURNAL_BYTES = 64 * 1024 * 1024
 
 
-def replace_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
-    """Write `data` aside and rename it to `path`: a reader sees the old file or the new one, never half of it, and a full disk leaves
-    nothing behind. Raises `OSError`, for the caller to say what could not be written.
+def replace_file(path: Path, data: bytes, *, mode: int = 0o600, aside: Path | None = None) -> None:
+    """Write `data` aside (in a directory `aside` of the same file system, or beside `path`) and rename it to `path`: a reader sees the old
+    file or the new one, never half of it, a full disk leaves nothing behind, and what was written survives a crash of the machine.
+    Raises `OSError`, for the caller to say what could not be written.
     """
-    temporary: Path | None = None
+    descriptor, name = tempfile.mkstemp(dir=aside or path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
     try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        temporary = Path(name)
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
             os.fchmod(stream.fileno(), mode)
         temporary.replace(path)
-    except OSError:
-        if temporary is not None:
+    except BaseException:
+        with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+    _sync_directory(path.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Names are on disk only once their directory is."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_private(path: Path, value: Any) -> None:
@@ -106,6 +116,8 @@ class Lines:
             return ()
         except OSError as error:
             raise self._unusable(error) from None
+        if len(data) > MAX_JOURNAL_BYTES:  # the rest of the story must not be lost in silence
+            raise self._unusable(OSError(0, f"more than {MAX_JOURNAL_BYTES} bytes"))
         return tuple(data[: data.rfind(b"\n") + 1].splitlines())
 
     @contextmanager
@@ -119,7 +131,7 @@ class Lines:
                 yield lambda value: self._append(descriptor, value)
             finally:
                 os.close(descriptor)
-            self._sync_directory()
+            _sync_directory(self.path.parent)
         except OSError as error:
             raise self._unusable(error) from None
 
@@ -130,13 +142,6 @@ class Lines:
         if os.write(descriptor, line) != len(line):
             raise self._unusable(OSError(0, "the line was not written whole"))
         os.fsync(descriptor)
-
-    def _sync_directory(self) -> None:
-        descriptor = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
     def damaged(self, line: int, found: str) -> Malformed:
         """What to raise of line number `line` (from 1), whole and yet not what may stand there."""

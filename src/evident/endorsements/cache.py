@@ -16,7 +16,6 @@ import fcntl
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from pathlib import Path
 
 from evident import codec
 from evident.errors import CollateralUnavailable, Malformed
+from evident.files import replace_file
 
 MAX_TOTAL_BYTES = 256 * 1024 * 1024
 MAX_ENTRIES = 4096
@@ -45,7 +45,8 @@ class Entry:
 class _Row:
     url: str
     retrieved_at: datetime
-    sha256: str | None = None
+    sha256: bytes | None = None
+    """Names the body's file, so it is read as a digest and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,8 @@ class Cache:
 
     def store(self, url: str, body: bytes, at: datetime) -> None:
         """Remember `body` as what `url` gave at `at`; `CollateralUnavailable` ``cache.write`` when the disk refuses."""
-        digest = hashlib.sha256(body).hexdigest()
-        self._write(self.root / "bodies" / digest, body)
+        digest = hashlib.sha256(body).digest()
+        self._write(self.root / "bodies" / digest.hex(), body)
         self._write_row(_Row(url, at, digest))
         self._prune()
 
@@ -128,13 +129,13 @@ class Cache:
     def _write_row(self, row: _Row) -> None:
         self._write(self._index(row.url), _seal(row))
 
-    def _read_body(self, digest: str) -> bytes | None:
-        path = self.root / "bodies" / digest
+    def _read_body(self, digest: bytes) -> bytes | None:
+        path = self.root / "bodies" / digest.hex()
         try:
             body = path.read_bytes()
         except OSError:
             return None
-        if hashlib.sha256(body).hexdigest() != digest:
+        if hashlib.sha256(body).digest() != digest:
             self._remove(path)
             return None
         return body
@@ -171,17 +172,7 @@ class Cache:
             aside = self.root / "tmp"
             aside.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=aside)
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(name).replace(path)
-            except BaseException:
-                self._remove(Path(name))
-                raise
-            _sync_directory(path.parent)
+            replace_file(path, content, aside=aside)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -225,11 +216,3 @@ def _by_age(directory: Path) -> list[tuple[Path, os.stat_result]]:
 def _seal(document: _Row | _Floors) -> bytes:
     text = json.dumps(codec.encode(document), sort_keys=True).encode()
     return hashlib.sha256(text).hexdigest().encode("ascii") + b"\n" + text
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

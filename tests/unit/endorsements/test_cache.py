@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -77,6 +79,18 @@ def test_a_directory_where_a_file_should_be(cache: Cache) -> None:
     path.unlink()
     path.mkdir()
     assert cache.lookup(URL) is None
+
+
+def test_an_index_names_no_file_but_a_body(cache: Cache, tmp_path: Path) -> None:
+    """What is not the body that it is named after is removed, so a name must not lead out of the cache."""
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"keep me")
+    cache.store(URL, b"body", NOW)
+    (index,) = files(cache, "index")
+    text = json.dumps({"url": URL, "retrieved_at": "2026-06-01T00:00:00Z", "sha256": "../../precious"}).encode()
+    index.write_bytes(hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
+    assert cache.lookup(URL) is None
+    assert precious.read_bytes() == b"keep me"
 
 
 def test_floors_only_rise(cache: Cache) -> None:

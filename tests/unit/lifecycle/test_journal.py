@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from evident import files
 from evident.errors import Malformed, UsageError
 from evident.lifecycle.journal import NEXT, Event, Journal, State
 
@@ -51,6 +52,14 @@ def test_a_crash_at_every_byte_loses_at_most_the_last_event(tmp_path: Path) -> N
         Journal(path).append(follower)
         assert Journal(path).events() == (*events()[:complete], follower)
         assert path.read_bytes().startswith(b"".join(lines[:complete]))
+
+
+def test_a_journal_beyond_all_bounds_is_not_read_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = written(tmp_path / "journal.jsonl", LIFE[:3])
+    monkeypatch.setattr(files, "MAX_JOURNAL_BYTES", journal.path.stat().st_size - 1)
+    with pytest.raises(UsageError) as refused:
+        journal.events()
+    assert refused.value.code == "journal.unusable"
 
 
 def test_only_what_may_follow_is_written(tmp_path: Path) -> None:
