@@ -5,7 +5,7 @@ oversized input are refused with the path of the offending member, and an unknow
 `json_schema` derives the published schema from the same dataclass, so that the two cannot disagree.
 
 Values: ``bytes`` are lower-case hex strings, ``datetime`` RFC 3339 in UTC ("Z"), ``date`` its full-date, enums their values,
-tuples arrays. A generic dataclass is read at the arguments it is annotated with (``Fact[str]``).
+tuples arrays; ``str | tuple[str, ...]`` is either. A generic dataclass is read at the arguments it is annotated with (``Fact[str]``).
 A dataclass field's ``metadata={"doc": ...}`` becomes its description in the schema.
 """
 
@@ -113,6 +113,9 @@ def _decode(kind: Any, value: Any, what: str, path: str) -> Any:  # one branch p
         options = [option for option in typing.get_args(kind) if option is not types.NoneType]
         if value is None and len(options) < len(typing.get_args(kind)):
             return None
+        arrays = [option for option in options if typing.get_origin(option) is tuple]
+        if len(options) == 2 and len(arrays) == 1:  # one, or an array of them
+            options = arrays if isinstance(value, list) else [option for option in options if option not in arrays]
         if len(options) != 1:
             raise TypeError(f"{kind} is not a form that the codec reads")
         return _decode(options[0], value, what, path)

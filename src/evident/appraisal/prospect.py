@@ -10,6 +10,7 @@ from typing import Any
 
 from evident import codec
 from evident.appraisal.folds import Basis, levels, needs_provider, settle
+from evident.appraisal.matching import YOU
 from evident.appraisal.profile import Profile
 from evident.appraisal.statement import LEVEL_LAYERS, Levels, Verifiability
 
@@ -121,6 +122,28 @@ def vtpm_endorser(profile: Profile) -> str:
 def hardware(profile: Profile) -> str:
     """The part of the chip that signs, as the poster names it."""
     return _HARDWARE.get(profile.technology, "nobody")
+
+
+def trusted_parties(profile: Profile) -> Mapping[str, tuple[str, ...]]:
+    """Level layer to the parties beside the chip's maker and yourself on whose word it rests, with everything below it.
+
+    The rules are those of a real statement (`sentences`): who runs the vTPM that measured a layer; who vouches for a value that nobody
+    recomputed; and the provider where there is no value to compare with.
+    """
+    trusted: tuple[str, ...] = ()
+    parties: dict[str, tuple[str, ...]] = {}
+    for layer in LEVEL_LAYERS:
+        facts = profile.layers[layer]
+        if layer != "root_of_trust":
+            if facts.measured_by.value == "vtpm":
+                trusted += (profile.vtpm.endorser.value,)
+            if facts.best.value == Verifiability.REFERENCE:
+                trusted += (facts.endorser.value,)
+            if facts.best.value == Verifiability.LINK:
+                trusted += (profile.provider,)
+        trusted = tuple(party for party in dict.fromkeys(trusted) if party != YOU)
+        parties[layer] = trusted
+    return parties
 
 
 def outlook(profile: Profile, layer: str) -> Outlook:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import yaml
 
     from evident.appraisal.policy import Policy
+    from evident.lifecycle.specification import Specification
 
 MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
 MAX_YAML_NODES = 20_000
@@ -29,6 +30,13 @@ def read_policy(path: str | Path | None) -> Policy:
     from evident.appraisal.policy import STRICT, Policy
 
     return STRICT if path is None else codec.decode(Policy, read_document(path, "policy"), "policy")
+
+
+def read_specification(path: str | Path) -> Specification:
+    """The deployment document in the file `path`; its paths are seen from there."""
+    from evident.lifecycle import specification
+
+    return specification.read(read_document(path, specification.WHAT), Path(path).parent)
 
 
 def read_document(path: str | Path, what: str) -> Any:

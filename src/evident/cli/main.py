@@ -15,6 +15,7 @@ from evident.errors import EvidentError
 VERBS = MappingProxyType(
     {
         "demo": "bring up a simulated deployment, attest it, audit it, attack it",
+        "plan": "what a deployment would create, prove and cost, before it is made",
         "up": "create a deployment",
         "status": "show deployments and what they still prove",
         "attest": "challenge a deployment and appraise its evidence",

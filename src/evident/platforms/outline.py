@@ -6,9 +6,11 @@ Each ``platforms/<name>/outline.py`` has one `Outline` called ``OUTLINE``, witho
 from __future__ import annotations
 
 import difflib
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from evident.errors import UsageError
 from evident.platforms.driver import Order
@@ -35,6 +37,14 @@ class Item:
     """What the price is asked for, and how long; None: nothing. No prices: they change, and are the provider's to say."""
 
 
+def _nothing() -> tuple[str, ...]:
+    return ()
+
+
+def _fits(technology: str, where: Mapping[str, str]) -> str | None:  # noqa: ARG001  # what a platform that knows more overrides
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Outline:
     """One platform."""
@@ -43,6 +53,18 @@ class Outline:
     technologies: tuple[str, ...]
     """What `launch` can ask for there, best first."""
     items: Callable[[Order], tuple[Item, ...]]
+    missing: Callable[[], tuple[str, ...]] = _nothing
+    """What this machine lacks for a launch there, each with how to get it; found without asking anybody."""
+    fits: Callable[[str, Mapping[str, str]], str | None] = _fits
+    """Why no machine of these settings has this technology; None where one may."""
+    simulated: Callable[[], bool] = lambda: False
+    """Whether what is launched from this machine has a simulated secure processor."""
+    cloud: bool = True
+    """Boots from a disk alone, on a network that is closed until it is opened."""
+    firmware: Literal["platform", "evidence", "yours"] = "yours"
+    """Where the reference value of its firmware comes from: the platform launches a firmware that it is given; it comes signed with the
+    evidence; or the owner brings it.
+    """
 
     def check(self, platform: str, where: Mapping[str, str]) -> None:
         """Raises `UsageError` ``where.missing``, ``where.unknown`` (with the nearest known name) or ``where.value``."""
@@ -57,6 +79,19 @@ class Outline:
         for name, setting in self.settings.items():
             if setting.required and not where.get(name):
                 raise _refuse("missing", f"{name}: {setting.doc}", "nothing", f"Add `{name}` to `where.{platform}`.")
+
+
+def sdk(module: str, extra: str) -> Callable[[], tuple[str, ...]]:
+    """For `Outline.missing`: the cloud's SDK."""
+
+    def look() -> tuple[str, ...]:
+        try:
+            found = importlib.util.find_spec(module) is not None
+        except ModuleNotFoundError:  # of a package above it
+            found = False
+        return () if found else (f"the SDK: pip install 'evident[{extra}]'",)
+
+    return look
 
 
 def gib(order: Order) -> int:

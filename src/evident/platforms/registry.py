@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from datetime import date
+from types import MappingProxyType
 
 from evident.appraisal.profile import Profile
 from evident.appraisal.prospect import current
 from evident.errors import UsageError
+from evident.platforms.aws import outline as aws_outline
 from evident.platforms.aws import profile as aws
 from evident.platforms.azure import profile as azure
 from evident.platforms.gcp import profile as gcp
+from evident.platforms.outline import Outline
+from evident.platforms.qemu import outline as qemu_outline
 from evident.platforms.qemu import profile as qemu
+from evident.platforms.simulated import outline as simulated_outline
 from evident.platforms.simulated import profile as simulated
 
 PROFILES: tuple[Profile, ...] = (*aws.PROFILES, *azure.PROFILES, *gcp.PROFILES, *qemu.PROFILES, *simulated.PROFILES)
 """Every profile at every date."""
+
+OUTLINES: Mapping[str, Outline] = MappingProxyType(
+    {
+        "aws": aws_outline.OUTLINE,
+        "qemu": qemu_outline.OUTLINE,
+        "simulated": simulated_outline.OUTLINE,
+    }
+)
+"""What can be launched, by the name that `evident up --platform` takes. The one for ``any`` among equals comes first."""
+
+
+def profile_id(platform: str, technology: str) -> str:
+    """Id of the profile of machines launched on `platform` with `technology`."""
+    own = f"{platform}-{technology}"
+    return own if own in platform_ids() else platform
 
 
 def platform_ids() -> tuple[str, ...]:

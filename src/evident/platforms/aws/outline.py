@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evident.platforms.driver import Order
-from evident.platforms.outline import Item, Outline, Setting, gib
+from evident.platforms.outline import Item, Outline, Setting, gib, sdk
 
 
 def _items(order: Order) -> tuple[Item, ...]:
@@ -12,7 +12,7 @@ def _items(order: Order) -> tuple[Item, ...]:
     return (
         Item("snapshot", f"{size} GiB, the image as it was built", "snapshot storage, for as long as it is kept"),
         Item("image", "an AMI that boots by UEFI, with a NitroTPM"),
-        Item("security-group", f"{len(order.openings)} openings, and nothing else that goes in or out"),
+        Item("security-group", f"openings: {len(order.openings)}; nothing else goes in or out"),
         Item("instance", f"{kind} with SEV-SNP, at {address}", f"{kind} while it runs, with AWS's surcharge for SEV-SNP"),
         Item("volume", f"gp3, {size} GiB", f"gp3, {size} GiB, until it is removed"),
         Item("network-interface", address, "the public IPv4 address, while the machine has it" if "public" in address else None),
@@ -29,4 +29,5 @@ OUTLINE = Outline(
     },
     technologies=("snp",),
     items=_items,
+    missing=sdk("boto3", "aws"),
 )

@@ -27,12 +27,12 @@ SWTPM: Final = "swtpm"
 FIRMWARE: Final = ("/usr/share/ovmf/OVMF.fd", "/usr/share/edk2/ovmf/OVMF.amdsev.fd", "/usr/share/OVMF/OVMF.fd")
 """Whole images (code and variables in one file) as distributions install them."""
 ROLE: Final = "probe"
-_PACKAGES: Final = {PROGRAM: "qemu-system-x86", SWTPM: "swtpm"}
+PACKAGES: Final = {PROGRAM: "qemu-system-x86", SWTPM: "swtpm"}
 _EXIT_PORT: Final = 0xF4
 _SAYS: Final = b"*"
 _ROM_BYTES: Final = 64 * 1024
 _KVM: Final = Path("/dev/kvm")
-_SEV: Final = Path("/dev/sev")
+SEV: Final = Path("/dev/sev")
 _BARE: Final = ("-nodefaults", "-display", "none", "-machine", "q35")
 _BOOT_MANAGER: Final = b"BdsDxe"
 _MONITOR: Final = ("-chardev", f"socket,id=qmp,path={vm.QMP_SOCKET},server=on,wait=off", "-mon", "chardev=qmp,mode=control")
@@ -53,7 +53,7 @@ def program(name: str) -> str:
             "qemu.missing",
             expected=f"the program {name}",
             found="none in PATH",
-            remedy=f"Install it, on Debian: apt install {_PACKAGES.get(name, name)}",
+            remedy=f"Install it, on Debian: apt install {PACKAGES.get(name, name)}",
         )
     return found
 
@@ -136,7 +136,7 @@ def _read(path: Path) -> bytes:
 
 def snp(directory: Path, *, policy: int = DEFAULT_POLICY) -> vm.Snp | None:
     """How this host runs SEV-SNP guests; None where it does not. `directory` as in `runs`."""
-    if not os.access(_SEV, os.R_OK | os.W_OK) or not os.access(_KVM, os.R_OK | os.W_OK):
+    if not os.access(SEV, os.R_OK | os.W_OK) or not os.access(_KVM, os.R_OK | os.W_OK):
         return None
     words = (program(PROGRAM), "-nodefaults", "-display", "none", "-machine", "none", "-accel", "kvm", *_MONITOR)
     with _running(directory, words) as process:

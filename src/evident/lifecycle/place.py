@@ -1,0 +1,176 @@
+"""One place where a document could be deployed: what would be made there, what that could prove, and whom one would trust for it.
+
+A profile says what a machine there proves at best. Here it is brought down to *this* deployment: an image of `evident image build` is
+recomputed, not rebuilt from source; and a layer whose reference value nobody has brought is compared with nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+
+from evident.appraisal.matching import worth
+from evident.appraisal.profile import Fact, LayerProfile, Profile
+from evident.appraisal.prospect import Prospect, prospect, trusted_parties
+from evident.appraisal.statement import Verifiability
+from evident.errors import EvidentError, Finding, UsageError
+from evident.files import read_private
+from evident.image import build, manifest
+from evident.image.manifest import Manifest
+from evident.lifecycle import from_image
+from evident.lifecycle.specification import Specification, Technology
+from evident.platforms import registry
+from evident.platforms.driver import Disk, Order
+from evident.platforms.outline import Item, Outline
+from evident.reference_values import documents
+from evident.reference_values.model import ReferenceValue
+
+SOURCE = "this deployment"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    platform: str
+    technology: Technology
+    outline: Outline
+    profile: Profile
+    """As this deployment could fill it; see the module."""
+    prospect: Prospect
+    trust: Mapping[str, tuple[str, ...]]
+    """Layer to the parties beside the chip's maker and yourself on whose word it rests, with everything below it."""
+    simulated: bool
+
+    @property
+    def parties(self) -> tuple[str, ...]:
+        """All whom one would have to trust, for all that is proven there."""
+        return tuple(dict.fromkeys(party for each in self.trust.values() for party in each))
+
+    @property
+    def name(self) -> str:
+        return f"{self.platform} ({self.technology})" if len(self.outline.technologies) > 1 else self.platform
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of the image and the reference values before anything is made."""
+
+    image: Manifest | None
+    values: tuple[ReferenceValue, ...]
+    """Of the files that the document names."""
+    wrong: tuple[Finding, ...]
+    """What could not be read, or is not what the document says."""
+
+
+def look(specification: Specification) -> Known:
+    """Read the image's manifest and the reference values. Raises nothing: what is wrong is in the result."""
+    wrong: list[Finding] = []
+    stated: Manifest | None = None
+    path = Path(specification.image.path) / from_image.MANIFEST
+    try:
+        if not path.is_file():
+            remedy = "Build it with `evident image build`, or correct image.path."
+            raise UsageError.of("plan.no-image", expected=f"an image in {path.parent}", found="none", remedy=remedy)
+        stated, _ = manifest.read(read_private(path))
+        if stated.file(build.DISK) != specification.image.sha256:
+            wrong.append(_other_image(specification, stated))
+    except EvidentError as error:
+        wrong += error.findings
+    values: list[ReferenceValue] = []
+    for path in specification.references:
+        try:
+            values += documents.load(read_private(Path(path))).values
+        except EvidentError as error:
+            wrong += error.findings
+    return Known(stated, tuple(values), tuple(wrong))
+
+
+def places(specification: Specification, known: Known, at: date, names: Sequence[str]) -> tuple[Place, ...]:
+    """Every place on the platforms `names`, in their order, with the technologies that the document allows."""
+    wanted = specification.technology
+    found = []
+    for name in names:
+        outline = registry.OUTLINES[name]
+        for technology in outline.technologies:
+            if wanted in ("best", technology):
+                found.append(_place(name, technology, outline, known, at))
+    return tuple(found)
+
+
+def _place(name: str, technology: str, outline: Outline, known: Known, at: date) -> Place:
+    profile = as_ordered(registry.profile(registry.profile_id(name, technology), at), outline, known)
+    simulated = outline.simulated() or profile.simulated
+    shown: Technology = "tdx" if technology == "tdx" else "snp"
+    return Place(name, shown, outline, profile, replace(prospect(profile), simulated=simulated), trusted_parties(profile), simulated)
+
+
+def order(specification: Specification, place: Place) -> Order:
+    """What would be ordered, as far as it is known before an image is prepared: enough for `Outline.items`."""
+    disk = Path(specification.image.path) / build.DISK
+    return Order(
+        vcpus=specification.size.vcpus,
+        memory_mib=specification.size.memory_mib,
+        disks=(Disk(str(disk)), *(Disk(path) for path in specification.disks.data)),
+        published=tuple(each.port for each in specification.network.inbound if each.protocol == "tcp"),
+        where=specification.where.get(place.platform, {}),
+        technology=place.technology,
+        openings=specification.network.openings(),
+    )
+
+
+def items(specification: Specification, place: Place) -> tuple[Item, ...]:
+    """What would be made; nothing where settings are missing that it depends on."""
+    wanted = order(specification, place)
+    try:
+        place.outline.check(place.platform, wanted.where)
+    except EvidentError:
+        return ()
+    return place.outline.items(wanted)
+
+
+def as_ordered(profile: Profile, outline: Outline, known: Known) -> Profile:
+    """`profile` with the degrees that this deployment can reach there."""
+    layers = dict(profile.layers)
+    layers["firmware"] = _brought_down(profile, "firmware", *_firmware(profile, outline, known))
+    layers["userspace"] = _brought_down(profile, "userspace", 0, "nobody", "The image's kernel keeps no list of what is loaded (IMA).")
+    for name in ("boot_chain", "root_filesystem"):
+        layers[name] = _brought_down(profile, name, *_own(profile, name, outline, known))
+    return replace(profile, layers=layers)
+
+
+def _brought_down(profile: Profile, name: str, degree: int, endorser: str, note: str) -> LayerProfile:
+    layer = profile.layers[name]
+    if degree >= layer.best.value:
+        return layer
+    return replace(layer, best=Fact(degree, SOURCE, note), endorser=Fact(endorser, SOURCE))
+
+
+def _firmware(profile: Profile, outline: Outline, known: Known) -> tuple[int, str, str]:
+    """Degree, endorser and reason."""
+    given = [value for value in known.values if "firmware" in value.layers]
+    if given:
+        best = max(given, key=worth)
+        return worth(best), best.endorser, f"By the reference values of the document ({best.provenance.origin})."
+    if outline.firmware == "platform":
+        return int(Verifiability.BINARY), "you", "The firmware is launched as a binary that you hold."
+    if outline.firmware == "evidence":
+        return int(Verifiability.REFERENCE), profile.provider, f"{profile.provider} signs the value that comes with the evidence."
+    return int(Verifiability.LINK), "nobody", "The document names no reference value of its firmware (references)."
+
+
+def _own(profile: Profile, name: str, outline: Outline, known: Known) -> tuple[int, str, str]:
+    given = [value for value in known.values if name in value.layers]
+    if outline.cloud and profile.layers[name].measured_by.value == "tee" and not given:
+        return int(Verifiability.LINK), "nobody", "Its run-time registers are not predicted from the image: bring values (references)."
+    return int(Verifiability.BINARY), "you", "The image is made of a distribution's binaries: recomputed, not rebuilt from source."
+
+
+def _other_image(specification: Specification, stated: Manifest) -> Finding:
+    return Finding(
+        "plan.image",
+        "boot_chain",
+        f"the image whose disk.raw has the SHA-256 {specification.image.sha256.hex()}",
+        stated.file(build.DISK).hex(),
+        "Name the image that you mean: `image.path` or `image.sha256` is of another one.",
+    )

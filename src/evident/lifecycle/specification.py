@@ -1,0 +1,186 @@
+"""The deployment document: one machine, wherever it is to run. ``docs/deploy.md`` explains it, ``schemas/deployment.json`` is its schema.
+
+    specification = read(parsed, Path("shop.yaml").parent)
+
+Every key has an effect. What Evident cannot do yet is refused by name (`_LATER`), anything else unknown with the nearest known key.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from evident import codec
+from evident.appraisal.policy import Policy
+from evident.errors import Malformed, Unsupported
+from evident.files import read_private, write_private_bytes
+from evident.lifecycle.deployment import Deployment
+from evident.platforms.cloud import Opening
+
+WHAT: Final = "specification"
+FILE: Final = "specification.json"
+ANY: Final = "any"
+Technology = Literal["snp", "tdx"]
+
+_LATER: Final[Mapping[str, str]] = {
+    "identity": "identities (SVIDs, certificates) are not issued yet",
+    "secrets": "secrets beside the disk's key are not released yet",
+}
+
+
+def _doc(text: str) -> dict[str, str]:
+    return {"doc": text}
+
+
+def _refuse(problem: str, expected: str, found: str) -> Malformed:
+    return Malformed.of(f"{WHAT}.{problem}", expected=expected, found=found, remedy="Correct the document; docs/deploy.md explains it.")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    path: str = field(metadata=_doc("Folder made by `evident image build`, seen from this document."))
+    sha256: bytes = field(metadata=_doc("SHA-256 of its disk.raw, as `evident image build` prints it. Another image is refused."))
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    vcpus: int = field(default=1, metadata=_doc("Virtual processors, on your own host. In a cloud its type says it: `where`."))
+    memory_mib: int = field(default=1024, metadata=_doc("Memory in MiB, on your own host. In a cloud its type says it: `where`."))
+
+    def __post_init__(self) -> None:
+        for name, value in (("vcpus", self.vcpus), ("memory_mib", self.memory_mib)):
+            if value < 1:
+                raise _refuse("size", f"{name} of 1 or more", str(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Disks:
+    root_key: Literal["key-server", "none"] = field(
+        default="none",
+        metadata=_doc(
+            "Who holds the key of the root disk. `key-server`: yours, and the machine gets it after attestation (image profile "
+            "`encrypted`). `none`: it is not encrypted, its integrity is measured (profiles `integrity`, `microcvm`)."
+        ),
+    )
+    data: tuple[str, ...] = field(default=(), metadata=_doc("Raw disk images attached beside it, on your own host only."))
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    port: int = field(metadata=_doc("TCP or UDP port."))
+    peer: str = field(metadata=_doc("Who may: a network such as 203.0.113.0/24. On your own host ports are reached from that host alone."))
+    protocol: Literal["tcp", "udp"] = field(default="tcp", metadata=_doc("`tcp` or `udp`."))
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Nothing else is open, in either direction."""
+
+    inbound: tuple[Port, ...] = field(default=(), metadata=_doc("What may reach the machine. In a cloud 8442 is needed to attest it."))
+    outbound: tuple[Port, ...] = field(default=(), metadata=_doc("What the machine may reach, in a cloud."))
+
+    def __post_init__(self) -> None:
+        self.openings()  # raises where a port or network is none
+
+    def openings(self) -> tuple[Opening, ...]:
+        return (
+            *(Opening("in", each.protocol, each.port, each.peer) for each in self.inbound),
+            *(Opening("out", each.protocol, each.port, each.peer) for each in self.outbound),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Specification:
+    version: Literal[1] = field(metadata=_doc("Version of the document's format."))
+    name: str = field(metadata=_doc("Name of the deployment: lower-case letters, digits and inner hyphens."))
+    image: Image = field(metadata=_doc("What is to run."))
+    platform: str | tuple[str, ...] = field(
+        default=ANY, metadata=_doc("One platform, several in the order of preference, or `any`: the one where most can be proven.")
+    )
+    technology: Literal["best", "snp", "tdx"] = field(
+        default="best", metadata=_doc("`snp`, `tdx`, or `best`: the one with which more can be proven there.")
+    )
+    where: Mapping[str, Mapping[str, str]] = field(
+        default_factory=dict, metadata=_doc("Platform to its own settings: region, type, subnet... `evident plan` names what is missing.")
+    )
+    size: Size = field(default_factory=Size, metadata=_doc("How large, on your own host."))
+    disks: Disks = field(default_factory=Disks, metadata=_doc("Its disks, and who holds their keys."))
+    network: Network = field(default_factory=Network, metadata=_doc("What its network lets through."))
+    key_server: str | None = field(
+        default=None,
+        metadata=_doc("IPv4 address and port at which a machine in a cloud reaches your key server, such as 203.0.113.10:8443."),
+    )
+    references: tuple[str, ...] = field(
+        default=(), metadata=_doc("Files of reference values beside the image's own: a cloud's firmware, for example.")
+    )
+    policy: Policy | None = field(
+        default=None,
+        metadata=_doc(
+            "What it has to prove, and whom you are ready to trust (`levels`, `accepted_trust`...). Left out: strict, and demanding "
+            "every level that its reference values settle."
+        ),
+    )
+    reattest_seconds: int | None = field(default=None, metadata=_doc("How often it has to prove it: `evident attest NAME --every`."))
+    on_refusal: Literal["keep", "destroy"] = field(
+        default="keep", metadata=_doc("What becomes of a machine that is refused: kept without secrets, or destroyed.")
+    )
+
+    def __post_init__(self) -> None:
+        if not self.platforms:
+            raise _refuse("platform", "a platform, several, or any", "none")
+        if self.reattest_seconds is not None and self.reattest_seconds < 1:
+            raise _refuse("reattest", "a second or more", str(self.reattest_seconds))
+        if self.key_server is not None:
+            address(self.key_server)
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """In the order of preference; ``any`` stands for all."""
+        return (self.platform,) if isinstance(self.platform, str) else self.platform
+
+
+def address(text: str) -> tuple[str, int]:
+    """Host and port of ``ADDRESS:PORT``; the guest resolves no names. Raises `Malformed` ``specification.key-server``."""
+    import ipaddress
+
+    host, _, port = text.rpartition(":")
+    try:
+        return str(ipaddress.IPv4Address(host)), Opening("out", "tcp", int(port), f"{host}/32").port
+    except ValueError:
+        raise _refuse("key-server", "an IPv4 address and a port, such as 203.0.113.10:8443", repr(text)) from None
+
+
+def read(value: Any, folder: Path) -> Specification:
+    """The document `value`, parsed YAML or JSON; its paths are seen from `folder`.
+
+    Raises `Malformed` (unknown keys with the nearest known one), `Unsupported` ``specification.not-yet``, and what `Policy` raises.
+    """
+    for key in _LATER.keys() & value.keys() if isinstance(value, dict) else ():
+        raise Unsupported.of(
+            f"{WHAT}.not-yet",
+            expected="what this version of Evident does for a deployment",
+            found=f"{key!r}: {_LATER[key]}",
+            remedy="Leave it out, and bring it over the attested channel yourself.",
+        )
+    read = codec.decode(Specification, value, WHAT)
+    root = folder.resolve()
+    return replace(
+        read,
+        image=replace(read.image, path=str(root / read.image.path)),
+        disks=replace(read.disks, data=tuple(str(root / path) for path in read.disks.data)),
+        references=tuple(str(root / path) for path in read.references),
+    )
+
+
+def keep(target: Deployment, specification: Specification) -> None:
+    """Write it down with the deployment; its paths are absolute there."""
+    write_private_bytes(target.directory / FILE, json.dumps(codec.encode(specification), indent=1, sort_keys=True).encode())
+
+
+def kept(target: Deployment) -> Specification | None:
+    """The document that `target` was made from; None where it was made from options."""
+    path = target.directory / FILE
+    return codec.decode(Specification, codec.loads(read_private(path), WHAT), WHAT) if path.exists() else None
