@@ -5,20 +5,29 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from evident.reports.json_report import Outcome
 
 MAX_WIDTH = 110
+"""Of running text; longer lines are hard to read."""
 
 
 def show_outcome(outcome: Outcome) -> None:
     """Print a statement, or the error that prevented one, to standard output."""
     from evident.reports import text
 
+    show(lambda width, color: text.render(outcome, width=width, color=color))
+
+
+def show(render: Callable[[int, bool], str], *, at_most: int = MAX_WIDTH) -> None:
+    """Print what `render` makes for a width and with or without colour."""
+    from evident.reports import text
+
     reads = sys.stdout.isatty()
-    width = min(shutil.get_terminal_size((text.WIDTH, 24)).columns, MAX_WIDTH) if reads else text.WIDTH
-    rendered = text.render(outcome, width=max(width, 40), color=reads and "NO_COLOR" not in os.environ)
+    width = min(shutil.get_terminal_size((text.WIDTH, 24)).columns, at_most) if reads else text.WIDTH
+    rendered = render(max(width, 40), reads and "NO_COLOR" not in os.environ)
     encoding = sys.stdout.encoding or "ascii"
     print(rendered.encode(encoding, "replace").decode(encoding), end="")

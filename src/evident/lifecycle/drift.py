@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from evident.errors import EvidentError
-from evident.reports.json_report import Outcome
+from evident.appraisal.statement import TrustStatement
+from evident.reports.json_report import Outcome, Recorded
 
 _OF_EACH_ANSWER: Final = frozenset({"report_data", "signature", "nonce", "extra_data", "clock", "reset_count", "timestamp", "user_data"})
 
 
-def drift(before: Outcome, after: Outcome) -> tuple[str, ...]:
+def drift(before: Outcome | Recorded, after: Outcome | Recorded) -> tuple[str, ...]:
     """One sentence per difference, in a stable order; none for answers that say the same."""
     changes = [] if before.decision == after.decision else [f"decision: {before.decision} -> {after.decision}"]
     known = {finding.code for finding in before.findings}
     changes += [f"finding {finding.code} [{finding.layer}]: {finding.found}" for finding in after.findings if finding.code not in known]
-    if not isinstance(before, EvidentError) and not isinstance(after, EvidentError):
+    if isinstance(before, TrustStatement) and isinstance(after, TrustStatement):
         for name in ("nominal", "trustworthy"):
             old, new = getattr(before.levels, name), getattr(after.levels, name)
             if old != new:

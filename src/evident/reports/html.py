@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -65,26 +66,34 @@ def render(outcome: Outcome, *, pieces: tuple[Artifact, ...] = (), bundle_sha256
 
     `pieces` are listed as raw evidence; `bundle_sha256` (hex) names the audit bundle that belongs to the page.
     """
-    environment = Environment(
-        loader=PackageLoader("evident.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["commands"] = _commands
-    style = environment.loader.get_source(environment, "statement.css")[0] if environment.loader else ""
     shown = screen(outcome)
     heading = ""
     if isinstance(outcome, TrustStatement):
         heading = clean(f"{outcome.profile or f'{outcome.kind} evidence'} · {outcome.at:%Y-%m-%d %H:%M} UTC")
-    return environment.get_template("statement.html.j2").render(
+    return page(
+        "statement.html.j2",
         shown=shown,
         heading=heading,
-        style=Markup(style),  # noqa: S704  # our own style sheet, no data in it
-        style_hash="sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
-        simulated_words=SIMULATED,
         level_titles=LEVELS,
         nominal_words=level_words(shown.nominal, simulated=shown.simulated),
         trustworthy_words=level_words(shown.trustworthy, simulated=shown.simulated),
         statuses=_STATUS_WORDS,
         artifacts=pieces,
         bundle_sha256=bundle_sha256,
+    )
+
+
+def page(template: str, **content: Any) -> str:
+    """The page that `template` makes of `content`, in the one look that all pages have."""
+    environment = Environment(
+        loader=PackageLoader("evident.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["commands"] = _commands
+    style = environment.loader.get_source(environment, "statement.css")[0] if environment.loader else ""
+    return environment.get_template(template).render(
+        **content,
+        style=Markup(style),  # noqa: S704  # our own style sheet, no data in it
+        style_hash="sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        simulated_words=SIMULATED,
         version=__version__,
     )

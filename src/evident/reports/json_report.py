@@ -36,9 +36,20 @@ class Failure:
     simulated: bool = False
 
 
+Recorded = TrustStatement | Failure
+"""An outcome as it comes back from its document."""
+
+
 def document(outcome: Outcome) -> dict[str, Any]:
     """The JSON form of a statement or of an error, as ``docs/json.md`` describes it."""
     return codec.encode(outcome if isinstance(outcome, TrustStatement) else _failure(outcome))  # type: ignore[no-any-return]  # objects encode as dicts
+
+
+def read(value: Mapping[str, Any]) -> Recorded:
+    """The inverse of `document`. Raises `Malformed` ``statement.*`` for anything else, such as a document of another version."""
+    if "policy_sha256" in value:
+        return codec.decode(TrustStatement, value, "statement")
+    return codec.decode(Failure, value, "statement")
 
 
 def _failure(error: EvidentError) -> Failure:

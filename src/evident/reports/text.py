@@ -7,7 +7,7 @@ the way with what to do, and the five questions. It fits 80 columns, needs no co
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -21,11 +21,16 @@ from evident.reports.view import LEVELS, SIMULATED, LayerView, Screen, Tone, lev
 
 WIDTH = 80
 
-_STYLE: dict[Tone, str] = {"good": "green", "bad": "red", "unsure": "yellow"}
+STYLE: dict[Tone, str] = {"good": "green", "bad": "red", "unsure": "yellow"}
 
 
 def render(outcome: Outcome, *, width: int = WIDTH, color: bool = False) -> str:
     """`outcome` for people, in lines of at most `width` columns; `color` only where a terminal reads it."""
+    return printed(_parts(screen(outcome)), width=width, color=color)
+
+
+def printed(parts: Iterable[RenderableType], *, width: int, color: bool) -> str:
+    """`parts` as text, one below the other."""
     console = Console(
         file=io.StringIO(),
         width=width,
@@ -37,43 +42,42 @@ def render(outcome: Outcome, *, width: int = WIDTH, color: bool = False) -> str:
         markup=False,
         legacy_windows=False,
     )
-    shown = screen(outcome)
     with console.capture() as capture:
-        for part in _parts(shown):
+        for part in parts:
             console.print(part)
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
 
 
 def _parts(shown: Screen) -> Iterator[RenderableType]:
     if shown.simulated:
-        yield _banner(SIMULATED)
+        yield banner(SIMULATED)
     if shown.unsafe:
-        yield _banner("UNSAFE, in force here: " + ", ".join(shown.unsafe))
+        yield banner("UNSAFE, in force here: " + ", ".join(shown.unsafe))
     yield _first_screen(shown)
     yield _levels(shown)
     if shown.findings:
         yield from _findings(shown)
-    yield _heading("Layers, in the order of the boot")
+    yield heading("Layers, in the order of the boot")
     yield _layer_table(shown.layers, shown.tone)
     if shown.beside:
-        yield _heading("Beside the levels (never raising them)")
+        yield heading("Beside the levels (never raising them)")
         yield _layer_table(shown.beside, shown.tone)
     if shown.questions:
         yield from _questions(shown)
     yield from _caveats(shown)
     if shown.facts:
-        yield _heading("How this came about")
+        yield heading("How this came about")
         yield _pairs(shown.facts)
     if shown.steps:
-        yield _heading("What was checked, step by step")
+        yield heading("What was checked, step by step")
         yield _pairs(tuple((f"{number}.", step) for number, step in enumerate(shown.steps, 1)))
 
 
-def _banner(words: str) -> RenderableType:
+def banner(words: str) -> RenderableType:
     return Panel(Text(words, style="bold", justify="center"), box=box.DOUBLE, style="magenta")
 
 
-def _heading(words: str) -> RenderableType:
+def heading(words: str) -> RenderableType:
     return Padding(Text(words, style="bold underline"), (1, 0, 0, 0))
 
 
@@ -87,7 +91,7 @@ def _pairs(rows: tuple[tuple[str, str], ...]) -> Table:
 
 
 def _first_screen(shown: Screen) -> RenderableType:
-    style = "magenta" if shown.simulated and shown.tone == "good" else _STYLE[shown.tone]
+    style = "magenta" if shown.simulated and shown.tone == "good" else STYLE[shown.tone]
     title = Text(f" {shown.verdict}{shown.simulated_suffix} ", style=f"bold {style}")
     table = _pairs(shown.first)
     table.padding = (0, 1, 1, 0)
@@ -103,9 +107,9 @@ def _levels(shown: Screen) -> RenderableType:
 
 
 def _findings(shown: Screen) -> Iterator[RenderableType]:
-    yield _heading("What stands in the way")
+    yield heading("What stands in the way")
     for number, finding in enumerate(shown.findings, 1):
-        yield Text.assemble((f"{number}. {finding.code}", f"bold {_STYLE['bad']}"), f" (layer: {finding.layer.replace('_', ' ')})")
+        yield Text.assemble((f"{number}. {finding.code}", f"bold {STYLE['bad']}"), f" (layer: {finding.layer.replace('_', ' ')})")
         rows = (("expected", finding.expected), ("found", finding.found), ("do this", finding.remedy))
         yield Padding(_pairs(rows), (0, 0, 0, 3))
 
@@ -121,17 +125,17 @@ def _layer_table(layers: tuple[LayerView, ...], tone: Tone) -> Table:
         if layer.level:
             name.append(f"\n(level {layer.level})", style="not bold")
         if layer.findings:
-            name.append("\nsee finding " + ", ".join(map(str, layer.findings)), style=f"bold {_STYLE[tone]}")
-        style = _STYLE[tone if layer.findings else "good" if layer.degree > 1 or (layer.level == 1 and layer.degree) else "unsure"]
+            name.append("\nsee finding " + ", ".join(map(str, layer.findings)), style=f"bold {STYLE[tone]}")
+        style = STYLE[tone if layer.findings else "good" if layer.degree > 1 or (layer.level == 1 and layer.degree) else "unsure"]
         residual = f"{layer.residual}\n{layer.provider}" if layer.level else layer.residual
         table.add_row(name, Text(layer.degree_words, style=style), Text(layer.endorsers), Text(residual))
     return table
 
 
 def _questions(shown: Screen) -> Iterator[RenderableType]:
-    yield _heading("Why trust this machine? Five questions")
+    yield heading("Why trust this machine? Five questions")
     for number, answer in enumerate(shown.questions, 1):
-        yield Text.assemble((f"{number}. {answer.question} ", "bold"), (f"{answer.answer}.", f"bold {_STYLE[answer.tone]}"))
+        yield Text.assemble((f"{number}. {answer.question} ", "bold"), (f"{answer.answer}.", f"bold {STYLE[answer.tone]}"))
         yield Padding(Text(answer.because), (0, 0, 0, 3))
         if answer.residual:
             yield Padding(Text(f"Still to be trusted: {answer.residual}"), (0, 0, 0, 3))
@@ -141,7 +145,7 @@ def _caveats(shown: Screen) -> Iterator[RenderableType]:
     caveats = [(layer, caveat) for layer in shown.layers + shown.beside for caveat in layer.caveats]
     if not caveats:
         return
-    yield _heading("Caveats")
+    yield heading("Caveats")
     for layer, caveat in caveats:
         yield Text.assemble((f"{layer.title}: ", "bold"), f"{caveat.text} ", (f"[{caveat.code}]", "dim"))
         yield Padding(Text(caveat.remedy), (0, 0, 0, 3))

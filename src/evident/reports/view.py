@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from evident.appraisal.statement import BESIDE_LAYERS, LEVEL_LAYERS, Caveat, Component, Layer, TrustStatement, Verifiability
 from evident.errors import EvidentError, Finding
-from evident.reports.json_report import Outcome
+from evident.reports.json_report import Failure, Outcome, Recorded
 
 Tone = Literal["good", "bad", "unsure"]
 
@@ -130,8 +130,8 @@ class Screen:
         return ", but only simulated" if self.tone == "good" else " (simulated)"
 
 
-def screen(outcome: Outcome) -> Screen:
-    """Everything that the renderings show of `outcome`, a statement or the error that prevented one."""
+def screen(outcome: Outcome | Recorded) -> Screen:
+    """Everything that the renderings show of `outcome`, a statement or the error that prevented one, present or recorded."""
     return _of_statement(outcome) if isinstance(outcome, TrustStatement) else _of_error(outcome)
 
 
@@ -211,7 +211,7 @@ def _facts(statement: TrustStatement) -> tuple[tuple[str, str], ...]:
     return tuple((name, clean(value)) for name, value in rows)
 
 
-def _of_error(error: EvidentError) -> Screen:
+def _of_error(error: EvidentError | Failure) -> Screen:
     verdict, tone = _VERDICTS.get(error.decision, ("ERROR", "unsure"))
     layers = tuple(_layer(name, None, error.findings) for name in LEVEL_LAYERS)
     findings = _clean_findings(error.findings)
