@@ -1,0 +1,39 @@
+"""A deployment on Azure, before anything is made."""
+
+from __future__ import annotations
+
+from evident.platforms.azure.requests import machine_spec
+from evident.platforms.driver import Order
+from evident.platforms.outline import Item, Outline, Setting, gib
+
+
+def _items(order: Order) -> tuple[Item, ...]:
+    spec, size = machine_spec(order), gib(order)
+    address = Item("public-address", "a static public IPv4 address", "the address, while it is reserved")
+    return (
+        Item("disk", f"{size} GiB, the image as it was built", f"Standard HDD, {size} GiB, until it is removed"),
+        Item("gallery", "a Compute Gallery that nobody else sees"),
+        Item("image", "specialised, for confidential VMs"),
+        Item("image-version", f"{size} GiB in {spec.region}", "snapshot storage, for as long as it is kept"),
+        Item("security-group", f"{len(order.openings)} openings, and nothing else that goes in or out"),
+        Item("network", "a virtual network with one subnet, connected to no other"),
+        *((address,) if spec.exposed else ()),
+        Item("network-interface", "with its public address" if spec.exposed else "with an address of its subnet only"),
+        Item("machine", f"{spec.size} as a confidential VM", f"{spec.size} while it runs"),
+        Item("os-disk", f"Premium SSD, {size} GiB, encrypted: {spec.encryption}", f"Premium SSD, {size} GiB, until it is removed"),
+    )
+
+
+OUTLINE = Outline(
+    settings={
+        "subscription": Setting("the subscription's id", required=True),
+        "group": Setting("a resource group that exists and takes everything", required=True),
+        "region": Setting("the region, such as westeurope", required=True),
+        "type": Setting("a confidential size, such as Standard_DC2as_v5 (SEV-SNP) or Standard_DC2es_v6 (TDX)", required=True),
+        "zone": Setting("an availability zone of the region; left out: Azure's choice", choices=("1", "2", "3")),
+        "encryption": Setting("what Azure encrypts for the machine alone", choices=("VMGuestStateOnly", "DiskWithVMGuestState")),
+        "uefi_keys": Setting("directory with PK.der, KEK.der and db.der: your own Secure Boot keys; left out: Secure Boot is off"),
+    },
+    technologies=("tdx", "snp"),
+    items=_items,
+)
