@@ -28,7 +28,7 @@ from evident.evidence import content
 from evident.evidence.importers import containers
 from evident.evidence.nitro import NitroDocument
 from evident.evidence.snp_report import SnpReport
-from evident.verification import nitro, snp
+from evident.verification import challenge, nitro, snp
 from evident.verification import pieces as piece
 from evident.verification.composite import Parts, join, leave_out, trail_of, without_steps
 from evident.verification.context import Context
@@ -76,11 +76,8 @@ def report_data(document: bytes, nonce: bytes) -> bytes:
 def _binding(case: Case) -> None:
     """(3) AT-23."""
     nonce = case.context.nonce
-    if case.context.report_data is not None:
-        expected = case.context.report_data
-    elif nonce is not None:
-        expected = report_data(case.document, nonce)
-    else:
+    challenge.compare_exact(case.context, case.report_data, "aws")
+    if nonce is None:
         raise Indeterminate.of(
             "aws.binding.challenge-missing",
             expected="the challenge that went into REPORT_DATA beside the document",
@@ -88,6 +85,7 @@ def _binding(case: Case) -> None:
             remedy="Pass nonce=PATH; without it nothing ties the report to the document.",
             layer="vtpm",
         )
+    expected = report_data(case.document, nonce)
     if not hmac.compare_digest(expected, case.report_data):
         raise NotAuthentic.of(
             "aws.binding",

@@ -30,8 +30,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from evident.errors import Finding, NotAuthentic, Unsupported, UsageError
 from evident.evidence import azure_hcl, content
 from evident.evidence.azure_hcl import AK_KEY_ID, HclReport, RsaJwk
+from evident.verification import challenge, tpm, tpm_facts
 from evident.verification import pieces as piece
-from evident.verification import tpm, tpm_facts
 from evident.verification.composite import Parts, join, leave_out, trail_of
 from evident.verification.context import Context
 from evident.verification.facts import Facts, Freshness, Vtpm
@@ -143,6 +143,7 @@ def _claims(case: Case) -> None:
 
 def _challenge(case: Case) -> Open | None:
     """(6) The report itself is fresh only when user-data holds the challenge; else the vTPM alone answers it."""
+    challenge.compare_exact(case.context, case.report_data, "azure")
     nonce, user_data = case.context.nonce, case.hcl.claims.user_data
     if nonce is None:
         case.freshness = Freshness("unknown", "no challenge was compared", carried_by="none")
@@ -183,7 +184,7 @@ def _ak_certificate(case: TpmCase) -> None:
     certificate = case.ak.certificate
     if certificate is None:
         raise AssertionError("a step ran without the piece that it is about")
-    case.ak_path = certificate_path(case, certificate)
+    case.ak_path = certificate_path(case, certificate, "azure.ak-certificate")
     if case.ak_path.anchor is None:
         case.caveats.append(CAVEAT_AK_ROOT)
 
@@ -225,7 +226,7 @@ def verify(
         facts=_facts(name, root, case),
         context=context,
         revocation=root.revocation,
-        simulated=root.simulated,
+        simulated=root.simulated or (case.tpm is not None and case.tpm.simulated),
         endorsers=(*root.endorsers, OPERATOR),
     )
 

@@ -58,13 +58,9 @@ def compare(context: Context, found: bytes, key: bytes | None, prefix: str) -> A
             ),
             waived_by="no-challenge",
         )
-    answer = Answer(NOT_COMPARED)
-    if context.report_data is not None:
-        if not hmac.compare_digest(context.report_data, found):
-            raise _refuse(f"{prefix}.challenge.report-data", f"REPORT_DATA {context.report_data.hex()}", found)
-        answer = Answer(_EXACT)
+    compare_exact(context, found, prefix)
     if context.nonce is None:
-        return answer
+        return Answer(_EXACT)
     if key is not None:
         expected = binding.report_data(context.nonce, key)
         if not hmac.compare_digest(expected, found):
@@ -75,6 +71,15 @@ def compare(context: Context, found: bytes, key: bytes | None, prefix: str) -> A
     if hmac.compare_digest(hashlib.sha512(context.nonce).digest(), found):
         return Answer(_HASHED)
     raise _refuse(f"{prefix}.challenge.nonce", f"REPORT_DATA bound to nonce {context.nonce.hex()}, as it is or as SHA-512", found)
+
+
+def compare_exact(context: Context, found: bytes, prefix: str) -> None:
+    """Where the caller computed REPORT_DATA itself: `NotAuthentic` ``<prefix>.challenge.report-data`` unless `found` is that value.
+
+    It stands for no other binding: whether a key or a document is named in these bytes is for a step of its own.
+    """
+    if context.report_data is not None and not hmac.compare_digest(context.report_data, found):
+        raise _refuse(f"{prefix}.challenge.report-data", f"REPORT_DATA {context.report_data.hex()}", found)
 
 
 def _refuse(code: str, expected: str, found: bytes) -> NotAuthentic:

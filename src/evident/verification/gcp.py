@@ -29,8 +29,8 @@ from evident.errors import Indeterminate, NotAuthentic, UsageError
 from evident.evidence import cert_table, content, gce_endorsement
 from evident.evidence.importers import containers
 from evident.evidence.snp_report import SnpReport
+from evident.verification import challenge, snp, tpm, tpm_facts
 from evident.verification import pieces as piece
-from evident.verification import snp, tpm, tpm_facts
 from evident.verification.composite import Parts, join, leave_out, trail_of, without_steps
 from evident.verification.context import Context
 from evident.verification.facts import Facts, Freshness
@@ -90,11 +90,8 @@ def report_data(ak: bytes, nonce: bytes) -> bytes:
 def _binding(case: Case) -> None:
     """(3) AT-22, AT-23."""
     public, context = case.tpm.ak.public, case.context
-    if context.report_data is not None:
-        expected = context.report_data
-    elif context.nonce is not None and public is not None:
-        expected = report_data(public.raw, context.nonce)
-    else:
+    challenge.compare_exact(context, case.report.report_data, "gcp")
+    if context.nonce is None or public is None:
         raise Indeterminate.of(
             "gcp.binding.missing",
             expected="the AK's public area and the challenge, which REPORT_DATA binds",
@@ -102,6 +99,7 @@ def _binding(case: Case) -> None:
             remedy="Pass nonce=PATH and ak=PATH (TPM2B_PUBLIC); without them nothing ties the report to the vTPM.",
             layer="vtpm",
         )
+    expected = report_data(public.raw, context.nonce)
     if not hmac.compare_digest(expected, case.report.report_data):
         raise NotAuthentic.of(
             "gcp.binding",
@@ -191,7 +189,7 @@ def verify(pieces: Pieces, context: Context, *, without: frozenset[str] = frozen
         facts=_facts(root, case),
         context=context,
         revocation=root.revocation,
-        simulated=root.simulated or bool(case.endorsement and case.endorsement.simulated),
+        simulated=root.simulated or quoted.simulated or bool(case.endorsement and case.endorsement.simulated),
         endorsers=(*root.endorsers, OPERATOR),
     )
 

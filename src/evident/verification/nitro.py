@@ -258,7 +258,6 @@ def verify_document(
         revocation="unknown",
         simulated=bool(case.anchor and case.anchor.simulated),
         endorsers=(OPERATOR, "Nitro hypervisor"),
-        unsafe=("simulated-root",) if case.anchor and case.anchor.simulated else (),
     )
 
 

@@ -135,9 +135,8 @@ def issue(
     revocation: Revocation,
     simulated: bool,
     endorsers: tuple[str, ...],
-    unsafe: tuple[str, ...] = (),
 ) -> Verified[E]:
-    """The `Verified` that a trail earned; `unsafe` adds options that were needed outside the steps.
+    """The `Verified` that a trail earned; `simulated`: a TEST root is behind some part of it, which an unsafe option let pass.
 
     Evidence in several pieces joins the trails of its parts first (`composite.join`).
     """
@@ -152,7 +151,7 @@ def issue(
         simulated=simulated,
         endorsers=endorsers,
         open_points=trail.open_points,
-        unsafe=tuple(dict.fromkeys((*trail.unsafe, *unsafe))),
+        unsafe=tuple(dict.fromkeys((*trail.unsafe, *(("simulated-root",) if simulated else ())))),
         _token=_TOKEN,
     )
 

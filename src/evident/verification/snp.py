@@ -519,7 +519,6 @@ def verify(pieces: Pieces, context: Context, procedure: Procedure[Case] = PROCED
         revocation=case.revocation,
         simulated=simulated,
         endorsers=_endorsers(path, simulated=simulated),
-        unsafe=("simulated-root",) if simulated else (),
     )
 
 

@@ -28,8 +28,8 @@ from evident.errors import Finding, NotAuthentic, UsageError
 from evident.evidence import content, svsm_manifest, tpm_public
 from evident.evidence.snp_report import SnpReport
 from evident.evidence.tpm_public import Public
+from evident.verification import challenge, snp, tpm, tpm_activation, tpm_facts
 from evident.verification import pieces as piece
-from evident.verification import snp, tpm, tpm_activation, tpm_facts
 from evident.verification.composite import Parts, join, leave_out, trail_of, without_steps
 from evident.verification.context import Context
 from evident.verification.facts import Facts, Freshness
@@ -107,6 +107,7 @@ def _privilege(case: Case) -> None:
 def _binding(case: Case) -> None:
     """(3) AT-23, ET-02, ET-04. With a manifest the report is fresh; with the EK alone it is as old as the boot."""
     found, nonce = case.report.report_data, case.context.nonce
+    challenge.compare_exact(case.context, found, "svsm")
     if case.manifest is not None and nonce is not None:
         if hmac.compare_digest(report_data(nonce, case.manifest), found):
             case.freshness = Freshness("challenge", "REPORT_DATA names the verifier's nonce and the SVSM's services manifest")
@@ -174,7 +175,7 @@ def verify(pieces: Pieces, context: Context, *, without: frozenset[str] = frozen
         facts=_facts(root, case),
         context=context,
         revocation=root.revocation,
-        simulated=root.simulated,
+        simulated=root.simulated or quoted.simulated,
         endorsers=(*root.endorsers, OPERATOR),
     )
 

@@ -656,7 +656,6 @@ def verify(pieces: Pieces, context: Context, procedure: Procedure[Case] = PROCED
         revocation=case.revocation,
         simulated=simulated,
         endorsers=(anchor.vendor if anchor else "unknown", "TDX module"),
-        unsafe=("simulated-root",) if simulated else (),
     )
 
 

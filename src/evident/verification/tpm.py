@@ -319,15 +319,11 @@ def _ak_certificate(case: Case) -> Open | None:
             "Pass ak-cert=PATH, activate a credential for it, or bind it to a TEE's report.",
         )
         return Open(finding, waived_by="")
-    path = certificate_path(case, certificate)
+    path = certificate_path(case, certificate, "tpm.ak-certificate")
     case.ak_path = path
     signs = certificate.key_usage is None or "digital_signature" in certificate.key_usage
     if certificate.is_ca or (certificate is case.ak.certificate and not signs):
         raise refuse("tpm.ak-certificate.usage", "a certificate for signing", "one for another use", "Pass the certificate of the AK.")
-    if path.anchor is not None and path.anchor.simulated and "simulated-root" not in case.context.unsafe:
-        raise refuse(
-            "tpm.ak-certificate.simulated", "a root of a real TPM", f"the TEST root {path.anchor.name}", "A simulator made this key."
-        )
     if path.anchor is None:
         top = path.chain[-1]
         finding = Finding(
@@ -353,7 +349,7 @@ def _ek_certificate(case: Case) -> None:
     certificate = _given(case.ek_certificate)
     if case.ek is not None and _spki(case.ek.public_key()) != _spki(certificate.public_key):
         raise refuse("tpm.ek-certificate.key", "the given endorsement key", "another key", "Pass the certificate of this endorsement key.")
-    case.ek_path = certificate_path(case, certificate)
+    case.ek_path = certificate_path(case, certificate, "tpm.ek-certificate")
     if _activated_ek_certificate(case) is None:
         case.caveats.append("tpm.ek-not-activated")
 
@@ -433,7 +429,6 @@ def verify(pieces: Pieces, context: Context, *, without: frozenset[str] = frozen
         facts=established,
         context=context,
         revocation="unknown",
-        simulated=bool(anchor and anchor.simulated),
+        simulated=case.simulated,
         endorsers=(anchor.vendor,) if anchor else (named.operator,) if named else (),
-        unsafe=("simulated-root",) if anchor and anchor.simulated else (),
     )

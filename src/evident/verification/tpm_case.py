@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from evident.endorsements import pem, tpm_ca, x509
 from evident.endorsements.tpm_ca import KeyPath
 from evident.endorsements.x509 import Certificate
-from evident.errors import Malformed, Unsupported, UsageError
+from evident.errors import Malformed, NotAuthentic, Unsupported, UsageError
 from evident.evidence import content, tpm, tpm_public
 from evident.evidence.importers import azure_cvm, containers, pcr_values
 from evident.evidence.tpm import Attest, PcrValues, QuoteInfo, Signature
@@ -81,6 +81,11 @@ class Case:
     ima: Measured | None = None
     ran: Ran | None = None
     caveats: list[str] = field(default_factory=list)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether a simulator's TEST root vouches for one of its keys."""
+        return any(path.anchor.simulated for path in (self.ak_path, self.ek_path) if path and path.anchor)
 
 
 def open_case(pieces: Pieces, context: Context, *, quote_role: str = "quote", vouched: Mapping[str, Key] | None = None) -> Case:
@@ -189,10 +194,21 @@ def _values(given: Iterable[bytes], quotes: tuple[Quote, ...]) -> PcrValues:
     return values
 
 
-def certificate_path(case: Case, certificate: Certificate) -> KeyPath:
-    """The path of a key's certificate; every certificate valid now and allowed to issue what it issued."""
+def certificate_path(case: Case, certificate: Certificate, step: str) -> KeyPath:
+    """The path of a key's certificate; every certificate valid now and allowed to issue what it issued.
+
+    Raises `NotAuthentic` (``x509...``; ``<step>.simulated`` for a TEST root that nobody asked for), `Malformed` and `Unsupported`.
+    """
     cache, anchors = case.context.chain_cache, case.context.anchors
     question = ("path of a TPM key", anchors, certificate.der, tuple(issuer.der for issuer in case.chain))
     path = in_layer("vtpm", lambda: remembered(cache, question, lambda: tpm_ca.find_path(certificate, case.chain, anchors)))
     in_layer("vtpm", lambda: x509.check_path(path.chain, case.context.at, understood=tpm_ca.UNDERSTOOD))
+    if path.anchor is not None and path.anchor.simulated and "simulated-root" not in case.context.unsafe:
+        raise NotAuthentic.of(
+            f"{step}.simulated",
+            expected="a root of a real TPM",
+            found=f"the TEST root {path.anchor.name}",
+            remedy="A simulator made this key.",
+            layer="vtpm",
+        )
     return path

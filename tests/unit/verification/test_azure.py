@@ -177,6 +177,13 @@ def test_a_simulated_machine_passes(cloud, machine):
     assert azure_snp.verify(fresh, cloud.context(NONCE)).facts.freshness.carried_by == "tee"
 
 
+def test_report_data_that_the_caller_computed_is_compared_too(cloud, machine):
+    pieces = clouds.azure_snp(cloud.guest, machine, NONCE) | {"vcek": (cloud.vcek,)}
+    signed = azure_hcl.parse(pieces["hcl"][0]).expected_report_data
+    assert azure_snp.verify(pieces, cloud.context(NONCE, report_data=signed)).open_points == ()
+    assert _refused(cloud, pieces, "azure.challenge", report_data=bytes(64)) == "azure.challenge.report-data"
+
+
 @pytest.mark.attack("AT-04", "Azure's report of the boot is sent alone, for any challenge.", "azure.challenge")
 def test_at04_an_old_report_alone_answers_no_challenge(cloud, machine):
     pieces = {"hcl": (clouds.hcl_report(cloud.guest, machine),), "vcek": (cloud.vcek,)}

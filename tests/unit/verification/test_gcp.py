@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -110,6 +111,26 @@ def test_at23_the_vtpm_of_another_machine_is_refused(cloud):
     mine, other = SimulatedTpm(), SimulatedTpm()
     report = clouds.gcp_snp(cloud.guest, mine, NONCE, cloud.pki, cloud.at)["report"]
     assert _refused(cloud, _pieces(cloud, other, report=report), "gcp.binding") == "gcp.binding"
+
+
+def test_at23_the_caller_s_own_report_data_does_not_stand_for_the_binding(cloud):
+    """A report over bytes that the verifier computed otherwise is fresh, and still says nothing of the key that quoted."""
+    other, wanted = SimulatedTpm(), hashlib.sha512(b"the verifier's own way" + NONCE).digest()
+    pieces = _pieces(cloud, other, report=(cloud.guest.report(wanted),))
+    with pytest.raises(NotAuthentic) as refused:
+        gcp.verify(pieces, cloud.context(NONCE, report_data=wanted))
+    assert refused.value.code == "gcp.binding"
+    with pytest.raises(NotAuthentic) as foreign:
+        gcp.verify(_pieces(cloud), cloud.context(NONCE, report_data=bytes(64)))
+    assert foreign.value.code == "gcp.challenge.report-data"
+
+
+def test_a_simulated_key_beside_real_hardware_shows_in_the_result(cloud):
+    hardware = tuple(replace(anchor, simulated=False) for anchor in cloud.scenario.pki.anchors())
+    for pieces in (_pieces(cloud), _pieces(cloud, endorsement=(_endorsement(cloud),))):
+        verified = gcp.verify(pieces, cloud.context(NONCE, anchors=AnchorSet((*hardware, *cloud.pki.anchors()))))
+        assert verified.simulated
+        assert verified.unsafe == ("simulated-root",)
 
 
 @pytest.mark.attack("AT-22", "A Google machine's report names a key that signs anything.", "tpm.ak-attributes")

@@ -53,6 +53,12 @@ def test_nonce_and_manifest_bind_the_vtpm_for_this_challenge(cloud, machine):
     assert verified.open_points == ()
 
 
+def test_report_data_that_the_caller_computed_is_compared_too(cloud, machine):
+    with pytest.raises(NotAuthentic) as refused:
+        svsm.verify(_pieces(cloud, machine), cloud.context(NONCE, activation=_activated(machine), report_data=bytes(64)))
+    assert refused.value.code == "svsm.challenge.report-data"
+
+
 def test_the_ek_alone_binds_the_vtpm_at_boot(cloud, machine):
     """The e-vTPM style (ET-02): the report is of the boot, the quote answers the challenge."""
     pieces = {**clouds.ephemeral_vtpm(cloud.guest, machine, NONCE), "auxblob": cloud.table}
