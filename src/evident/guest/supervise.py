@@ -2,11 +2,12 @@
 
     POST /v1/attest  {"version": 1, "nonce": "<64 hex digits>"}
                  ->  {"version": 1, "key": "<SPKI>", "evidence": <CMW collection>, "beside": [<CMW collection>...]}
-    POST /v1/activate  nonce, "credential_blob", "encrypted_secret"  ->  {"version": 1, "answer": "<MAC under the secret>"}
+    POST /v1/activate  {"version": 1, "nonce": "<as before>", "credential_blob": "<HEX>", "encrypted_secret": "<HEX>"}
+                 ->  {"version": 1, "answer": "<64 hex digits>"}
 
-The evidence binds the asker's nonce and the key of this boot; it says nothing that is secret, so anybody may ask. A credential for this
-machine's TPM is answered for the same nonce and key, and its secret stays here. One question is
-answered at a time, each within its deadline.
+The evidence binds the asker's nonce and the key of this boot; it says nothing that is secret, so anybody may ask. The answer to a
+credential for this machine's TPM binds the same two; the credential's secret stays here. One question is answered at a time, each within
+its deadline.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """What kind of evidence a guest sent is found out by what verifies, not taken from its word (NA-04).
 
-Of the kinds that take all the pieces, the most specific one that verifies is believed. One whose report or quote can carry a key
-gets challenge and key; the others (vTPMs, whose quotes carry 32 bytes) answer the digest that binds both (`evident.evidence.binding`).
+Of the kinds that take all the pieces, the most specific one that verifies is believed. Each binds the guest's key with the challenge.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 from evident.errors import EvidentError, Unsupported
-from evident.evidence import binding
 from evident.evidence.cmw import Pieces
 from evident.verification import kinds, snp_tpm
 from evident.verification.context import Context
@@ -42,18 +40,12 @@ def verify(pieces: Pieces, context: Context, nonce: bytes, key: bytes) -> tuple[
     failure: EvidentError | None = None
     own = {role: contents for role, contents in pieces.items() if role != "key"}
     for kind in candidates(pieces):
-        takes_key = "key" in kinds.roles(kind)
-        given = {**own, "key": (key,)} if takes_key else own
-        challenge = nonce if takes_key else binding.report_data(nonce, key)
         try:
-            verified = kinds.verify(kind, given, replace(context, nonce=challenge))
+            verified = kinds.verify(kind, {**own, "key": (key,)}, replace(context, nonce=nonce))
         except EvidentError as error:
             failure = failure or error
-            continue
-        if takes_key:
+        else:
             return verified, verified.facts.bound_key
-        fresh = verified.facts.freshness.scope == "challenge"
-        return verified, binding.key_digest(key) if fresh else None
     raise failure or Unsupported.of(
         "keys.evidence",
         expected="pieces of one of the kinds " + ", ".join(ESSENTIAL),

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import http.client
 import socket
+from functools import partial
 from typing import Final
 
 from evident.errors import Indeterminate
 from evident.evidence import cmw
-from evident.keys.messages import ATTEST, AttestReply, AttestRequest, dumps, loads
+from evident.keys.messages import ACTIVATE, ATTEST, ActivateReply, ActivateRequest, AttestReply, AttestRequest, dumps, loads
 from evident.platforms.driver import Collected
 from evident.verification import snp, snp_tpm, tpm
 
@@ -30,7 +31,16 @@ def ask(host: str, port: int, nonce: bytes) -> Collected:
         other, its = cmw.to_pieces(cmw.decode(form))
         if (kind, other) == (snp.NAME, tpm.NAME):
             kind, pieces = snp_tpm.NAME, snp_tpm.together(pieces, its)
-    return Collected(kind, {**pieces, "key": (reply.key,)})
+    return Collected(kind, {**pieces, "key": (reply.key,)}, partial(activate, host, port, nonce))
+
+
+def activate(host: str, port: int, nonce: bytes, credential_blob: bytes, encrypted_secret: bytes) -> bytes | None:
+    """What the TPM of that machine answers to a credential (`Activate`); None where it, or its agent, cannot."""
+    try:
+        answer = post(host, port, ACTIVATE, dumps(ActivateRequest(1, nonce, credential_blob, encrypted_secret)))
+    except Indeterminate:
+        return None
+    return loads(ActivateReply, answer).answer
 
 
 def post(host: str, port: int, path: str, body: bytes) -> bytes:

@@ -9,7 +9,8 @@ from types import MappingProxyType
 from typing import Any
 
 from evident.errors import Unsupported, UsageError
-from evident.evidence import content
+from evident.evidence import binding, content
+from evident.verification import pieces as piece
 from evident.verification.context import Context
 from evident.verification.pieces import Pieces, Role
 from evident.verification.verified import Verified
@@ -17,6 +18,7 @@ from evident.verification.verified import Verified
 CHALLENGE_ROLES: Mapping[str, str] = MappingProxyType({"nonce": "nonce", "report-data": "report_data"})
 """Roles that every kind takes and that go into the context: role to `Context` field."""
 CHALLENGE_LIMIT = 64 * 1024
+_KEY = Role("optional", 4096, "the guest's public key (DER), bound by the quote with the challenge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,8 @@ class Kind:
 
     module: str
     description: str
+    quoted: bool = False
+    """Its challenge is answered by a TPM's quote, which has room for one digest: a key of the guest goes in with the challenge."""
 
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
@@ -34,13 +38,19 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "tdx": Kind("evident.verification.tdx", "Intel TDX quote, with TCB info and QE identity"),
         "tcg-log": Kind("evident.verification.tcg_log", "firmware event log or CCEL alone: replayed and told, signed by nobody"),
         "ima": Kind("evident.verification.ima_list", "IMA measurement list alone: replayed and compared, signed by nobody"),
-        "tpm": Kind("evident.verification.tpm", "TPM 2.0 quotes by one attestation key, with their PCR values"),
-        "azure-snp": Kind("evident.verification.azure_snp", "Azure SEV-SNP machine: HCL report, and quotes by the paravisor's vTPM"),
-        "azure-tdx": Kind("evident.verification.azure_tdx", "Azure TDX machine: HCL report, TD quote, and quotes by the paravisor's vTPM"),
-        "gcp-snp": Kind("evident.verification.gcp", "Google SEV-SNP machine: report bound to the vTPM's AK, quotes, launch endorsement"),
+        "tpm": Kind("evident.verification.tpm", "TPM 2.0 quotes by one attestation key, with their PCR values", quoted=True),
+        "azure-snp": Kind(
+            "evident.verification.azure_snp", "Azure SEV-SNP machine: HCL report, and quotes by the paravisor's vTPM", quoted=True
+        ),
+        "azure-tdx": Kind(
+            "evident.verification.azure_tdx", "Azure TDX machine: HCL report, TD quote, and quotes by the paravisor's vTPM", quoted=True
+        ),
+        "gcp-snp": Kind(
+            "evident.verification.gcp", "Google SEV-SNP machine: report bound to the vTPM's AK, quotes, launch endorsement", quoted=True
+        ),
         "gcp-tdx": Kind("evident.verification.gcp_tdx", "Google TDX machine: TD quote, event log of its registers, launch endorsement"),
         "aws-snp": Kind("evident.verification.aws", "EC2 SEV-SNP machine: report that names a NitroTPM document"),
-        "svsm": Kind("evident.verification.svsm", "SEV-SNP report of an SVSM, and quotes by the vTPM inside it"),
+        "svsm": Kind("evident.verification.svsm", "SEV-SNP report of an SVSM, and quotes by the vTPM inside it", quoted=True),
         "nitrotpm": Kind("evident.verification.nitrotpm", "NitroTPM attestation document, signed by the Nitro hypervisor"),
         "nitro-enclave": Kind("evident.verification.nitro_enclave", "Nitro Enclave attestation document; no confidential VM"),
     }
@@ -61,9 +71,10 @@ def kind_named(name: str) -> Kind:
 
 def roles(name: str) -> Mapping[str, Role]:
     """The roles that a kind takes, those of the challenge included."""
-    own: Mapping[str, Role] = importlib.import_module(kind_named(name).module).ROLES
+    kind = kind_named(name)
+    own: Mapping[str, Role] = importlib.import_module(kind.module).ROLES
     challenge = {role: Role("optional", CHALLENGE_LIMIT, "the verifier's challenge: raw or hex") for role in CHALLENGE_ROLES}
-    return {**challenge, **own}
+    return {**challenge, **({"key": _KEY} if kind.quoted else {}), **own}
 
 
 def verify(name: str, pieces: Pieces, context: Context) -> Verified[Any]:
@@ -71,7 +82,8 @@ def verify(name: str, pieces: Pieces, context: Context) -> Verified[Any]:
 
     Raises the errors of the kind's procedure, `Unsupported` for a kind that is none, `UsageError` for a challenge given twice.
     """
-    module = importlib.import_module(kind_named(name).module)
+    kind = kind_named(name)
+    module = importlib.import_module(kind.module)
     own = dict(pieces)
     for role, field in CHALLENGE_ROLES.items():
         given = () if role in module.ROLES else own.pop(role, ())
@@ -83,5 +95,11 @@ def verify(name: str, pieces: Pieces, context: Context) -> Verified[Any]:
             )
         challenge: dict[str, Any] = {field: content.unhex(given[0])}
         context = replace(context, **challenge)
-    verified: Verified[Any] = module.verify(own, context)
-    return verified
+    key = own.pop("key", ()) if kind.quoted else ()
+    piece.check({"key": key}, {"key": _KEY}, name)
+    if not key or context.nonce is None:
+        verified: Verified[Any] = module.verify(own, context)
+        return verified
+    verified = module.verify(own, replace(context, nonce=binding.report_data(context.nonce, key[0])))
+    fresh = verified.facts.freshness.scope == "challenge"
+    return replace(verified, facts=replace(verified.facts, bound_key=binding.key_digest(key[0]) if fresh else None))

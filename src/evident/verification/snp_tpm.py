@@ -96,12 +96,13 @@ def _facts(root: Verified[Any], quoted: TpmCase) -> Facts:
     claims: dict[str, Any] = {"snp": root.facts.claims, "tpm": tpm_facts.claims(quoted)}
     if quoted.log_claims:
         claims["log"] = dict(quoted.log_claims)
+    vtpm, caveats = tpm_facts.by_word(quoted, "host", OPERATOR)
     return replace(
         root.facts,
         kind=NAME,
-        vtpm=tpm_facts.vtpm(quoted, "host", "none", OPERATOR),
+        vtpm=vtpm,
         boot=quoted.boot,
         runtime=quoted.ran.runtime if quoted.ran else None,
-        caveats=tuple(dict.fromkeys((*root.facts.caveats, *quoted.caveats))),
+        caveats=tuple(dict.fromkeys((*root.facts.caveats, *caveats))),
         claims=claims,
     )

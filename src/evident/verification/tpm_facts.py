@@ -15,25 +15,31 @@ Anchor = Literal["tee", "certificate", "operator", "none"]
 
 def facts(case: Case) -> Facts:
     """The facts of a TPM that stands alone: no TEE speaks for it, so it is worth what its certificate's issuer is."""
-    path, named = case.ak_path, tpm_activation.named_by(case)
-    anchor: Anchor = "none"
-    location: Location = "unknown"
-    operator = "unknown"
-    if path is not None and path.anchor is not None:
-        anchor, operator = "certificate", path.anchor.vendor
-        location = "hypervisor" if path.location == "hypervisor" else "unknown"
-    elif path is None and named is not None:
-        anchor, location, operator = "operator", named.location, named.operator
+    path = case.ak_path
+    if path is None:
+        found, remarks = by_word(case, "unknown", "unknown")
+    else:
+        location: Location = "hypervisor" if path.location == "hypervisor" else "unknown"
+        anchor: Anchor = "certificate" if path.anchor else "none"
+        found, remarks = vtpm(case, location, anchor, path.anchor.vendor if path.anchor else "unknown"), caveats(case)
     return Facts(
         "tpm",
         None,
         case.freshness,
-        vtpm=vtpm(case, location, anchor, operator),
+        vtpm=found,
         boot=case.boot,
         runtime=case.ran.runtime if case.ran else None,
-        caveats=caveats(case),
+        caveats=remarks,
         claims=claims(case) | ({"log": dict(case.log_claims)} if case.log_claims else {}),
     )
+
+
+def by_word(case: Case, location: Location, operator: str) -> tuple[Vtpm, tuple[str, ...]]:
+    """The TPM of `case` and its remarks where nothing signed vouches for it: as it is named, else at `location`, run by `operator`."""
+    named = tpm_activation.named_by(case)
+    if named is None:
+        return vtpm(case, location, "none", operator), caveats(case)
+    return vtpm(case, named.location, "operator", named.operator), (*caveats(case), tpm_activation.NAMED)
 
 
 def caveats(case: Case) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
 import socket
 import subprocess
@@ -24,11 +25,22 @@ from evident.guest.config import CommandLine, Place
 from evident.guest.console import STEPS, Console
 from evident.guest.http import Server
 from evident.guest.source import Evidence
+from evident.guest.sources import vtpm
 from evident.guest.steps import disk, network
 from evident.guest.supervise import Responder
 from evident.image import disk as writer
 from evident.keys.exchange import spki
-from evident.keys.messages import ATTEST, AttestReply, AttestRequest, Refusal, dumps, loads
+from evident.keys.messages import (
+    ACTIVATE,
+    ATTEST,
+    ActivateReply,
+    ActivateRequest,
+    AttestReply,
+    AttestRequest,
+    Refusal,
+    dumps,
+    loads,
+)
 from evident.platforms.qemu import console as host_side
 
 ROOT = "11111111-2222-3333-4444-555555555555"
@@ -164,7 +176,11 @@ def test_leases_are_read_as_rfc_2131_has_them() -> None:
 
 @pytest.fixture
 def responder() -> Iterator[tuple[Server, Responder]]:
-    responder = Responder(lambda question: (Evidence("snp", {"report": (question.report_data,)}, "test"),))
+    refusing = vtpm.through(lambda _command: bytes.fromhex("80010000000a00000101"))  # TPM_RC_FAILURE
+    responder = Responder(
+        lambda question: (Evidence("snp", {"report": (question.report_data,)}, "test"),),
+        lambda blob, secret: vtpm.activate(blob, secret, refusing),
+    )
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     supervisor = supervise.Supervisor(Console(lambda _line: None), CommandLine("microcvm", "simulated"))
@@ -193,9 +209,21 @@ def test_challenges_are_answered_while_the_workload_runs(responder: tuple[Server
     assert pieces["report"] == (binding.report_data(bytes(32), reply.key),)
 
 
+def test_a_credential_is_answered_for_challenge_and_key_and_its_secret_stays(responder: tuple[Server, Responder]) -> None:
+    server, own = responder
+    own._activate = lambda blob, secret: hashlib.sha256(blob + secret).digest()
+    status, body = server.post(ACTIVATE, dumps(ActivateRequest(1, bytes(32), b"blob", b"secret")))
+    inside = hashlib.sha256(b"blobsecret").digest()
+    assert status == 200
+    assert loads(ActivateReply, body).answer == binding.credential_answer(inside, binding.report_data(bytes(32), own._spki))
+    assert inside.hex().encode() not in body
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "code"),
     [
+        (ACTIVATE, dumps(ActivateRequest(1, b"short", b"", b"")), 400, "guest.challenge"),
+        (ACTIVATE, dumps(ActivateRequest(1, bytes(32), b"", b"")), 503, "guest.tpm.unavailable"),
         (ATTEST, b"{}", 400, "keys.message.missing-key"),
         (ATTEST, dumps(AttestRequest(1, b"short")), 400, "guest.challenge"),
         ("/etc/passwd", b"{}", 404, "guest.path"),
