@@ -51,6 +51,8 @@ class EvidentError(Exception):
         self.findings = findings
         self.claims: Mapping[str, Any] = {}
         """What the evidence says for itself where nothing vouches for it (a bare log); JSON-ready."""
+        self.of_evidence = True
+        """False where the fault is in a document of the caller's own: it says nothing of the evidence."""
 
     def with_claims(self, claims: Mapping[str, Any]) -> Self:
         """This error, with what the evidence says all the same."""

@@ -156,6 +156,20 @@ def test_calls(
         assert json.loads(output.out)["code"] == code
 
 
+@pytest.mark.parametrize("option", ["--policy", "--reference"])
+def test_a_document_of_one_s_own_that_is_wrong_says_nothing_of_the_evidence(
+    verify: Callable[..., tuple[int, dict[str, Any], str]], real: tuple[bytes, Path], home: Path, option: str
+) -> None:
+    report = home / "report.bin"
+    report.write_bytes(real[0])
+    (home / "wrong").write_text('{"version": 1, "nonsense": 2}')
+    code, document, _ = verify("--kind", "snp", f"report={report}", option, str(home / "wrong"))
+    assert (code, document["decision"], document["authentic"]) == (30, "malformed", None)
+    report.write_bytes(real[0][:-1])
+    code, document, _ = verify("--kind", "snp", f"report={report}")
+    assert (code, document["decision"], document["authentic"]) == (30, "malformed", False)
+
+
 def test_an_unknown_policy_key_is_answered_with_the_nearest(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     policy = home / "policy.json"
     policy.write_text('{"version": 1, "alow_debug": true}')

@@ -18,7 +18,6 @@ from evident.endorsements.http import real_world, standard_fetcher
 from evident.endorsements.prefetch import remember_crls
 from evident.errors import UsageError
 from evident.platforms import registry
-from evident.reference_values import documents as reference_documents
 from evident.reports.json_report import Outcome
 from evident.verification.pieces import Pieces
 
@@ -59,7 +58,7 @@ def decide_from(args: argparse.Namespace, kind: str, pieces: Pieces) -> Decision
         crl_floor=cache.crl_floors(),
         unsafe=frozenset(unsafe),
         policy=documents.read_policy(args.policy),
-        references=tuple(value for path in args.reference for value in reference_documents.load(inputs.read_bytes(path)).values),
+        references=documents.read_references(args.reference),
         profile=registry.profile(args.platform, at.date()) if args.platform else None,
     )
     recorded, anchors = RecordingFetcher(_fetcher(args, cache)), _anchors(args)

@@ -7,6 +7,8 @@ octal numbers stay text, so that a digest of digits never turns into a number in
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from evident.appraisal.policy import Policy
     from evident.lifecycle.specification import Specification
+    from evident.reference_values.model import ReferenceValue
 
 MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
 MAX_YAML_NODES = 20_000
@@ -29,7 +32,26 @@ def read_policy(path: str | Path | None) -> Policy:
     """The policy in the file `path`, or the strict one when there is none."""
     from evident.appraisal.policy import STRICT, Policy
 
-    return STRICT if path is None else codec.decode(Policy, read_document(path, "policy"), "policy")
+    with _own_document():
+        return STRICT if path is None else codec.decode(Policy, read_document(path, "policy"), "policy")
+
+
+def read_references(paths: Iterable[str]) -> tuple[ReferenceValue, ...]:
+    """The reference values in all of the files."""
+    from evident.reference_values import documents
+
+    with _own_document():
+        return tuple(value for path in paths for value in documents.load(read_bytes(path)).values)
+
+
+@contextmanager
+def _own_document() -> Iterator[None]:
+    """What is wrong with a document of the caller's own says nothing of any evidence."""
+    try:
+        yield
+    except Malformed as error:
+        error.of_evidence = False
+        raise
 
 
 def read_specification(path: str | Path) -> Specification:

@@ -57,7 +57,7 @@ def _failure(error: EvidentError) -> Failure:
     return Failure(
         decision=error.decision,  # type: ignore[arg-type]  # every class of the error tree has one of these words
         code=error.code,
-        authentic=_AUTHENTIC.get(error.decision),
+        authentic=_AUTHENTIC.get(error.decision) if error.of_evidence else None,
         findings=error.findings,
         revocation="revoked" if revoked else "unknown",
         claims=error.claims,
