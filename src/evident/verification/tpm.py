@@ -308,7 +308,6 @@ def _ak_certificate(case: Case) -> Open | None:
     """(11) Without a pinned root the key is just a key: the quote is authentic, and nobody knows whose it is."""
     certificate = case.ak.certificate or _activated_ek_certificate(case)
     if certificate is None and tpm_activation.named_by(case) is not None:
-        case.caveats.append(tpm_activation.NAMED)
         return None
     if certificate is None:
         finding = Finding(
