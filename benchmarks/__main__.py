@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in {"ratio", "__main__"})
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in {"ratio", "plot", "__main__"})
 
 
 def _machine() -> str:

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+
+# 0.975 quantile of Student's t by degrees of freedom (tables; 1.96 beyond)
+T = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26, 10: 2.23, 14: 2.14, 19: 2.09, 29: 2.05}
+
+
+def line(name: str, values: Sequence[float], unit: str = "s") -> str:
+    """`name` with count, mean, standard deviation and 95 % confidence interval of the mean (Student's t)."""
+    count, mean = len(values), statistics.fmean(values)
+    deviation = statistics.stdev(values) if count > 1 else 0.0
+    freedom = max((known for known in T if known <= count - 1), default=1)
+    half = T[freedom] * deviation / count**0.5 if count > 1 else float("nan")
+    return f"{name:<44} n={count:<3} mean {mean:8.3f} {unit:<2} sd {deviation:7.3f}  95 % ±{half:7.3f}"
 
 
 def compare(contenders: Mapping[str, Callable[[], object]], baseline: str, *, rounds: int = 15, warm_up: int = 2) -> dict[str, float]:
