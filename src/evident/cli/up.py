@@ -1,8 +1,11 @@
 """Create a deployment: launch a confidential VM and write down what should have been measured.
 
-On the platform `simulated` nothing but this program is needed. Without images of your own, TEST images are launched that boot
-nowhere but are measured up to the root file system. `--attack` makes the simulated host cheat in one named way, so that you can
-see it refused.
+From a deployment document (docs/deploy.md), on whatever platform it names: `evident plan SPEC` shows beforehand what that creates and
+proves. What a crash left half done is carried on with; where everything is done already, nothing is.
+
+Without a document, options describe a machine on this host. On the platform `simulated` nothing but this program is needed. Without
+images of your own, TEST images are launched that boot nowhere but are measured up to the root file system. `--attack` makes the
+simulated host cheat in one named way, so that you can see it refused.
 
 On the platform `qemu` a real machine boots on this host (QEMU, OVMF, swtpm; docs/platforms/qemu.md), on SEV-SNP where the host has it and
 else on a simulated secure processor. With `--image`, a folder made by `evident image build`, its root file system is sealed under a
@@ -10,6 +13,8 @@ fresh key that the machine gets only after attestation. `--boot uki` starts that
 measures what is started, and the key is released on the quoted PCRs too. That TPM is the host's software, and the statement says so.
 
 examples:
+  evident up shop.yaml
+  evident up shop.yaml --platform aws
   evident up shop --platform simulated
   evident up shop --platform simulated --kernel vmlinuz --initrd initrd.img --append "ro root=/dev/mapper/root roothash=..."
   evident up shop --platform simulated --attack swap-kernel
@@ -30,12 +35,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from evident.lifecycle.bring_up import Release
     from evident.lifecycle.deployment import Deployment
+    from evident.lifecycle.from_document import Builders
     from evident.platforms.driver import Order
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", nargs="?", help="what to call it: lower-case letters, digits, hyphens")
-    parser.add_argument("--platform", help="where to launch it")
+    parser.add_argument(
+        "name", metavar="SPEC|NAME", nargs="?", help="a deployment document (.yaml, .yml, .json), or what to call it: a-z, 0-9, hyphens"
+    )
+    parser.add_argument("--platform", help="where to launch it; with a document, instead of what that says (`any`: where most is proven)")
     configure_machine(parser)
     parser.add_argument("--attack", metavar="NAME", help="have the simulated host cheat in this way")
     parser.add_argument("--list-attacks", action="store_true", help="print the attacks that a simulated host can play")
@@ -64,37 +72,100 @@ def configure_machine(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.list_attacks:
         return _list_attacks(args.output)
+    if is_document(args.name):
+        return _from_document(args)
     from evident.cli.deployments import surroundings
     from evident.cli.documents import read_policy
     from evident.errors import UsageError
     from evident.lifecycle import bring_up
     from evident.lifecycle.deployment import deployment
-    from evident.lifecycle.journal import State
+    from evident.platforms.registry import OUTLINES
 
     if args.name is None or args.platform is None:
         raise UsageError.of(
             "usage.up",
-            expected="a name and a platform",
-            found="not both",
-            remedy="For example: evident up shop --platform simulated",
+            expected="a document, or a name and a platform",
+            found="neither",
+            remedy="For example: evident up shop.yaml, or evident up shop --platform simulated",
+        )
+    if args.platform in OUTLINES and OUTLINES[args.platform].cloud:
+        raise UsageError.of(
+            "usage.up",
+            expected="a deployment document for a cloud: docs/deploy.md",
+            found=f"{args.name!r} and options",
+            remedy=f"Write {args.name}.yaml, then: evident plan {args.name}.yaml",
         )
     target = deployment(args.name, surroundings())
     order, release = ordered(args, target)
     bring_up.up(target, args.platform, order, policy=read_policy(args.policy) if args.policy else None, release=release)
-    reached = target.driver().addresses(target.machine)
-    if args.output == "json":
-        told = {"name": target.name, "platform": args.platform, "state": target.journal.state, "directory": str(target.directory)}
-        print(json.dumps({**told, "addresses": {str(port): address for port, address in reached.items()}}))
-    else:
-        attested = target.journal.state is State.ATTESTED
-        print(
-            f"{target.name} is launched on {args.platform}.",
-            "It has attested, and has its key." if attested else "Nothing is proved of it yet.",
-        )
-        for port, address in reached.items():
-            print(f"port {port} of it is {address} here")
-        print(f"next: evident attest {target.name}")
+    _say(target, args.output)
     return 0
+
+
+def is_document(name: str | None) -> bool:
+    """Whether the command line names a deployment document, not a deployment."""
+    return name is not None and name.endswith((".yaml", ".yml", ".json"))
+
+
+def _from_document(args: argparse.Namespace) -> int:
+    from evident.cli.deployments import surroundings
+    from evident.cli.documents import read_specification
+    from evident.lifecycle import from_document
+    from evident.lifecycle.deployment import deployment
+
+    refuse_machine(args)
+    wanted = read_specification(args.name)
+    target = deployment(wanted.name, surroundings())
+    from_document.up(target, wanted, builders(target), platform=args.platform)
+    _say(target, args.output)
+    return 0
+
+
+def builders(target: Deployment) -> Builders:
+    """Images are believed that this verifier has signed."""
+    import os
+
+    from evident.audit import keys
+    from evident.cli.paths import cache_dir
+    from evident.lifecycle.from_document import Builders
+
+    return Builders((keys.load_or_create(target.surroundings.state, os.urandom).public,), cache_dir())
+
+
+def refuse_machine(args: argparse.Namespace) -> None:
+    """Raises `UsageError` ``usage.document`` where options describe a machine beside a document."""
+    from evident.errors import UsageError
+
+    parser = argparse.ArgumentParser()
+    configure_machine(parser)
+    parser.add_argument("--attack")
+    usual = vars(parser.parse_args([]))
+    given = [f"--{name}" for name, value in usual.items() if getattr(args, name, value) != value]
+    if given:
+        raise UsageError.of(
+            "usage.document",
+            expected="a document, or options that describe a machine",
+            found=f"{args.name} and {', '.join(given)}",
+            remedy="Say it in the document.",
+        )
+
+
+def _say(target: Deployment, output: str) -> None:
+    from evident.lifecycle.journal import State
+
+    reached = target.driver().addresses(target.machine)
+    if output == "json":
+        told = {"name": target.name, "platform": target.platform, "state": target.journal.state, "directory": str(target.directory)}
+        print(json.dumps({**told, "addresses": {str(port): address for port, address in reached.items()}}))
+        return
+    attested = target.journal.state is State.ATTESTED
+    print(
+        f"{target.name} is launched on {target.platform}.",
+        "It has attested, and has its key." if attested else "Nothing is proved of it yet.",
+    )
+    for port, address in reached.items():
+        print(f"port {port} of it is {address} here")
+    print(f"next: evident attest {target.name}")
 
 
 def ordered(args: argparse.Namespace, target: Deployment) -> tuple[Order, Release | None]:
@@ -107,7 +178,9 @@ def ordered(args: argparse.Namespace, target: Deployment) -> tuple[Order, Releas
 
     images = {name: read_bytes(path) if (path := getattr(args, name)) else None for name in ("firmware", "kernel", "initrd")}
     order = Order(
-        **images,
+        firmware=images["firmware"],
+        kernel=images["kernel"],
+        initrd=images["initrd"],
         command_line=args.append,
         vcpus=args.vcpus,
         memory_mib=args.memory,
@@ -123,11 +196,8 @@ def ordered(args: argparse.Namespace, target: Deployment) -> tuple[Order, Releas
 
 
 def _from_image(args: argparse.Namespace, target: Deployment, machine: Order) -> tuple[Order, Release | None]:
-    import os
     from pathlib import Path
 
-    from evident.audit import keys
-    from evident.cli.paths import cache_dir
     from evident.errors import UsageError
     from evident.lifecycle import from_image, keystore
     from evident.lifecycle.bring_up import Release
@@ -143,11 +213,11 @@ def _from_image(args: argparse.Namespace, target: Deployment, machine: Order) ->
     parameters = {**platform.parameters(target.machine), "evident.attest": str(AGENT_PORT)}
     if from_image.needs_key(image):
         parameters |= {"evident.verifier": KEY_SERVER, "evident.key": keystore.open_store(around).pin.hex()}
-    trusted = [keys.load_or_create(around.state, os.urandom).public]
+    from_whom = builders(target)
     prepared = from_image.prepare(
-        image, target.directory, around, trusted=trusted, parameters=parameters, machine=machine, boot=args.boot or "direct"
+        image, target.directory, around, trusted=from_whom.trusted, parameters=parameters, machine=machine, boot=args.boot or "direct"
     )
-    return prepared.order, Release(prepared.key, cache_dir()) if prepared.key else None
+    return prepared.order, Release(prepared.key, from_whom.cache) if prepared.key else None
 
 
 def _list_attacks(output: str) -> int:

@@ -3,6 +3,7 @@
 For the length of the window both images are accepted, the old and the new; after it the new one alone.
 
 examples:
+  evident update shop.yaml --window 30m             the document that it was made from, with another image in it
   evident update shop --image shop-2.image --window 30m
   evident update shop --kernel vmlinuz --initrd initrd.img --append "ro root=/dev/mapper/root roothash=..."
 """
@@ -15,7 +16,7 @@ from evident.cli import up
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("name", metavar="SPEC|NAME", help="a deployment document, or the deployment's name with the options below")
     up.configure_machine(parser)
     parser.add_argument("--window", metavar="TIME", default="1h", help="how long the old image is accepted too: 90s, 30m, 12h, 7d")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
@@ -25,14 +26,21 @@ def run(args: argparse.Namespace) -> int:
     import json
 
     from evident.cli.deployments import surroundings
-    from evident.cli.documents import read_policy
+    from evident.cli.documents import read_policy, read_specification
     from evident.cli.inputs import parse_duration
-    from evident.lifecycle import bring_up
+    from evident.lifecycle import bring_up, from_document
     from evident.lifecycle.deployment import deployment
 
-    target, window = deployment(args.name, surroundings()), parse_duration(args.window)
-    order, release = up.ordered(args, target)
-    bring_up.update(target, order, window=window, policy=read_policy(args.policy) if args.policy else None, release=release)
+    window = parse_duration(args.window)
+    if up.is_document(args.name):
+        up.refuse_machine(args)
+        wanted = read_specification(args.name)
+        target = deployment(wanted.name, surroundings())
+        from_document.update(target, wanted, up.builders(target), window=window)
+    else:
+        target = deployment(args.name, surroundings())
+        order, release = up.ordered(args, target)
+        bring_up.update(target, order, window=window, policy=read_policy(args.policy) if args.policy else None, release=release)
     if args.output == "json":
         print(json.dumps({"name": target.name, "state": target.journal.state, "window_seconds": window.total_seconds()}))
     else:

@@ -1,9 +1,9 @@
 """From nothing to a machine that runs its workload: launch, key server, boot; and another image in its place.
 
-    up(target, "qemu", order, disk=DiskKey(...), cache=...)
+    up(target, "qemu", order, release=Release(DiskKey(...), cache))
 
-1. the deployment is created (`deployment.up`)
-2. the disk's key is registered under the deployment's terms, and its key server started, where there is a disk to open
+1. the deployment is created (`deployment.up`), and the disk's key registered under its terms, where there is a disk to open
+2. its key server is started
 3. the guest boots; each step is told of, and what ends it early is raised
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from evident import codec
+from evident import codec, processes
 from evident.appraisal.policy import Policy
 from evident.files import write_private, write_private_bytes
 from evident.lifecycle import deployment, keyserver
@@ -31,12 +31,21 @@ class Release:
     disk: DiskKey
     cache: Path
     """Of endorsements, for the key server."""
+    listen: int | None = None
+    """TCP port of this host where a machine in a cloud reaches the key server; None: the machine runs on this host."""
 
 
 def up(target: Deployment, platform: str, order: Order, *, policy: Policy | None = None, release: Release | None = None) -> None:
     """Create `target` and wait until it has booted. Raises what the platform refuses, and what ended the boot."""
-    deployment.up(target, platform, order, policy=policy)
+    deployment.up(target, platform, order, policy=policy, settled=lambda: _register(target, release))
     _boot(target, release)
+
+
+def resume(target: Deployment, cache: Path, listen: int | None) -> None:
+    """Carry on where a boot was not seen to its end: the key server, where one is needed and none runs, and the waiting."""
+    if keyserver.registered(target) and not any(process.alive for process in processes.recorded(target.directory)):
+        keyserver.begin(target, cache, listen)
+    target.driver().settle(target.machine)
 
 
 def update(target: Deployment, order: Order, *, window: timedelta, policy: Policy | None = None, release: Release | None = None) -> None:
@@ -55,12 +64,18 @@ def update(target: Deployment, order: Order, *, window: timedelta, policy: Polic
         expectation = driver.launch(target.machine, order)
         write_private_bytes(target.directory / "references.json", documents.dump(expectation.references))
         write_private(target.directory / "policy.json", codec.encode(policy or expectation.policy))
+        _register(target, release)
         target.record(State.LAUNCHED)
     _boot(target, release)
 
 
-def _boot(target: Deployment, release: Release | None) -> None:
+def _register(target: Deployment, release: Release | None) -> None:
+    """The key is on record before the deployment counts as launched: a crash before that makes another disk, with another key."""
     if release is not None:
         keyserver.register(target, release.disk)
-        keyserver.begin(target, release.cache)
+
+
+def _boot(target: Deployment, release: Release | None) -> None:
+    if release is not None:
+        keyserver.begin(target, release.cache, release.listen)
     target.driver().settle(target.machine)

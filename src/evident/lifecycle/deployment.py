@@ -21,7 +21,7 @@ from typing import Final, Literal
 
 from evident import codec, platforms
 from evident.appraisal.policy import Policy
-from evident.errors import Unsupported, UsageError
+from evident.errors import UsageError
 from evident.files import locked, read_private, write_private, write_private_bytes
 from evident.lifecycle.journal import Event, Journal, State
 from evident.platforms.driver import Driver, Order, Surroundings
@@ -126,37 +126,43 @@ def deployment(name: str, surroundings: Surroundings) -> Deployment:
 def deployments(surroundings: Surroundings) -> tuple[Deployment, ...]:
     """Every deployment with a journal, by name. One whose first line was never finished, by a crash, never began."""
     root = surroundings.state / "deployments"
-    names = sorted(path.parent.name for path in root.glob("*/journal.jsonl") if b"\n" in path.read_bytes())
-    return tuple(deployment(name, surroundings) for name in names)
+    names = sorted(path.parent.name for path in root.glob("*/journal.jsonl") if _began(path))
+    return tuple(deployment(name, surroundings) for name in names if _NAME.fullmatch(name))
+
+
+def _began(journal: Path) -> bool:
+    """One that cannot be read is listed too: whoever opens it hears why."""
+    try:
+        return b"\n" in journal.read_bytes()
+    except OSError:
+        return True
 
 
 def driver(platform: str, surroundings: Surroundings) -> Driver:
-    """The driver of `platform`; `Unsupported` for a platform that Evident appraises but does not launch on."""
-    known = platforms.names("profile")
+    """The driver of `platform`. Raises `UsageError` ``platform.unknown``."""
+    known = platforms.names("launch")
     if platform not in known:
         raise UsageError.of("platform.unknown", expected="a platform among " + ", ".join(known), found=repr(platform), remedy="Choose one.")
-    able = platforms.names("launch")
-    if platform not in able:
-        raise Unsupported.of(
-            "platform.launch",
-            expected="a platform that this version of Evident launches machines on: " + ", ".join(able),
-            found=platform,
-            remedy="Launch the machine by the platform's own means and give its evidence to `evident verify`.",
-        )
     make: Callable[[Surroundings], Driver] = importlib.import_module(f"evident.platforms.{platform}.launch").driver
     return make(surroundings)
 
 
-def up(target: Deployment, platform: str, order: Order, *, policy: Policy | None = None) -> None:
-    """Create the deployment. After a crash in between, the same call carries on.
+def up(
+    target: Deployment, platform: str, order: Order, *, policy: Policy | None = None, settled: Callable[[], None] = lambda: None
+) -> None:
+    """Create the deployment. After a crash in between, the same call carries on; on another platform it begins with removing what there is
+    on the one before. `settled` is called once policy and reference values are on record, before the deployment counts as launched.
 
     Raises what the platform refuses, and `UsageError` ``deployment.state`` when there is one of this name already.
     """
     chosen = driver(platform, target.surroundings)
     with target.exclusive():
+        if target.journal.state is State.PLANNED and target.platform != platform:
+            target.driver().destroy(target.machine)
         target.record(State.PLANNED, platform=platform)
         (target.directory / RETIRED).unlink(missing_ok=True)
         expectation = chosen.launch(target.machine, order)
         write_private_bytes(target.directory / "references.json", documents.dump(expectation.references))
         write_private(target.directory / "policy.json", codec.encode(policy or expectation.policy))
+        settled()
         target.record(State.LAUNCHED)

@@ -59,9 +59,19 @@ def register(target: Deployment, disk: DiskKey) -> None:
     store.secrets.put(volume, disk.key)
 
 
-def begin(target: Deployment, cache: Path) -> Process:
-    """Start the process. Raises `UsageError` ``keys.server`` when it does not come up."""
-    words = ("--state", str(target.surroundings.state.resolve()), "--cache", str(cache.resolve()), target.name)
+def registered(target: Deployment) -> bool:
+    """Whether a disk of `target` is under its terms: then a machine of it asks for a key."""
+    return bool(keystore.open_store(target.surroundings).volumes.disks_under(target.name))
+
+
+def begin(target: Deployment, cache: Path, listen: int | None = None) -> Process:
+    """Start the process, at TCP port `listen` of all addresses of this host, or at a free one of 127.0.0.1.
+
+    Raises `UsageError` ``keys.server`` when it does not come up.
+    """
+    words = ["--state", str(target.surroundings.state.resolve()), "--cache", str(cache.resolve()), target.name]
+    if listen is not None:
+        words += ["--listen", str(listen)]
     port = target.machine / PORT_FILE
     port.unlink(missing_ok=True)
     process = start(target.directory, ROLE, (sys.executable, "-P", "-m", "evident.lifecycle.keyserver", *words))
@@ -135,9 +145,10 @@ def service(target: Deployment, cache: Path) -> ReleaseService:
     )
 
 
-def serve(target: Deployment, cache: Path) -> None:
-    """Serve until this process is ended."""
-    with KeyServer(("127.0.0.1", 0), service(target, cache), on_event=lambda text: print(text, flush=True)) as server:  # noqa: T201  # its log
+def serve(target: Deployment, cache: Path, listen: int | None = None) -> None:
+    """Serve until this process is ended; `listen` as for `begin`."""
+    at = ("127.0.0.1", 0) if listen is None else ("0.0.0.0", listen)  # noqa: S104  # a machine in a cloud reaches it from outside
+    with KeyServer(at, service(target, cache), on_event=lambda text: print(text, flush=True)) as server:  # noqa: T201  # its log
         write_private_bytes(target.machine / PORT_FILE, str(server.server_address[1]).encode())
         server.serve_forever()
 
@@ -146,7 +157,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--listen", type=int)
     parser.add_argument("name")
     given = parser.parse_args()
     own = Surroundings(given.state, lambda: datetime.now(UTC), os.urandom, lambda text: print(text, flush=True))  # noqa: T201  # its log
-    serve(deployment(given.name, own), given.cache)
+    serve(deployment(given.name, own), given.cache, given.listen)

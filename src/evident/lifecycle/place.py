@@ -22,7 +22,7 @@ from evident.image.manifest import Manifest
 from evident.lifecycle import from_image
 from evident.lifecycle.specification import Specification, Technology
 from evident.platforms import registry
-from evident.platforms.driver import Disk, Order
+from evident.platforms.driver import AGENT_PORT, Disk, Order
 from evident.platforms.outline import Item, Outline
 from evident.reference_values import documents
 from evident.reference_values.model import ReferenceValue
@@ -78,9 +78,9 @@ def look(specification: Specification) -> Known:
     except EvidentError as error:
         wrong += error.findings
     values: list[ReferenceValue] = []
-    for path in specification.references:
+    for name in specification.references:
         try:
-            values += documents.load(read_private(Path(path))).values
+            values += documents.load(read_private(Path(name))).values
         except EvidentError as error:
             wrong += error.findings
     return Known(stated, tuple(values), tuple(wrong))
@@ -105,28 +105,28 @@ def _place(name: str, technology: str, outline: Outline, known: Known, at: date)
     return Place(name, shown, outline, profile, replace(prospect(profile), simulated=simulated), trusted_parties(profile), simulated)
 
 
-def order(specification: Specification, place: Place) -> Order:
+def order(specification: Specification, platform: str, technology: Technology) -> Order:
     """What would be ordered, as far as it is known before an image is prepared: enough for `Outline.items`."""
     disk = Path(specification.image.path) / build.DISK
     return Order(
         vcpus=specification.size.vcpus,
         memory_mib=specification.size.memory_mib,
         disks=(Disk(str(disk)), *(Disk(path) for path in specification.disks.data)),
-        published=tuple(each.port for each in specification.network.inbound if each.protocol == "tcp"),
-        where=specification.where.get(place.platform, {}),
-        technology=place.technology,
+        published=tuple(each.port for each in specification.network.inbound if each.protocol == "tcp" and each.port != AGENT_PORT),
+        where=specification.where.get(platform, {}),
+        technology=technology,
         openings=specification.network.openings(),
     )
 
 
 def items(specification: Specification, place: Place) -> tuple[Item, ...]:
-    """What would be made; nothing where settings are missing that it depends on."""
-    wanted = order(specification, place)
+    """What would be made; nothing where that place cannot make it."""
+    wanted = order(specification, place.platform, place.technology)
     try:
         place.outline.check(place.platform, wanted.where)
-    except EvidentError:
+        return place.outline.items(wanted)
+    except EvidentError:  # said among the unmet
         return ()
-    return place.outline.items(wanted)
 
 
 def as_ordered(profile: Profile, outline: Outline, known: Known) -> Profile:

@@ -16,7 +16,7 @@ from datetime import date
 from evident.appraisal.prospect import Prospect
 from evident.errors import PolicyRefused, UsageError
 from evident.lifecycle.place import Place, items, look, places
-from evident.lifecycle.specification import ANY, Specification
+from evident.lifecycle.specification import ANY, Specification, Technology
 from evident.lifecycle.unmet import Unmet, unmet
 from evident.platforms import registry
 from evident.platforms.outline import Item
@@ -27,7 +27,7 @@ class Option:
     """One place, weighed."""
 
     platform: str
-    technology: str
+    technology: Technology
     simulated: bool
     prospect: Prospect
     trust: tuple[str, ...]
@@ -125,7 +125,7 @@ def _rank(option: Option) -> tuple[int, int, int, int, int]:
     """Smaller is better: nothing unmet, hardware, then what is proven without the provider, with it, and how strongly."""
     levels = option.prospect.levels
     degrees = sum(int(each.verifiability) for each in option.prospect.layers)
-    return (len(option.unmet) > 0, option.simulated, -levels.trustworthy, -levels.nominal, -degrees)
+    return (len(option.unmet), option.simulated, -levels.trustworthy, -levels.nominal, -degrees)
 
 
 def _preferred(weighed: Sequence[Option]) -> Option:

@@ -14,7 +14,7 @@ from evident.appraisal.policy import Policy, RequiredLevels
 from evident.appraisal.requirements import least_degrees
 from evident.appraisal.statement import LEVEL_LAYERS
 from evident.errors import EvidentError, Finding
-from evident.lifecycle.place import Known, Place
+from evident.lifecycle.place import Known, Place, order
 from evident.lifecycle.specification import Specification, address
 from evident.platforms.cloud import Opening
 from evident.platforms.driver import AGENT_PORT
@@ -114,6 +114,7 @@ def _settings(specification: Specification, place: Place) -> Iterator[Unmet]:
     where = specification.where.get(place.platform, {})
     try:
         place.outline.check(place.platform, where)
+        place.outline.items(order(specification, place.platform, place.technology))  # raises what cannot be had there
     except EvidentError as error:
         yield Unmet(error.findings[0])
     else:

@@ -12,7 +12,9 @@ from evident.appraisal.prospect import current
 from evident.errors import UsageError
 from evident.platforms.aws import outline as aws_outline
 from evident.platforms.aws import profile as aws
+from evident.platforms.azure import outline as azure_outline
 from evident.platforms.azure import profile as azure
+from evident.platforms.gcp import outline as gcp_outline
 from evident.platforms.gcp import profile as gcp
 from evident.platforms.outline import Outline
 from evident.platforms.qemu import outline as qemu_outline
@@ -26,6 +28,8 @@ PROFILES: tuple[Profile, ...] = (*aws.PROFILES, *azure.PROFILES, *gcp.PROFILES, 
 OUTLINES: Mapping[str, Outline] = MappingProxyType(
     {
         "aws": aws_outline.OUTLINE,
+        "azure": azure_outline.OUTLINE,
+        "gcp": gcp_outline.OUTLINE,
         "qemu": qemu_outline.OUTLINE,
         "simulated": simulated_outline.OUTLINE,
     }

@@ -104,7 +104,7 @@ def test_own_images_and_policy(run: Run, tmp_path: Path) -> None:
         (("up", "shop"), 2, "usage.up"),
         (("up", "Shop!", "--platform", "simulated"), 2, "deployment.name"),
         (("up", "shop", "--platform", "nowhere"), 2, "platform.unknown"),
-        (("up", "shop", "--platform", "aws"), 20, "platform.launch"),
+        (("up", "shop", "--platform", "aws"), 2, "usage.up"),
         (("up", "shop", "--platform", "simulated", "--kernel", "missing"), 2, "input.unreadable"),
         (("up", "shop", "--platform", "simulated", "--kernel", "/"), 2, "input.not-a-file"),
         (("up", "shop", "--platform", "simulated", "--firmware", "pyproject"), 2, "input.unreadable"),

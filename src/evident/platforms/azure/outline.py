@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 from evident.platforms.azure.requests import machine_spec
 from evident.platforms.driver import Order
-from evident.platforms.outline import Item, Outline, Setting, gib
+from evident.platforms.outline import Item, Outline, Setting, gib, sdk
 
 
 def _items(order: Order) -> tuple[Item, ...]:
@@ -15,13 +18,24 @@ def _items(order: Order) -> tuple[Item, ...]:
         Item("gallery", "a Compute Gallery that nobody else sees"),
         Item("image", "specialised, for confidential VMs"),
         Item("image-version", f"{size} GiB in {spec.region}", "snapshot storage, for as long as it is kept"),
-        Item("security-group", f"{len(order.openings)} openings, and nothing else that goes in or out"),
+        Item("security-group", f"openings: {len(order.openings)}; nothing else goes in or out"),
         Item("network", "a virtual network with one subnet, connected to no other"),
         *((address,) if spec.exposed else ()),
         Item("network-interface", "with its public address" if spec.exposed else "with an address of its subnet only"),
         Item("machine", f"{spec.size} as a confidential VM", f"{spec.size} while it runs"),
         Item("os-disk", f"Premium SSD, {size} GiB, encrypted: {spec.encryption}", f"Premium SSD, {size} GiB, until it is removed"),
     )
+
+
+_SIZE = re.compile(r"Standard_[DE]C\d+([ae])d?s_(?:cc_)?v\d+", re.IGNORECASE)
+_TECHNOLOGY = {"a": "snp", "e": "tdx"}
+"""Azure, "Virtual machine sizes naming conventions": the letter after the number of vCPUs says whose processor it is."""
+
+
+def _fits(technology: str, where: Mapping[str, str]) -> str | None:
+    named = _SIZE.fullmatch(where["type"])
+    own = _TECHNOLOGY[named[1].lower()] if named else technology
+    return f"{where['type']}: sizes of its name have {own.upper()}" if own != technology else None
 
 
 OUTLINE = Outline(
@@ -36,4 +50,6 @@ OUTLINE = Outline(
     },
     technologies=("tdx", "snp"),
     items=_items,
+    missing=sdk("azure.mgmt.compute", "azure"),
+    fits=_fits,
 )

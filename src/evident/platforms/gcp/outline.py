@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from evident.platforms.driver import Order
 from evident.platforms.gcp.requests import machine_spec
-from evident.platforms.outline import Item, Outline, Setting, gib
+from evident.platforms.outline import Item, Outline, Setting, gib, sdk
 
 _TECHNOLOGY = {"snp": "SEV-SNP", "tdx": "TDX"}
 
@@ -17,10 +19,21 @@ def _items(order: Order) -> tuple[Item, ...]:
         Item("bucket", "the image as an archive, until it is imported", "storage, for minutes"),
         Item("image", f"{size} GiB, boots by UEFI", "image storage, for as long as it is kept"),
         Item("network", "of its own, one region"),
-        Item("firewall", f"{len(order.openings)} openings, and nothing else that goes in or out"),
+        Item("firewall", f"openings: {len(order.openings)}; nothing else goes in or out"),
         Item("subnetwork", "eight addresses" + (", and IPv6" if spec.ipv6 else "")),
         Item("instance", f"{spec.machine_type} with {_TECHNOLOGY[spec.technology]}, at {address}", f"{spec.machine_type} while it runs"),
         Item("disk", f"pd-balanced, {size} GiB", f"pd-balanced, {size} GiB, until it is removed"),
+    )
+
+
+_FAMILIES = {"n2d": "snp", "c3": "tdx", "a3": "tdx"}
+"""Google Cloud, "Confidential VM supported configurations": no family of machines has both."""
+
+
+def _fits(technology: str, where: Mapping[str, str]) -> str | None:
+    family = where["type"].partition("-")[0]
+    return (
+        f"{where['type']}: {family} machines have {_TECHNOLOGY[own]}" if (own := _FAMILIES.get(family, technology)) != technology else None
     )
 
 
@@ -33,5 +46,8 @@ OUTLINE = Outline(
     },
     technologies=("tdx", "snp"),
     items=_items,
+    missing=sdk("google.cloud.compute_v1", "gcp"),
+    fits=_fits,
+    firmware="evidence",
 )
 """TDX first: its quote measures the boot chain itself, while on SEV-SNP that rests on Google's vTPM (`profile`)."""

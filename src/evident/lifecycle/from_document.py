@@ -1,0 +1,127 @@
+"""From a deployment document to a machine, and to another image in its place.
+
+    up(target, specification, Builders((key,), cache))
+
+The image must be the one that the document names by its digest, and signed by somebody trusted. On this host its kernel is handed over; in
+a cloud it boots from its own disk, with the deployment's parameters on the command line that is measured there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+from evident.audit.keys import VerifyingKey
+from evident.errors import NotAuthentic, UsageError
+from evident.files import read_private
+from evident.image import build, manifest
+from evident.lifecycle import bring_up, from_image, keystore, specification
+from evident.lifecycle.bring_up import Release
+from evident.lifecycle.deployment import Deployment, driver
+from evident.lifecycle.journal import State
+from evident.lifecycle.place import order
+from evident.lifecycle.plan import Option, plan
+from evident.lifecycle.specification import Specification, address
+from evident.platforms import registry
+from evident.platforms.driver import AGENT_PORT, KEY_SERVER, Order
+from evident.reference_values import documents
+from evident.reference_values.model import ReferenceSet, ReferenceValue
+
+
+@dataclass(frozen=True, slots=True)
+class Builders:
+    """What a preparation depends on beside the document."""
+
+    trusted: tuple[VerifyingKey, ...]
+    """Who may have signed the image."""
+    cache: Path
+    """Of endorsements, for the key server."""
+
+
+def up(target: Deployment, wanted: Specification, builders: Builders, *, platform: str | None = None) -> None:
+    """Create `target`, or carry on with creating it; `platform` takes the place of the document's own. Done again, it finds all done.
+
+    Raises `PolicyRefused` with all that the plan finds unmet, `UsageError` ``deployment.changed`` where it exists by another document,
+    and as `bring_up.up`.
+    """
+    state = target.journal.state
+    if state not in (None, State.PLANNED, State.DESTROYED):
+        _resume(target, wanted, state, builders)
+        return
+    chosen = _planned(target, wanted, platform)
+    ordered, release = _prepared(target, wanted, chosen, builders)
+    specification.keep(target, wanted)
+    bring_up.up(target, chosen.platform, ordered, policy=wanted.policy, release=release)
+
+
+def update(target: Deployment, wanted: Specification, builders: Builders, *, window: timedelta) -> None:
+    """Put a machine of `wanted` in the place of the one that runs, on the platform where that is. Raises as `up`, and `bring_up.update`."""
+    ordered, release = _prepared(target, wanted, _planned(target, wanted, target.platform), builders)
+    specification.keep(target, wanted)
+    bring_up.update(target, ordered, window=window, policy=wanted.policy, release=release)
+
+
+def _planned(target: Deployment, wanted: Specification, platform: str | None) -> Option:
+    made = plan(wanted, at=target.surroundings.clock().date(), platform=platform)
+    made.check()
+    target.surroundings.progress(f"{made.name} on {made.chosen.platform}: {made.because}")
+    return made.chosen
+
+
+def _resume(target: Deployment, wanted: Specification, state: State, builders: Builders) -> None:
+    if specification.kept(target) != wanted:
+        raise UsageError.of(
+            "deployment.changed",
+            expected=f"the document that {target.name!r} was made from",
+            found="another one, or options instead of a document",
+            remedy=f"`evident update` puts the new machine in its place; `evident down {target.name}` removes the old one first.",
+        )
+    if state is State.LAUNCHED:
+        bring_up.resume(target, builders.cache, _listen(wanted, cloud=registry.OUTLINES[target.platform].cloud))
+
+
+def _prepared(target: Deployment, wanted: Specification, chosen: Option, builders: Builders) -> tuple[Order, Release | None]:
+    around, image, cloud = target.surroundings, Path(wanted.image.path), registry.OUTLINES[chosen.platform].cloud
+    _check_digest(wanted, builders.trusted)
+    machine = order(wanted, chosen.platform, chosen.technology)
+    parameters = dict(driver(chosen.platform, around).parameters(target.machine)) | {"evident.attest": str(AGENT_PORT)}
+    if from_image.needs_key(image):
+        pin = keystore.open_store(around).pin.hex()
+        parameters |= {"evident.verifier": (wanted.key_server or "") if cloud else KEY_SERVER, "evident.key": pin}
+    prepared = from_image.prepare(
+        image,
+        target.directory,
+        around,
+        trusted=builders.trusted,
+        parameters=parameters,
+        machine=replace(machine, disks=machine.disks[1:]),  # the first is the image's, and every machine gets its own
+        boot="uki" if cloud else "direct",
+    )
+    ordered = replace(prepared.order, references=_references(prepared.order.references, wanted))
+    return ordered, Release(prepared.key, builders.cache, _listen(wanted, cloud=cloud)) if prepared.key else None
+
+
+def _check_digest(wanted: Specification, trusted: Iterable[VerifyingKey]) -> None:
+    stated, _ = manifest.verify(read_private(Path(wanted.image.path) / from_image.MANIFEST), trusted)
+    found = stated.file(build.DISK)
+    if found != wanted.image.sha256:
+        raise NotAuthentic.of(
+            "specification.image",
+            expected=f"the image whose disk.raw has the SHA-256 {wanted.image.sha256.hex()}",
+            found=found.hex(),
+            remedy="Name the image that you mean: `image.path` or `image.sha256` is of another one.",
+            layer="boot_chain",
+        )
+
+
+def _references(own: ReferenceSet | None, wanted: Specification) -> ReferenceSet:
+    given: tuple[ReferenceValue, ...] = tuple(
+        value for path in wanted.references for value in documents.load(read_private(Path(path))).values
+    )
+    return ReferenceSet(1, (*(own.values if own else ()), *given), own.name if own else f"reference values of {wanted.name}")
+
+
+def _listen(wanted: Specification, *, cloud: bool) -> int | None:
+    return address(wanted.key_server)[1] if cloud and wanted.key_server else None
