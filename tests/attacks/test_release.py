@@ -47,7 +47,7 @@ from evident.reference_values.model import Provenance, ReferenceValue, Strength
 from evident.simulator import clouds, scenario
 from evident.simulator.channel import SecureProcessorChannel
 from evident.simulator.guest import stated_launch
-from evident.simulator.kds import KdsFetcher, SimulatedKds
+from evident.simulator.kds import KdsFetcher, Mode, SimulatedKds
 from evident.simulator.pki import SimulatorPki
 from evident.simulator.scenario import Scenario
 from evident.simulator.vtpm import SimulatedTpm
@@ -535,3 +535,18 @@ def test_a_quote_that_leaves_out_a_pcr(desk: Desk, monkeypatch: pytest.MonkeyPat
         pieces = {**clouds.quoted(chip, question.extra_data, "quote"), "quote": (raw,), "signature": (signature,)}
         quote = Evidence("tpm", pieces, "test")
         assert agent.release(Direct(desk.machine).collect(question), (quote,)).key == KEY
+
+
+@attack("AT-28", "The guest brings the revocation list along that it is to be judged by.", "crl.revoked")
+def test_a_list_of_the_guest_s_own(desk: Desk, monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
+    """AMD has revoked the intermediate since; the list of yesterday is still in its window."""
+    old = desk.machine.pki.crl(desk.machine.chip.product, at=desk.clock, number=1)
+    today = SimulatedKds(desk.machine.pki, clock=desk.now, mode=Mode(crl_number=2, revoked=("ask",)))
+    monkeypatch.setattr(desk.service, "_surety", replace(desk.service._surety, fetcher=KdsFetcher(today, clock=desk.now)))
+    if not checked:
+        monkeypatch.setattr(release, "of_machine", lambda pieces: pieces)
+    with expected(desk, "crl.revoked", checked=checked), desk.serving() as server:
+        agent = Agent(server, pinned=desk.pin, disk=DISK)
+        agent.challenge()
+        evidence = Direct(desk.machine).collect(agent.question)
+        assert agent.release(replace(evidence, pieces={**evidence.pieces, "crl": (old,)})).key == KEY

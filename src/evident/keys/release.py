@@ -40,6 +40,7 @@ from evident.keys.log import Event, ReleaseLog
 from evident.keys.messages import EvidenceRequest, Volume, dumps
 from evident.keys.store import Revocation, RootVolume, Secrets, VolumeStore
 from evident.verification.context import Context
+from evident.verification.pieces import of_machine
 from evident.verification.verified import Verified
 
 PENDING_LIMIT = 1024
@@ -215,7 +216,8 @@ class ReleaseService:
         """(3) on the TEE's evidence, together with what the terms demand beside it. What they do not demand is not looked at."""
         surety = self._surety
         context = Context(at, surety.anchors, surety.fetcher, crl_floor=surety.crl_floor, unsafe=surety.unsafe)
-        _, pieces = cmw.to_pieces(cmw.decode(request.evidence))
+        _, given = cmw.to_pieces(cmw.decode(request.evidence))
+        pieces = of_machine(given)
         if not volume.beside:
             return environment.verify(pieces, context, request.nonce, request.key)
         beside = dict(cmw.to_pieces(cmw.decode(form)) for form in request.beside)
@@ -228,7 +230,7 @@ class ReleaseService:
                 remedy="Boot with the TPM attached, so that the agent can quote it.",
                 layer="vtpm",
             )
-        return environment.with_tpm(pieces, beside["tpm"], context, request.nonce, request.key)
+        return environment.with_tpm(pieces, of_machine(beside["tpm"]), context, request.nonce, request.key)
 
 
 def raised(policy: Policy, volume: RootVolume) -> Policy:

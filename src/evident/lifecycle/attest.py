@@ -29,7 +29,7 @@ from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.journal import State
 from evident.lifecycle.refusal import OnRefusal, Refusal
 from evident.reports.json_report import Outcome
-from evident.verification.pieces import Pieces
+from evident.verification.pieces import of_machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def attest(
     nonce = challenges.issue(target.name)
     collected = driver.collect(target.machine, nonce)
     challenges.redeem(target.name, nonce)
-    pieces = _evidence(collected.pieces)
+    pieces = of_machine(collected.pieces)
     asked = activation.ask(pieces, collected.activate, surroundings.randomness)
     believed = driver.believed(target.machine)
     case = Case(
@@ -102,10 +102,3 @@ def attest(
     target.record(state, decision=decision, code=code, bundle=path.name, **levels(outcome))
     answered = refusal.answer(target, outcome, on_refusal) if state is State.REFUSED else None
     return Answer(outcome, case, packed, path, answered)
-
-
-def _evidence(pieces: Pieces) -> Pieces:
-    """What the machine may say for itself. Which revocation list is in force is not for its host to choose: AMD's two lists of one root
-    do not say which keys they are for, and one that is older by a day lacks the newest revocation (AT-28).
-    """
-    return {role: contents for role, contents in pieces.items() if role != "crl"}

@@ -28,6 +28,19 @@ class Role:
     description: str
 
 
+OF_THE_VERIFIER = frozenset(
+    {*("nonce", "report-data", "allow-list", "ima-key"), *("crl", "pck-crl", "root-crl", "collateral", "tcb-info", "qe-identity")}
+)
+"""Roles that say what evidence is held against. Whoever is asked has no say in them: a list that is older by a day hides the newest
+revocation (AMD's two lists of one root do not even say which keys they are for), last month's TCB info hides a known flaw (AT-28), and
+an allow-list of its own hides whatever it runs (AT-33)."""
+
+
+def of_machine(pieces: Pieces) -> Pieces:
+    """`pieces` as far as the machine that sent them may say them."""
+    return {role: contents for role, contents in pieces.items() if role not in OF_THE_VERIFIER}
+
+
 def check(pieces: Pieces, roles: Mapping[str, Role], kind: str) -> None:
     """Refuse unknown roles, wrong counts, and empty or oversized pieces before any of them is parsed."""
     for name, contents in pieces.items():

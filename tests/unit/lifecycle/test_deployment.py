@@ -310,7 +310,7 @@ def test_revocation_lists_are_not_taken_from_the_machine(
     honest = collector.collect
     monkeypatch.setattr(collector, "collect", lambda running, nonce: Collected("snp", {**honest(running, nonce).pieces, "crl": (chosen,)}))
     if not checked:
-        monkeypatch.setattr(attest_module, "_evidence", lambda pieces: pieces)
+        monkeypatch.setattr(attest_module, "of_machine", lambda pieces: pieces)
     answer = world.attest(world.up(attack="no-crl"))
     assert answer.outcome.decision == ("indeterminate" if checked else "accepted")
     if checked:

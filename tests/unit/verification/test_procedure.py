@@ -16,7 +16,7 @@ from evident.verification import kinds, pieces
 from evident.verification.context import ChainCache, Context
 from evident.verification.facts import Facts, Freshness
 from evident.verification.memory import once, remembered
-from evident.verification.pieces import Role
+from evident.verification.pieces import OF_THE_VERIFIER, Role, of_machine
 from evident.verification.procedure import Open, Procedure, Step, Trail, issue, run
 from evident.verification.verified import StepRecord, Verified
 
@@ -184,3 +184,16 @@ def test_every_kind_has_roles_and_a_procedure(name: str) -> None:
     roles = kinds.roles(name)
     assert all(role.description and role.limit > 0 for role in roles.values())
     assert {"nonce", "report-data"} <= set(roles)
+
+
+MACHINE = {
+    *("report", "evidence", "auxblob", "vcek", "vlek", "chain", "launch", "key", "quote", "tcb-chain", "document", "hcl", "claims"),
+    *("tpm-quote", "signature", "pcrs", "ak", "ak-cert", "ek", "ek-cert", "log", "ima", "manifest", "endorsement", "firmware"),
+}
+"""Roles that prove themselves or prove nothing, whoever sends them."""
+
+
+def test_of_every_role_it_is_known_whether_a_machine_may_send_it() -> None:
+    roles = {role for kind in kinds.KINDS for role in kinds.roles(kind)}
+    assert roles == MACHINE | OF_THE_VERIFIER
+    assert of_machine({role: (b"x",) for role in sorted(roles)}).keys() == MACHINE
