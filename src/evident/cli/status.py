@@ -1,9 +1,11 @@
 """Show deployments: where each is in its life, and what its last answer proved.
 
-A state is what was last seen, with its time: only `evident attest` finds out what holds now.
+A state is what was last seen, with its time: only `evident attest` finds out what holds now. What a deployment has in a cloud is held
+against what that cloud lists under its tags, without changing anything; after a crash `evident up` carries on, and `evident down` removes.
 
 examples:
   evident status
+  evident status --offline                          ask no cloud
   evident status shop -o json
 """
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", nargs="?", help="only this one, with its whole journal")
+    parser.add_argument("--offline", action="store_true", help="ask no cloud what is there")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
 
 
@@ -28,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
     around = surroundings()
     chosen = (deployment(args.name, around),) if args.name else deployments(around)
-    rows = [_row(each) if args.name else _row_or_damage(each) for each in chosen]
+    rows = [_row(each, offline=args.offline) if args.name else _row_or_damage(each, offline=args.offline) for each in chosen]
     if args.output == "json":
         print(json.dumps({"deployments": rows}, indent=2))
     elif args.name:
@@ -38,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _row(each: Deployment) -> dict[str, Any]:
+def _row(each: Deployment, *, offline: bool) -> dict[str, Any]:
     from evident import codec
 
     platform = each.platform  # raises where there is no such deployment
@@ -50,17 +53,37 @@ def _row(each: Deployment) -> dict[str, Any]:
         "since": codec.format_time(events[-1].at),
         "last": dict(events[-1].detail),
         "processes": dict(each.driver().parts(each.machine)),
+        **({} if offline else _in_cloud(each)),
         "directory": str(each.directory),
         "journal": [codec.encode(event) for event in events],
     }
 
 
-def _row_or_damage(each: Deployment) -> dict[str, Any]:
+def _in_cloud(each: Deployment) -> dict[str, Any]:
+    """What its cloud lists, or why that is not known; nothing for a machine of this host."""
+    from evident.errors import EvidentError
+    from evident.lifecycle.reconcile import survey
+
+    try:
+        seen = survey(each)
+    except EvidentError as error:
+        return {"cloud": {"unknown": error.code, "found": error.findings[0].found, "remedy": error.findings[0].remedy}}
+    if seen is None:
+        return {}
+    there = {
+        "present": [{"kind": item.kind, "name": item.name, "id": item.id} for item in seen.present],
+        "missing": [{"kind": item.kind, "name": item.name, "id": item.id} for item in seen.missing],
+        "unwritten": [{"kind": kind, "id": identifier} for kind, identifier in seen.unwritten],
+    }
+    return {"cloud": there}
+
+
+def _row_or_damage(each: Deployment, *, offline: bool) -> dict[str, Any]:
     """One damaged journal must not hide the other deployments."""
     from evident.errors import EvidentError
 
     try:
-        return _row(each)
+        return _row(each, offline=offline)
     except EvidentError as error:
         last = {"decision": "unknown", "code": error.code}
         return {"name": each.name, "platform": "?", "state": "damaged", "since": "", "last": last, "directory": str(each.directory)}
@@ -77,16 +100,27 @@ def _print(rows: list[dict[str, Any]]) -> None:
     for column in ("name", "platform", "state", "since (UTC)", "machine", "last answer"):
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(row["name"], row["platform"], row["state"], row["since"][:19], _machine(row.get("processes", {})), _said(row["last"]))
+        table.add_row(row["name"], row["platform"], row["state"], row["since"][:19], _machine(row), _said(row["last"]))
     Console().print(table)
 
 
-def _machine(processes: dict[str, bool]) -> str:
-    """Whether the machine runs on this host, and what of it does not."""
+def _machine(row: dict[str, Any]) -> str:
+    """Whether the machine runs on this host and what of it does not; or what a cloud has of it."""
+    processes, cloud = row.get("processes", {}), row.get("cloud")
+    if cloud is not None:
+        return _resources(cloud)
     ended = [name for name, runs in processes.items() if not runs]
     if not ended:
         return "runs" if processes else ""
     return "ended" if len(ended) == len(processes) else "ended: " + ", ".join(ended)
+
+
+def _resources(cloud: dict[str, Any]) -> str:
+    if "unknown" in cloud:
+        return f"not known ({cloud['unknown']})"
+    there = f"{len(cloud['present'])} resources"
+    gone = "; missing: " + ", ".join(item["kind"] for item in cloud["missing"]) if cloud["missing"] else ""
+    return there + gone
 
 
 def _said(detail: dict[str, str]) -> str:
@@ -104,6 +138,16 @@ def _print_journal(row: dict[str, Any]) -> None:
     print(f"{row['name']} on {row['platform']}, kept in {row['directory']}")
     for name, runs in row["processes"].items():
         print(f"  process {name} {'runs' if runs else 'has ended'}")
+    for line in _cloud_lines(row.get("cloud", {})):
+        print(f"  {line}")
     for event in row["journal"]:
         detail = " ".join(f"{name}={value}" for name, value in event["detail"].items())
         print(f"  {event['at']}  {event['state']:<10}  {detail}".rstrip())
+
+
+def _cloud_lines(cloud: dict[str, Any]) -> list[str]:
+    if "unknown" in cloud:
+        return [f"in the cloud: not known, {cloud['unknown']}: {cloud['found']}", f"next: {cloud['remedy']}"]
+    said = [f"there     {item['kind']} {item['id']}" for item in cloud.get("present", [])]
+    said += [f"MISSING   {item['kind']} {item['id'] or item['name']}" for item in cloud.get("missing", [])]
+    return said + [f"beside it {item['kind']} {item['id']}" for item in cloud.get("unwritten", [])]
