@@ -47,24 +47,28 @@ def run(args: argparse.Namespace) -> int:
     from evident.cli.paths import cache_dir
     from evident.endorsements import anchors
     from evident.endorsements.cache import Cache
+    from evident.endorsements.fetcher import RecordingFetcher
     from evident.endorsements.http import real_world, standard_fetcher
+    from evident.endorsements.prefetch import remember_crls
     from evident.lifecycle.attest import attest
     from evident.lifecycle.deployment import deployment
     from evident.platforms import registry
 
     around, cache = surroundings(), Cache(cache_dir())
-    target = deployment(args.name, around)
+    target, recorded = deployment(args.name, around), RecordingFetcher(standard_fetcher(cache, real_world()))
 
     def ask() -> Answer:
-        return attest(
+        answer = attest(
             target,
             anchors=anchors.production(),
-            fetcher=standard_fetcher(cache, real_world()),
+            fetcher=recorded,
             crl_floor=cache.crl_floors(),
             key=keys.load_or_create(around.state, os.urandom),
             profile=registry.profile(target.driver().profile(target.machine), around.clock().date()),
             policy=read_policy(args.policy) if args.policy else None,
         )
+        remember_crls(cache, recorded.recorded, anchors.production(), answer.case.pieces.get("quote", ()))
+        return answer
 
     answer = _again(ask, parse_duration(args.every), args.times) if args.every else ask()
     if args.bundle:

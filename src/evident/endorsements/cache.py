@@ -104,7 +104,7 @@ class Cache:
             yield
 
     def crl_floors(self) -> Mapping[str, int]:
-        """Scope (`evident.endorsements.amd.crl_scope`) to the highest CRL number that was ever authentic here."""
+        """Scope (`amd.crl_scope`, `intel.crl_scope`) to the highest CRL number, or latest date, that was ever authentic here."""
         text = self._read_sealed(self.root / "floors")
         if text is None:
             return {}
@@ -114,7 +114,7 @@ class Cache:
             return {}
 
     def raise_crl_floor(self, scope: str, number: int) -> None:
-        """Remember the number of a CRL *whose signature was verified*; a lower one changes nothing."""
+        """Remember the number (or date) of a CRL *whose signature was verified*; a lower one changes nothing."""
         if self.crl_floors().get(scope, -1) >= number:
             return  # so that a cache that may only be read serves as well
         with self._locked(self.root / "locks" / "floors"):

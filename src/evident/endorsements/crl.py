@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from types import MappingProxyType
 
@@ -228,6 +228,22 @@ def check_floor(crl: Crl, floor: int | None) -> None:
             "no number" if crl.number is None else str(crl.number),
             "Somebody serves an old CRL; fetch it from the issuer over another path.",
         )
+
+
+def check_issued_since(crl: Crl, floor: int | None) -> None:
+    """`check_floor` for an authority that gives every list the number 1: `floor` is the latest thisUpdate seen, in seconds since 1970."""
+    if floor is not None and issued(crl) < floor:
+        raise _undecided(
+            "replayed",
+            f"a CRL of {crl.issuer_cn} of {_text(datetime.fromtimestamp(floor, UTC))} or later",
+            f"one of {_text(crl.this_update)}",
+            "Somebody serves an old CRL; fetch it from the issuer over another path.",
+        )
+
+
+def issued(crl: Crl) -> int:
+    """thisUpdate in seconds since 1970."""
+    return int(crl.this_update.timestamp())
 
 
 def check_not_revoked(crl: Crl, certificate: Certificate) -> None:

@@ -507,6 +507,17 @@ def pck_crl_url(ca: str, *, base: str = PCS_BASE) -> str:
     return f"{base}/sgx/certification/v4/pckcrl?ca={ca}&encoding=der"
 
 
+def crl_scope(issuer: Certificate) -> str:
+    """Under which name the latest thisUpdate of this authority's lists is remembered: Intel numbers all of them 1."""
+    return f"{issuer.subject_cn}/{issuer.fingerprint[:16]}/thisUpdate"
+
+
+def crl_url(issuer: Certificate) -> str:
+    """Where Intel publishes the list of its root, or of a PCK CA, told by the common name (a simulator's behind ``TEST-``)."""
+    ca = PCK_CA_NAMES.get((issuer.subject_cn or "").removeprefix("TEST-"))
+    return ROOT_CRL_URL if ca is None else pck_crl_url(ca)
+
+
 def refuse_implausible(url: str, body: bytes) -> None:
     """Raise `Malformed` or `Unsupported` when `body` cannot be what `url`, one of those above, names.
 

@@ -7,7 +7,7 @@ remembered CRL number.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ from evident.endorsements.crl import Crl
 from evident.endorsements.fetcher import Ages, Fetched, Fetcher, default_ages
 from evident.endorsements.x509 import Certificate
 from evident.errors import EvidentError, Indeterminate, NotAuthentic
-from evident.evidence import content
+from evident.evidence import content, tdx_quote
 from evident.evidence.snp_report import PRODUCTS, Product, SigningKey, Tcb
 
 T = TypeVar("T")
@@ -101,12 +101,12 @@ class Prefetch:
     def intel_crl(self, issuer: Certificate) -> Kept:
         """The CRL of the SGX root or of a PCK CA; `NotAuthentic` when forged or of a CA that the pinned root did not sign."""
         root = self._trusted.for_purpose("tdx")[0].certificate
-        url = intel.ROOT_CRL_URL
         if issuer.der != root.der:
             x509.verify_chain((issuer, root), self._at)
-            url = intel.pck_crl_url(intel.PCK_CA_NAMES.get(issuer.name, issuer.name))
+        url = intel.crl_url(issuer)
         fetched = self._fetcher.fetch(url, limit=intel.CRL_LIMIT)
         parsed = self._keep_if(url, lambda: self._check_intel_crl(fetched.body, issuer))
+        self._cache.raise_crl_floor(intel.crl_scope(issuer), crl.issued(parsed))
         until = "" if parsed.next_update is None else f", good until {parsed.next_update:%Y-%m-%d}"
         return _kept(f"CRL of {issuer.name}, {len(parsed.revoked)} revoked{until}", fetched, url)
 
@@ -121,6 +121,7 @@ class Prefetch:
     def _check_intel_crl(self, body: bytes, issuer: Certificate) -> Crl:
         parsed = crl.load(content.unhex(body))
         crl.verify_issued_by(parsed, issuer)
+        crl.check_issued_since(parsed, self._cache.crl_floors().get(intel.crl_scope(issuer)))
         crl.check_window(parsed, self._at)
         return parsed
 
@@ -168,22 +169,44 @@ class Prefetch:
             raise
 
 
-def remember_crls(cache: Cache, recorded: Mapping[str, Fetched], trusted: AnchorSet) -> None:
-    """Raise the remembered CRL numbers to those of AMD's CRLs among the `recorded` bodies, as far as AMD signed them.
+def remember_crls(cache: Cache, recorded: Mapping[str, Fetched], trusted: AnchorSet, quotes: Iterable[bytes] = ()) -> None:
+    """Remember how new the revocation lists among the `recorded` bodies are, as far as their authorities signed them: AMD's by number, Intel's
+    by date. Intel's PCK CAs are known from the TDX `quotes` that they stand in.
 
     Simulators' roots are left out: they come and go, and so would their numbers.
     """
     for product in PRODUCTS:
         for kind in (SigningKey.VCEK, SigningKey.VLEK):
-            fetched = recorded.get(amd.crl_url(product, kind))
-            if fetched is None:
-                continue
             for anchor in anchors.amd_roots(trusted, product):
-                with suppress(EvidentError):  # whoever verified with this body has refused it, or will
-                    parsed = crl.load(fetched.body)
-                    crl.verify_issued_by(parsed, anchor.certificate)
-                    if parsed.number is not None and not anchor.simulated:
-                        cache.raise_crl_floor(amd.crl_scope(anchor.certificate, kind), parsed.number)
+                found = None if anchor.simulated else _authentic(recorded.get(amd.crl_url(product, kind)), anchor.certificate)
+                if found is not None and found.number is not None:
+                    cache.raise_crl_floor(amd.crl_scope(anchor.certificate, kind), found.number)
+    for anchor in trusted.for_purpose("tdx"):
+        for issuer in () if anchor.simulated else (anchor.certificate, *_pck_authorities(quotes, anchor.certificate)):
+            found = _authentic(recorded.get(intel.crl_url(issuer)), issuer)
+            if found is not None:
+                cache.raise_crl_floor(intel.crl_scope(issuer), crl.issued(found))
+
+
+def _authentic(fetched: Fetched | None, issuer: Certificate) -> Crl | None:
+    """The list in a body, None unless `issuer` signed it; whoever verified with such a body has refused it, or will."""
+    with suppress(EvidentError):
+        if fetched is not None:
+            parsed = crl.load(content.unhex(fetched.body))
+            crl.verify_issued_by(parsed, issuer)
+            return parsed
+    return None
+
+
+def _pck_authorities(quotes: Iterable[bytes], root: Certificate) -> Iterator[Certificate]:
+    """The CAs in the chains of TDX quotes that `root` issued."""
+    for quote in quotes:
+        with suppress(EvidentError):
+            chain = tdx_quote.parse(content.tdx_quote(quote)).pck_chain.removesuffix(b"\0")
+            for certificate in x509.load_all(chain)[1:]:
+                if certificate.der != root.der:
+                    x509.verify_issued_by(certificate, root)
+                    yield certificate
 
 
 def _kept(what: str, fetched: Fetched, url: str) -> Kept:

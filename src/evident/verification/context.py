@@ -46,7 +46,7 @@ class Context:
     report_data: bytes | None = None
     """The exact 64 bytes expected in the report, where the caller computed them."""
     crl_floor: Mapping[str, int] = field(default_factory=dict)
-    """Scope of a CRL (`evident.endorsements.amd.crl_scope`) to the highest number seen before; a lower one is a replay (AT-28)."""
+    """Scope of a CRL (`amd.crl_scope`, `intel.crl_scope`) to the highest number, or latest date, seen before: less is a replay (AT-28)."""
     unsafe: frozenset[str] = frozenset()
     """Members of `UNSAFE_OPTIONS` that the caller switched on; each that was needed shows in the result."""
     activation: Activation | None = None

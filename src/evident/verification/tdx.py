@@ -278,8 +278,8 @@ def _revocation(case: Case) -> Open | None:
     """
     leaf, ca, root = case.path.certificates
     reasons = [
-        *_judge_lists(case, root, (ca, root), intel.ROOT_CRL_URL),
-        *_judge_lists(case, ca, (leaf,), intel.pck_crl_url(intel.PCK_CA_NAMES.get(_name(ca), "platform"))),
+        *_judge_lists(case, root, (ca, root)),
+        *_judge_lists(case, ca, (leaf,)),
     ]
     if not reasons:
         case.revocation = "good"
@@ -300,13 +300,13 @@ def _load_crl(context: Context, data: bytes) -> Crl:
     return remembered(context.chain_cache, ("crl", data), lambda: crl.load(content.unhex(data)))
 
 
-def _judge_lists(case: Case, issuer: Certificate, subjects: tuple[Certificate, ...], url: str) -> list[str]:
+def _judge_lists(case: Case, issuer: Certificate, subjects: tuple[Certificate, ...]) -> list[str]:
     """Why no list of `issuer` is in force; empty when one is. Raises when a list is forged, replayed, or names one of `subjects`."""
     reasons: list[str] = []
     lists = [crl_list for crl_list in case.crls if crl_list.issuer == issuer.subject]
     if not lists:
         try:
-            lists = [_load_crl(case.context, case.context.fetcher.fetch(url, limit=intel.CRL_LIMIT).body)]
+            lists = [_load_crl(case.context, case.context.fetcher.fetch(intel.crl_url(issuer), limit=intel.CRL_LIMIT).body)]
         except (CollateralUnavailable, Malformed, Unsupported) as error:
             return [f"{issuer.name}: {finding.code}: {finding.found}" for finding in error.findings]
         case.crls += lists
@@ -314,7 +314,7 @@ def _judge_lists(case: Case, issuer: Certificate, subjects: tuple[Certificate, .
     for crl_list in lists:
         once(case.context.chain_cache, ("crl.issued-by", crl_list.der, issuer.der), partial(crl.verify_issued_by, crl_list, issuer))
         try:
-            crl.check_floor(crl_list, case.context.crl_floor.get(crl_scope(issuer)))
+            crl.check_issued_since(crl_list, case.context.crl_floor.get(intel.crl_scope(issuer)))
         except Indeterminate as replay:
             raise NotAuthentic(*replay.findings) from None
         for certificate in subjects:
@@ -327,11 +327,6 @@ def _judge_lists(case: Case, issuer: Certificate, subjects: tuple[Certificate, .
         except Indeterminate as outside:
             reasons += [f"{finding.code}: {finding.found}" for finding in outside.findings]
     return [] if in_force else reasons
-
-
-def crl_scope(issuer: Certificate) -> str:
-    """Under which name the highest CRL number of this authority is remembered."""
-    return f"{issuer.subject_cn}/{issuer.fingerprint[:16]}"
 
 
 def _verify_raw(key: ec.EllipticCurvePublicKey, signature: bytes, signed: bytes) -> bool:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from evident.endorsements import anchors, intel, x509
+from evident.endorsements import anchors, crl, intel, x509
 from evident.endorsements.cache import Cache
 from evident.endorsements.fetcher import CachedFetcher, Fetched, OfflineFetcher, StaticFetcher
 from evident.endorsements.http import refuse_implausible
-from evident.endorsements.prefetch import Prefetch, asking_ages
+from evident.endorsements.prefetch import Prefetch, asking_ages, remember_crls
 from evident.errors import CollateralUnavailable, EvidentError, Indeterminate, NotAuthentic
 from evident.evidence import tdx_quote
 from evident.verification import tdx
@@ -104,3 +104,25 @@ def test_a_ca_that_the_root_did_not_sign(setting: Setting) -> None:
     forged = x509.parse(setting.ca.der[:-1] + bytes((setting.ca.der[-1] ^ 1,)))
     with pytest.raises(EvidentError):
         setting.prefetch().intel_crl(forged)
+
+
+def test_an_older_list_than_one_seen_is_a_replay(vectors: Any, setting: Setting) -> None:
+    """All of Intel's lists have the number 1; two real ones of the platform CA, of June and of September 2025."""
+    newer = crl.load(bytes.fromhex(json.loads(vectors.read("tdx/dcap-qvl-near", "collateral.json"))["pck_crl"]))
+    older = crl.load(setting.bodies[intel.pck_crl_url("platform")])
+    assert (older.number, newer.number) == (1, 1)
+    url = intel.pck_crl_url("platform")
+    production = anchors.production()
+    remember_crls(setting.cache, {url: Fetched(url, older.der, AT)}, production, [setting.quote])
+    assert setting.cache.crl_floors() == {intel.crl_scope(setting.ca): int(older.this_update.timestamp())}
+    remember_crls(setting.cache, {url: Fetched(url, newer.der[:-1] + b"x", AT)}, production, [setting.quote])  # not Intel's
+    remember_crls(setting.cache, {url: Fetched(url, newer.der, AT)}, production)  # whose it is cannot be told
+    setting.prefetch().intel_crl(setting.ca)
+    remember_crls(setting.cache, {url: Fetched(url, newer.der, AT)}, production, [setting.quote])
+    with pytest.raises(Indeterminate) as replayed:
+        setting.prefetch().intel_crl(setting.ca)
+    assert replayed.value.code == "crl.replayed"
+    collateral = {"quote": (setting.quote,), "collateral": (vectors.read(CASE, "collateral.json"),)}
+    with pytest.raises(NotAuthentic) as refused:
+        tdx.verify(collateral, Context(AT, production, OfflineFetcher(setting.cache), crl_floor=setting.cache.crl_floors()))
+    assert refused.value.code == "crl.replayed"

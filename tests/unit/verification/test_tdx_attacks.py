@@ -134,8 +134,8 @@ def pck_serial() -> int:
     return x509.parse(PKI.pck(PLATFORM)).serial
 
 
-def floor(role: str, number: int) -> dict[str, int]:
-    return {tdx.crl_scope(x509.parse(PKI.certificate(role))): number}
+def floor(role: str, seen: datetime) -> dict[str, int]:
+    return {intel.crl_scope(x509.parse(PKI.certificate(role))): int(seen.timestamp())}
 
 
 ROOTLESS = ("tdx.root.unknown", "tdx.steps-not-run")
@@ -184,8 +184,8 @@ ROWS = (
         ("crl.signature",),
         "tdx.revocation",
     ),
-    Row("a replayed CRL", lambda: honest().but(crl_floor=floor("platform-ca", 2)), ("crl.replayed",), "tdx.revocation"),
-    Row("a replayed root CRL", lambda: honest().but(crl_floor=floor("root", 2)), ("crl.replayed",), "tdx.revocation"),
+    Row("a replayed CRL", lambda: honest().but(crl_floor=floor("platform-ca", AT)), ("crl.replayed",), "tdx.revocation"),
+    Row("a replayed root CRL", lambda: honest().but(crl_floor=floor("root", AT)), ("crl.replayed",), "tdx.revocation"),
     Row("no CRL of the PCK CA", lambda: honest().but(pck_crl=()), open=("tdx.revocation.unknown",)),
     Row("no CRL of the root", lambda: honest().but(root_crl=()), open=("tdx.revocation.unknown",)),
     Row("a stale CRL", lambda: honest().but(pck_crl=PKI.crl("platform-ca", at=AT - 40 * DAY)), open=("tdx.revocation.unknown",)),
