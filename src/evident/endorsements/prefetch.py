@@ -170,8 +170,8 @@ class Prefetch:
 
 
 def remember_crls(cache: Cache, recorded: Mapping[str, Fetched], trusted: AnchorSet, quotes: Iterable[bytes] = ()) -> None:
-    """Remember how new the revocation lists among the `recorded` bodies are, as far as their authorities signed them: AMD's by number, Intel's
-    by date. Intel's PCK CAs are known from the TDX `quotes` that they stand in.
+    """Remember how new the revocation lists among the `recorded` bodies are, as far as their authorities signed them: AMD's by number,
+    Intel's by date. Intel's PCK CAs are known from the TDX `quotes` that they stand in.
 
     Simulators' roots are left out: they come and go, and so would their numbers.
     """

@@ -196,4 +196,4 @@ MACHINE = {
 def test_of_every_role_it_is_known_whether_a_machine_may_send_it() -> None:
     roles = {role for kind in kinds.KINDS for role in kinds.roles(kind)}
     assert roles == MACHINE | OF_THE_VERIFIER
-    assert of_machine({role: (b"x",) for role in sorted(roles)}).keys() == MACHINE
+    assert of_machine(dict.fromkeys(sorted(roles), (b"x",))).keys() == MACHINE
