@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from evident.appraisal import boot_differences
 from evident.appraisal.differences import Difference, nearest
 from evident.appraisal.folds import Carrier
 from evident.appraisal.matching import RegisterMatch, match, worth
@@ -212,7 +213,12 @@ def _compare(facts: Facts, layer: str, references: Sequence[ReferenceValue]) -> 
     for result in matches:
         if result.matched is not None:
             continue
-        difference = nearest(result.refuted, result.found[0], facts.stated_launch) if result.register == "launch" else None
+        by_launch = result.register == "launch"
+        difference = (
+            nearest(result.refuted, result.found[0], facts.stated_launch)
+            if by_launch
+            else boot_differences.nearest(result.refuted, facts.boot)
+        )
         if difference is not None and difference.spares(layer):
             spared.append(difference.reference)
         if difference is not None:
@@ -227,11 +233,11 @@ def _mismatch_remarks(layer: str, comparison: _Comparison, below: Ground | None)
     if comparison.state != "mismatch":
         return ()
     findings = [finding for difference in comparison.differences for finding in difference.findings if finding.layer == layer]
-    if findings:
-        return tuple(Remark(finding, refuses=True) for finding in findings)
-    if comparison.differences and below is not None and below.state == "mismatch":
+    if not findings and comparison.differences and below is not None and below.state == "mismatch":
         return ()
-    return tuple(_mismatch(layer, result) for result in comparison.matches if result.matched is None)
+    told = {difference.reference.register for difference in comparison.differences} if findings else set()
+    silent = [result for result in comparison.matches if result.matched is None and result.register not in told]
+    return (*(Remark(finding, refuses=True) for finding in findings), *(_mismatch(layer, result) for result in silent))
 
 
 def _mismatch(layer: str, result: RegisterMatch) -> Remark:

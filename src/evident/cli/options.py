@@ -6,6 +6,7 @@ import argparse
 
 KINDS = (
     "snp",
+    "snp-tpm",
     "tdx",
     "tpm",
     "azure-snp",

@@ -278,11 +278,10 @@ def runtime(authentic: Authenticated, *, allowed: AllowList | None = None, keys:
     """Step 4: what ran, as far as IMA saw it. Without list and keys every file is unlisted: nothing unknown reads as a pass."""
     unlisted: list[str] = []
     violations = 0
-    for entry in authentic.entries:
+    files = [entry for entry in authentic.entries if (entry.number, entry.name) != (0, BOOT_AGGREGATE)]
+    for entry in files:
         if entry.violation:
             violations += 1
-        elif entry.number == 0 and entry.name == BOOT_AGGREGATE:
-            continue
         elif not (allowed is not None and allowed.names(entry)) and signer(entry, keys) is None:
             unlisted.append(entry.name)
     gaps = list(GAPS)
@@ -290,7 +289,7 @@ def runtime(authentic: Authenticated, *, allowed: AllowList | None = None, keys:
         gaps.insert(0, NOTHING_COMPARED)
     if authentic.later:
         gaps.append(f"{authentic.later} entries were listed after the quote and are not covered by it.")
-    return Runtime(len(authentic.entries), violations, tuple(dict.fromkeys(unlisted)), tuple(gaps))
+    return Runtime(len(files), violations, tuple(dict.fromkeys(unlisted)), tuple(gaps))
 
 
 def claims(log: ImaLog, value: Mapping[str, bytes]) -> dict[str, Any]:

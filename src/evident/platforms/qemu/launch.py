@@ -28,7 +28,9 @@ from evident.platforms.qemu import attendant, collector, console, firmware, prob
 from evident.platforms.qemu.order import FILE as LAUNCH_FILE
 from evident.platforms.qemu.order import FIRMWARE, INITRD, KERNEL, Launch, read_launch, write_launch
 from evident.processes import Process
+from evident.reference_values import pcr
 from evident.reference_values.model import LAYERS, ReferenceSet, ReferenceValue
+from evident.reference_values.pcr import Prediction, SecureBootVariables
 from evident.reference_values.snp_reference import snp_reference
 from evident.reference_values.uki import REMOVABLE_PATH
 from evident.simulator.kds import KdsFetcher, SimulatedKds
@@ -44,6 +46,8 @@ AGENT: Final = "evident.mode="
 """A command line with this starts Evident's guest, which says when it is ready."""
 TEE: Final = "evident.tee"
 VERIFIER: Final = "evident.verifier"
+BANK: Final = "sha256"
+"""Of the TPM's PCRs that the guest quotes."""
 READY: Final = "evident: workload started"
 _FAILED = re.compile(r"evident: failed ([a-z0-9.-]+)")
 _POWERDOWN_SECONDS: Final = 3.0
@@ -78,7 +82,7 @@ class QemuPlatform:
         _check(order)
         self._clear(machine)
         launch = self._prepare(machine, order)
-        expectation = _expectation(machine, launch, order.references)  # of what was ordered, before anybody has a hand on the files
+        expectation = _expectation(machine, launch, _measured(order))  # of what was ordered, before anybody has a hand on the files
         self._start(machine, launch)
         return expectation
 
@@ -307,10 +311,19 @@ def _check(order: Order) -> None:
             raise UsageError.of("qemu.disk", expected=f"a raw disk image at {disk.path}", found="none", remedy="Correct the path.")
 
 
-def _expectation(machine: Path, launch: Launch, predicted: ReferenceSet | None) -> Expectation:
+def _measured(order: Order) -> tuple[ReferenceValue, ...]:
+    """What the TPM will hold of a boot from the disk. Of Secure Boot only what the distribution's firmware does is known: it has no keys."""
+    if order.references is None:
+        return ()
+    off = Prediction(pcr.secure_boot_policy(SecureBootVariables(False), (BANK,)), assumptions=("firmware without Secure Boot keys",))
+    known = pcr.references(off, bank=BANK, origin="the distribution's OVMF") if order.firmware is None else ()
+    return (*order.references.values, *known)
+
+
+def _expectation(machine: Path, launch: Launch, measured: Sequence[ReferenceValue]) -> Expectation:
     """Reference values recomputed from what is launched, and a policy that demands what they settle.
 
-    A boot from the disk is `predicted` in PCRs, which only the TPM tells: its word is the host's, and counts for no trustworthy level.
+    What is `measured` by the TPM is the host's word, and counts for no trustworthy level.
     """
     description = launch.description(machine)
     value = snp_reference(
@@ -318,7 +331,6 @@ def _expectation(machine: Path, launch: Launch, predicted: ReferenceSet | None) 
         command_line=description.command_line if description.hashes() else None,
         origin="images given to evident up",
     )
-    measured = predicted.values if predicted else ()
     policy = Policy(
         version=1,
         name="qemu, strict",
