@@ -81,9 +81,9 @@ def gcp_snp(guest: Guest, tpm: SimulatedTpm, nonce: bytes, pki: CloudPki, at: da
     return {"report": (report,), "ak-cert": (pki.ak_certificate(tpm.ak_key.public_key(), at),), **quoted(tpm, nonce)}
 
 
-def aws_snp(guest: Guest, tpm: SimulatedTpm, nonce: bytes, pki: CloudPki, at: datetime) -> Pieces:
-    """Kind ``aws-snp``: the NitroTPM document first, then the report that names it."""
-    document = pki.nitro_document(tpm.pcrs["sha384"], nonce, at)
+def aws_snp(guest: Guest, tpm: SimulatedTpm, nonce: bytes, pki: CloudPki, at: datetime, *, key: bytes | None = None) -> Pieces:
+    """Kind ``aws-snp``: the NitroTPM document first, which names the guest's `key`, then the report that names the document."""
+    document = pki.nitro_document(tpm.pcrs["sha384"], nonce, at, public_key=key)
     return {"document": (document,), "report": (guest.report(aws.report_data(document, nonce)),)}
 
 

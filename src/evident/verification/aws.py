@@ -45,7 +45,7 @@ ROLES: Mapping[str, Role] = MappingProxyType(
     {
         "report": replace(snp.ROLES["report"], count="optional"),
         **{role: snp.ROLES[role] for role in _SNP_ROLES},
-        "document": nitro.ROLES["document"],
+        **{role: nitro.ROLES[role] for role in ("document", "key")},
         **nitro.MEASURED_ROLES,
         "evidence": Role("optional", containers.LIMIT, "report and certificates as go-sev-guest writes them"),
     }
@@ -115,7 +115,7 @@ def verify(pieces: Pieces, context: Context, *, without: frozenset[str] = frozen
     document = content.unhex(piece.one(opened, "document"))
     parts = Parts()
     root = parts.run(lambda: snp.verify(own, alone, leave_out(HARDWARE, without)))
-    measured = {role: contents for role, contents in opened.items() if role in nitro.MEASURED_ROLES}
+    measured = {role: contents for role, contents in opened.items() if role == "key" or role in nitro.MEASURED_ROLES}
     spoken = parts.run(lambda: nitro.verify_document("nitrotpm", {"document": (document,), **measured}, context, without=without))
     link = None
     if root is not None:

@@ -9,6 +9,7 @@ The procedures ``nitrotpm`` and ``nitro-enclave``, in order:
 (5) nitro.signature   the leaf's key signed the document (COSE_Sign1, ES384)
 (6) nitro.timestamp   the document was made within the leaf's life, and not after the time of the verification
 (7) nitro.challenge   the document's nonce is the verifier's nonce
+    nitro.key         where the machine names a key of its own: it is the document's public_key
 (8) nitro.log         nitrotpm, where a log is given: it replays to the document's PCRs
 (9) nitro.ima         nitrotpm, where an IMA list is given: it replays to PCR 10, and its boot_aggregate is of these PCRs
 
@@ -38,7 +39,7 @@ from evident.endorsements.anchors import Anchor
 from evident.endorsements.signatures import SignatureAlgorithm
 from evident.endorsements.x509 import Certificate
 from evident.errors import Finding, NotAuthentic, Unsupported, UsageError
-from evident.evidence import content, cose, nitro, tcg_log
+from evident.evidence import binding, content, cose, nitro, tcg_log
 from evident.evidence.nitro import NitroDocument
 from evident.verification import boot_log, tpm_ima
 from evident.verification import pieces as piece
@@ -204,6 +205,17 @@ def _challenge(case: Case) -> Open | None:
     return None
 
 
+def _key(case: Case) -> None:
+    """The document is the only thing here that could speak of a key; another one would be bound to nothing."""
+    if case.key is not None and case.document.public_key != case.key:
+        raise _refuse(
+            "nitro.key",
+            f"a document that names the key with SHA-384 {binding.key_digest(case.key).hex()}",
+            binding.key_digest(case.document.public_key).hex() if case.document.public_key else "a document without a public key",
+            "Somebody else's key came with this document: do not send anything to it.",
+        )
+
+
 def _log(case: Case) -> None:
     """(8)"""
     if case.log is not None:
@@ -225,6 +237,7 @@ STEPS: tuple[Step[Case], ...] = (
     Step("nitro.timestamp", "The document was made while its certificate lived.", _timestamp),
     Step("nitro.challenge", "The document answers the verifier's challenge.", _challenge),
 )
+KEY_STEP: Step[Case] = Step("nitro.key", "The document names the machine's key.", _key, ("nitro.signature",))
 LOG_STEP: Step[Case] = Step("nitro.log", "The event log replays to the document's PCRs.", _log, ("nitro.signature",))
 IMA_STEP: Step[Case] = Step("nitro.ima", "The IMA list replays to the document's PCR 10.", _ima, ("nitro.signature",))
 
@@ -248,7 +261,12 @@ def verify_document(
         raise UsageError.of("nitro.challenge.size", expected="a nonce", found="an empty one", remedy="Give the challenge as it was sent.")
     case = open_case(piece.one(pieces, "document"), kind, context, piece.optional(pieces, "key"))
     case.log, case.ima = piece.optional(pieces, "log"), tpm_ima.read(pieces)
-    steps = (*STEPS, *((LOG_STEP,) if case.log is not None else ()), *((IMA_STEP,) if case.ima is not None else ()))
+    steps = (
+        *STEPS,
+        *((KEY_STEP,) if case.key is not None else ()),
+        *((LOG_STEP,) if case.log is not None else ()),
+        *((IMA_STEP,) if case.ima is not None else ()),
+    )
     trail = run(leave_out(Procedure.of(kind, *steps), without), case, context)
     return issue(
         trail,
@@ -277,7 +295,7 @@ def facts(case: Case) -> Facts:
         caveats=(CAVEAT_ENCLAVE, *((CAVEAT_DEBUG,) if debug else ()))
         if enclave
         else (CAVEAT_FIRMWARE, *(case.ran.caveats if case.ran else ())),
-        bound_key=document.public_key,
+        bound_key=binding.key_digest(document.public_key) if document.public_key else None,
         claims=claims(document)
         | ({"log": dict(case.told.claims)} if case.told else {})
         | ({"ima": dict(case.ran.claims)} if case.ran else {}),

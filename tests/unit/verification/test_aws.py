@@ -10,7 +10,7 @@ from tests.unit.verification.test_tpm_ima import booted
 
 from evident.endorsements import anchors
 from evident.errors import CollateralUnavailable, Indeterminate, NotAuthentic, Unsupported, UsageError
-from evident.evidence import cose, nitro
+from evident.evidence import binding, cose, nitro
 from evident.simulator import clouds
 from evident.simulator.cloud_pki import CloudPki
 from evident.simulator.vtpm import SimulatedTpm
@@ -254,3 +254,16 @@ def test_an_enclave_has_no_log(vectors):
     pieces = {"document": (vectors.read("aws/dstack-enclave-2025", "doc.cose"),), "log": (b"x",)}
     with pytest.raises(UsageError):
         kinds.verify("nitro-enclave", pieces, context("2025-12-25T13:15:38Z"))
+
+
+@pytest.mark.attack("AT-02", "The document of one machine comes with the key of another.", "nitro.key")
+def test_the_document_names_the_machines_key(cloud):
+    """Without the step a key that nothing names passes for the machine's."""
+    own, other = b"own key", b"another's"
+    pieces = clouds.aws_snp(cloud.guest, SimulatedTpm(), NONCE, cloud.pki, cloud.at, key=own) | {"auxblob": cloud.table}
+    verified = kinds.verify("aws-snp", {**pieces, "key": (own,)}, cloud.context(NONCE))
+    assert verified.facts.bound_key == binding.key_digest(own)
+    with pytest.raises(NotAuthentic, match=r"nitro\.key"):
+        kinds.verify("aws-snp", {**pieces, "key": (other,)}, cloud.context(NONCE))
+    unchecked = aws.verify({**pieces, "key": (other,)}, cloud.context(NONCE), without=frozenset({"nitro.key"}))
+    assert unchecked.facts.bound_key == binding.key_digest(own)
