@@ -14,7 +14,10 @@ def surroundings() -> Surroundings:
     import os
     from datetime import UTC, datetime
 
-    from evident.cli.paths import state_dir
+    from evident.cli.paths import state_dir, wrapping_key
     from evident.platforms.driver import Surroundings
 
-    return Surroundings(state_dir(), lambda: datetime.now(UTC), os.urandom, lambda text: print(f"evident: {text}", file=sys.stderr))
+    def say(text: str) -> None:
+        print(f"evident: {text}", file=sys.stderr)
+
+    return Surroundings(state_dir(), lambda: datetime.now(UTC), os.urandom, say, wrapping_key())

@@ -19,6 +19,12 @@ def state_dir() -> Path:
     return _below("state", "XDG_STATE_HOME", ".local/state")
 
 
+def wrapping_key() -> Path | None:
+    """``EVIDENT_WRAPPING_KEY``: where the owner keeps what wraps disk keys, apart from them; a systemd credential, for one."""
+    named = os.environ.get("EVIDENT_WRAPPING_KEY")
+    return Path(named) if named else None
+
+
 def _below(name: str, variable: str, fallback: str) -> Path:
     home = os.environ.get("EVIDENT_HOME")
     if home:

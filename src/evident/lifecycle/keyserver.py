@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -72,6 +73,8 @@ def begin(target: Deployment, cache: Path, listen: int | None = None) -> Process
     words = ["--state", str(target.surroundings.state.resolve()), "--cache", str(cache.resolve()), target.name]
     if listen is not None:
         words += ["--listen", str(listen)]
+    if target.surroundings.wrapping_key is not None:
+        words += ["--wrapping-key", str(target.surroundings.wrapping_key.resolve())]
     port = target.machine / PORT_FILE
     port.unlink(missing_ok=True)
     process = start(target.directory, ROLE, (sys.executable, "-P", "-m", "evident.lifecycle.keyserver", *words))
@@ -158,7 +161,9 @@ if __name__ == "__main__":
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--listen", type=int)
+    parser.add_argument("--wrapping-key", type=Path)
     parser.add_argument("name")
     given = parser.parse_args()
-    own = Surroundings(given.state, lambda: datetime.now(UTC), os.urandom, lambda text: print(text, flush=True))  # noqa: T201  # its log
+    say: Callable[[str], None] = lambda text: print(text, flush=True)  # noqa: E731, T201  # its log
+    own = Surroundings(given.state, lambda: datetime.now(UTC), os.urandom, say, given.wrapping_key)
     serve(deployment(given.name, own), given.cache, given.listen)

@@ -2,7 +2,7 @@
 
 keys/volumes, references, revoked.json   `evident.keys.store`: terms, nothing secret
 keys/secrets/                            disk keys, each wrapped
-keys/wrapping.key                        what wraps them: 32 bytes, mode 0600; keep it elsewhere where the disk is not yours alone
+keys/wrapping.key                        what wraps them: 32 bytes, mode 0600; not there where the owner keeps it elsewhere
 keys/releaser/                           the P-384 key whose digest is on every guest's command line (evident.key)
 keys/release.jsonl                       every decision
 """
@@ -49,12 +49,16 @@ def directory(surroundings: Surroundings) -> Path:
 
 
 def open_store(surroundings: Surroundings) -> KeyStore:
-    """The store of this state directory, made on first use. Raises `UsageError` where it cannot be read or kept."""
+    """The store of this state directory, made on first use. Raises `UsageError` where it cannot be read or kept.
+
+    A wrapping key that the owner keeps elsewhere (`Surroundings.wrapping_key`) is only ever read.
+    """
     root = directory(surroundings)
-    path = root / "wrapping.key"
+    path = surroundings.wrapping_key or root / "wrapping.key"
     with locked(root / "wrapping.lock"):
-        if not path.exists():
+        if surroundings.wrapping_key is None and not path.exists():
             write_private_bytes(path, surroundings.randomness(WRAPPING_KEY_BYTES))
+    wrapping = read_private(path)
     mode = path.stat().st_mode & 0o777
     if mode & 0o077:
         raise UsageError.of(
@@ -65,7 +69,7 @@ def open_store(surroundings: Surroundings) -> KeyStore:
         )
     return KeyStore(
         VolumeStore(root),
-        WrappedSecrets(root, read_private(path), randomness=surroundings.randomness),
+        WrappedSecrets(root, wrapping, randomness=surroundings.randomness),
         signing.load_or_create(root / "releaser", surroundings.randomness),
         ReleaseLog(root / "release.jsonl", clock=surroundings.clock),
     )

@@ -34,6 +34,8 @@ class Surroundings:
     randomness: Callable[[int], bytes]
     progress: Callable[[str], None]
     """Told, in a sentence, of anything that takes more than a moment."""
+    wrapping_key: Path | None = None
+    """File with the key that wraps disk keys, where the owner keeps it apart from them; None: beside them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 from evident.audit import keys
 from evident.endorsements import anchors
 from evident.endorsements.fetcher import StaticFetcher
-from evident.errors import PolicyRefused, UsageError
+from evident.errors import NotAuthentic, PolicyRefused, UsageError
 from evident.keys.release import check_revoked
+from evident.keys.store import RootVolume
 from evident.lifecycle import bring_up, keyserver, keystore
 from evident.lifecycle.attest import Answer, attest
 from evident.lifecycle.deployment import Deployment, deployment
@@ -117,6 +119,22 @@ def test_the_wrapping_key_is_its_owners_alone(world: World) -> None:
     path.chmod(0o644)
     with pytest.raises(UsageError, match=r"keys\.wrapping-key\.mode"):
         keystore.open_store(world.surroundings)
+
+
+def test_a_wrapping_key_kept_elsewhere_is_read_and_never_made(world: World, tmp_path: Path) -> None:
+    apart = tmp_path / "credentials" / "wrapping-key"
+    elsewhere = replace(world.surroundings, wrapping_key=apart)
+    with pytest.raises(UsageError, match=r"state\.read"):
+        keystore.open_store(elsewhere)
+    apart.parent.mkdir()
+    apart.write_bytes(bytes(range(32)))
+    apart.chmod(0o400)
+    volume = RootVolume(1, DISK, "shop")
+    keystore.open_store(elsewhere).secrets.put(volume, b"k" * 64)
+    assert keystore.open_store(elsewhere).secrets.get(volume) == b"k" * 64
+    assert not (keystore.directory(elsewhere) / "wrapping.key").exists()
+    with pytest.raises(NotAuthentic, match=r"keys\.store\.altered"):
+        keystore.open_store(world.surroundings).secrets.get(volume)
 
 
 @pytest.mark.parametrize("attack", ["swap-kernel", "extra-vcpu", "debug"])
