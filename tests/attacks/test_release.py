@@ -38,7 +38,7 @@ from evident.guest.sources.simulated import SimulatedProcessor
 from evident.keys import environment, release
 from evident.keys.exchange import spki
 from evident.keys.log import ReleaseLog
-from evident.keys.messages import EvidenceRequest, Volume
+from evident.keys.messages import CredentialRequest, EvidenceRequest, Volume
 from evident.keys.release import ReleaseService, Surety
 from evident.keys.server import KeyServer
 from evident.keys.store import RootVolume, VolumeStore, WrappedSecrets
@@ -51,7 +51,7 @@ from evident.simulator.kds import KdsFetcher, Mode, SimulatedKds
 from evident.simulator.pki import SimulatorPki
 from evident.simulator.scenario import Scenario
 from evident.simulator.vtpm import SimulatedTpm
-from evident.verification import challenge, snp, tpm
+from evident.verification import challenge, credential, snp, tpm, tpm_activation
 from evident.verification.composite import without_steps
 from evident.verification.context import Context
 from evident.verification.facts import Freshness
@@ -550,3 +550,58 @@ def test_a_list_of_the_guest_s_own(desk: Desk, monkeypatch: pytest.MonkeyPatch, 
         agent.challenge()
         evidence = Direct(desk.machine).collect(agent.question)
         assert agent.release(replace(evidence, pieces={**evidence.pieces, "crl": (old,)})).key == KEY
+
+
+def service_module(desk: Desk, chip: SimulatedTpm, question: Question) -> Evidence:
+    """The evidence of a machine whose SVSM has this TPM: its report names the challenge and the TPM's endorsement key."""
+    running = desk.machine.start()
+    pieces = clouds.svsm_vtpm(running.guest, chip, question.report_data)
+    return Evidence("svsm", {**pieces, "auxblob": (running._table,), "ek": (chip.ek.tpm2b,)}, "test")
+
+
+@pytest.fixture
+def module(desk: Desk) -> SimulatedTpm:
+    """The desk's machine is known to have an SVSM; this is the TPM in it."""
+    (value,) = desk.machine.reference.values
+    known = replace(value, provenance=replace(value.provenance, artifacts={"svsm": bytes(32)}))
+    desk.volumes.put_references("image", replace(desk.machine.reference, values=(known,)))
+    return SimulatedTpm()
+
+
+def test_a_machine_with_an_svsm_gets_its_key_once_its_tpm_has_shown_the_quoting_key(desk: Desk, module: SimulatedTpm) -> None:
+    with desk.serving() as server:
+        agent = Agent(server, pinned=desk.pin, disk=DISK, activate=module.activate)
+        assert agent.release(service_module(desk, module, agent.challenge())).key == KEY
+        for silent in (SimulatedTpm().activate, SimulatedTpm(ek_key=module.ek_key).activate):  # neither opens what is for another's keys
+            agent = Agent(server, pinned=desk.pin, disk=DISK, activate=silent)
+            with expected(desk, "svsm.activation.missing", checked=True, before=1):
+                agent.release(service_module(desk, module, agent.challenge()))
+
+
+@attack(
+    "AT-22", "A key outside the SVSM's TPM signs the quotes, and the server's credential is answered with a guess.", "tpm.activation.answer"
+)
+def test_a_guess_at_the_credential(desk: Desk, module: SimulatedTpm, monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
+    if not checked:
+        steps = (step for step in tpm_activation.STEPS if step.id != "tpm.activation-answer")
+        monkeypatch.setattr(tpm_activation, "STEPS", tuple(steps))
+    forger = SimulatedTpm(ek_key=module.ek_key)
+    with expected(desk, "tpm.activation.answer", checked=checked), desk.serving() as server:
+        agent = Agent(server, pinned=desk.pin, disk=DISK, activate=lambda _blob, _secret: bytes(32))
+        assert agent.release(service_module(desk, forger, agent.challenge())).key == KEY
+
+
+@attack("AT-22", "The TPM of the attacker's own opens a credential, and its answer is sent for the SVSM's.", "tpm.activation.answer")
+def test_an_answer_for_other_keys(desk: Desk, module: SimulatedTpm, monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
+    """The same challenge, and a credential that the server made for other keys: it must not have the same secret."""
+    own, forger = SimulatedTpm(), SimulatedTpm(ek_key=module.ek_key)
+    if not checked:
+        same = credential.challenge
+        monkeypatch.setattr(credential, "challenge", lambda ek, name, _random: same(ek, name, bytes))
+    with expected(desk, "tpm.activation.answer", checked=checked), desk.serving() as server:
+        agent = Agent(server, pinned=desk.pin, disk=DISK)
+        question = agent.challenge()
+        made = desk.service.credential(CredentialRequest(1, question.nonce, own.ek.tpm2b, own.ak.tpm2b))
+        secret = own.activate(made.credential_blob, made.encrypted_secret)
+        monkeypatch.setattr(agent, "_activate", lambda _blob, _secret: secret)
+        assert agent.release(service_module(desk, forger, question)).key == KEY

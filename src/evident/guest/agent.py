@@ -13,24 +13,29 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from evident.errors import EvidentError, Malformed, NotAuthentic, PolicyRefused
-from evident.evidence import cmw
+from evident.evidence import binding, cmw
 from evident.guest import libc
 from evident.guest.http import Server
 from evident.guest.source import Evidence, Question
+from evident.guest.sources import vtpm
 from evident.keys.exchange import open_offer, spki
 from evident.keys.messages import (
     CHALLENGE,
     CONFIRM,
+    CREDENTIAL,
     EVIDENCE,
     ChallengeReply,
     ChallengeRequest,
     ConfirmRequest,
+    CredentialReply,
+    CredentialRequest,
     Done,
     EvidenceReply,
     EvidenceRequest,
@@ -47,10 +52,11 @@ NONCE_BYTES = 32
 class Agent:
     """One attestation to the key server whose SubjectPublicKeyInfo has the SHA-256 `pinned`, for `disk`."""
 
-    def __init__(self, server: Server, *, pinned: bytes, disk: str) -> None:
+    def __init__(self, server: Server, *, pinned: bytes, disk: str, activate: Callable[[bytes, bytes], bytes] = vtpm.activate) -> None:
         self._server = server
         self._pinned = pinned
         self._disk = disk
+        self._activate = activate
         self._own = ec.generate_private_key(ec.SECP384R1())
         self._question: Question | None = None
         self._releaser: ec.EllipticCurvePublicKey | None = None
@@ -88,8 +94,9 @@ class Agent:
 
     def release(self, evidence: Evidence, beside: tuple[Evidence, ...] = ()) -> Volume:
         """Send the evidence, open what comes back, and confirm it. Raises `PolicyRefused` ``guest.denied`` with the server's codes."""
-        question = self.question
-        request = EvidenceRequest(1, self._disk, question.nonce, question.spki, form(evidence), tuple(map(form, beside)))
+        question, activated = self.question, self._activated((evidence, *beside))
+        forms = form(evidence), tuple(map(form, beside))
+        request = EvidenceRequest(1, self._disk, question.nonce, question.spki, *forms, activated)
         reply = self._ask(EVIDENCE, request, EvidenceReply)
         if self._releaser is None:
             raise Malformed.of("guest.order", expected="a challenge first", found="none", remedy="Call challenge() before this.")
@@ -106,6 +113,18 @@ class Agent:
             )
         self._ask(CONFIRM, ConfirmRequest(1, question.nonce, confirmation), Done)
         return volume
+
+    def _activated(self, collected: tuple[Evidence, ...]) -> bytes | None:
+        """The TPM's answer to the server's credential; None where no TPM quoted, or this one opens nothing: the server judges that."""
+        keys = next(((item.pieces["ek"][0], item.pieces["ak"][0]) for item in collected if {"ek", "ak"} <= item.pieces.keys()), None)
+        if keys is None:
+            return None
+        made = self._ask(CREDENTIAL, CredentialRequest(1, self.question.nonce, *keys), CredentialReply)
+        try:
+            secret = self._activate(made.credential_blob, made.encrypted_secret)
+        except EvidentError:
+            return None
+        return binding.credential_answer(secret, self.question.report_data)
 
     def _ask(self, path: str, message: object, kind: type[T]) -> T:
         status, body = self._server.post(path, dumps(message))

@@ -1,6 +1,7 @@
 """What a guest and a key server say to each other: JSON over HTTP/1.1, every member strict (`evident.codec`).
 
     POST /v1/challenge   ChallengeRequest  ->  ChallengeReply
+    POST /v1/credential  CredentialRequest ->  CredentialReply, or Refusal: where a TPM's quote is part of the evidence
     POST /v1/evidence    EvidenceRequest   ->  EvidenceReply, or Refusal
     POST /v1/confirm     ConfirmRequest    ->  Done, or Refusal
 
@@ -28,7 +29,7 @@ T = TypeVar("T")
 WHAT = "keys.message"
 LIMIT = 4 * 1024 * 1024
 """Bytes of one message; evidence with logs is the largest."""
-CHALLENGE, EVIDENCE, CONFIRM, HEALTH = "/v1/challenge", "/v1/evidence", "/v1/confirm", "/v1/health"
+CHALLENGE, CREDENTIAL, EVIDENCE, CONFIRM, HEALTH = "/v1/challenge", "/v1/credential", "/v1/evidence", "/v1/confirm", "/v1/health"
 ATTEST, ACTIVATE = "/v1/attest", "/v1/activate"
 KEY_BYTES_LIMIT = 1024
 _DISK_LIMIT = 64
@@ -65,6 +66,27 @@ class ChallengeReply:
 
 
 @dataclass(frozen=True, slots=True)
+class CredentialRequest:
+    """The guest asks for a credential that its TPM alone can open."""
+
+    version: Literal[1]
+    nonce: bytes
+    ek: bytes
+    """Endorsement key, TPM2B_PUBLIC or TPMT_PUBLIC."""
+    ak: bytes
+    """The attestation key that quotes, likewise."""
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialReply:
+    version: Literal[1]
+    credential_blob: bytes
+    """TPM2B_ID_OBJECT."""
+    encrypted_secret: bytes
+    """TPM2B_ENCRYPTED_SECRET."""
+
+
+@dataclass(frozen=True, slots=True)
 class EvidenceRequest:
     version: Literal[1]
     disk: str
@@ -75,6 +97,8 @@ class EvidenceRequest:
     """A CMW collection of evidence (`evident.evidence.cmw`)."""
     beside: tuple[Any, ...] = ()
     """More collections that answer the same challenge: a TPM's quote with its log."""
+    activated: bytes | None = None
+    """The answer to the credential (`evident.evidence.binding.credential_answer`), where the TPM could open it."""
 
     def __post_init__(self) -> None:
         check_disk(self.disk)

@@ -2,7 +2,8 @@
 
 (1) challenge    redeemed before anything else is looked at, for the disk it was given for (`challenge.*`)
 (2) terms        the disk is registered, and not revoked (`keys.disk-unknown`, `keys.revoked`)
-(3) verify       the evidence is authentic, answers this challenge and binds this key (`snp.*`, `tdx.*`, `exchange.unbound`...)
+(3) verify       the evidence is authentic, answers this challenge and binds this key (`snp.*`, `tdx.*`, `exchange.unbound`...); where a TPM
+                 quotes, its answer to the credential for its keys and this challenge is right (`tpm.activation.*`)
 (4) appraise     under the server's policy, raised to the levels and reference values of the terms (`launch.*`, `policy.*`...)
 (5) identity     the machine is one of those that the terms name (`keys.identity`)
 (6) revocation   nothing that it is identified by was revoked (`keys.revoked`)
@@ -15,7 +16,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -32,19 +35,25 @@ from evident.appraisal.statement import TrustStatement
 from evident.endorsements.anchors import AnchorSet
 from evident.endorsements.fetcher import Fetcher
 from evident.errors import EvidentError, Indeterminate, NotAuthentic, PolicyRefused
-from evident.evidence import cmw
+from evident.evidence import cmw, tpm_public
+from evident.evidence.tpm_public import Public, sized
 from evident.keys import environment
 from evident.keys.admission import Rate, Unlisted
 from evident.keys.exchange import Offer, Sealed, seal, spki
 from evident.keys.log import Event, ReleaseLog
-from evident.keys.messages import EvidenceRequest, Volume, dumps
+from evident.keys.messages import CredentialRequest, EvidenceRequest, Volume, dumps
 from evident.keys.store import Revocation, RootVolume, Secrets, VolumeStore
+from evident.verification import activation, credential
 from evident.verification.context import Context
-from evident.verification.pieces import of_machine
+from evident.verification.credential import Activation
+from evident.verification.credential import Challenge as Credential
+from evident.verification.pieces import Pieces, of_machine
 from evident.verification.verified import Verified
 
 PENDING_LIMIT = 1024
 """Releases whose confirmation may be outstanding; the oldest is forgotten first."""
+DRAWN_LIMIT = 256
+"""More bytes than any credential draws."""
 LINES_PER_SECOND, LINES_AT_ONCE = 0.25, 64
 """Of challenges and denials in the log; what comes faster is counted, and the next line says how much it was. Releases are all there."""
 
@@ -98,6 +107,7 @@ class ReleaseService:
         signer: ec.EllipticCurvePrivateKey,
         clock: Callable[[], datetime],
         on_statement: Callable[[str, TrustStatement], None] = lambda _disk, _statement: None,
+        random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._volumes = volumes
         self._secrets = secrets
@@ -107,6 +117,7 @@ class ReleaseService:
         self._signer = signer
         self._clock = clock
         self._on_statement = on_statement
+        self._credentials = random(32)
         self._unlisted = Unlisted(Rate(LINES_PER_SECOND, LINES_AT_ONCE))
         self._pending: dict[bytes, tuple[str, Sealed]] = {}
         self._lock = Lock()
@@ -127,6 +138,22 @@ class ReleaseService:
         if self._unlisted.listed("challenged"):
             self._append("challenged", disk, nonce=nonce)
         return nonce
+
+    def credential(self, request: CredentialRequest) -> Credential:
+        """A credential for the TPM that quotes in answer to `request.nonce`: it decides nothing, so it is not logged.
+
+        Raises `Malformed` and `Unsupported` for keys that none can be made for.
+        """
+        return self._credential(request.nonce, tpm_public.parse(request.ek), tpm_public.parse(request.ak))
+
+    def _credential(self, nonce: bytes, ek: Public, ak: Public) -> Credential:
+        """What is random in it follows from this service's own secret and all that it is for, so that nothing has to be kept of it."""
+        seed = b"".join(map(sized, (self._credentials, nonce, ek.raw, ak.name)))
+        return credential.challenge(ek, ak.name, io.BytesIO(hashlib.shake_256(seed).digest(DRAWN_LIMIT)).read)
+
+    def _activation(self, request: EvidenceRequest, pieces: Pieces) -> Activation | None:
+        keys = activation.keys(pieces) if request.activated is not None else None
+        return self._credential(request.nonce, *keys).answered(request.activated or b"") if keys else None
 
     def release(self, request: EvidenceRequest) -> Offer:
         """The sealed key of `request.disk`, or the `EvidentError` that denies it; logged either way."""
@@ -219,7 +246,8 @@ class ReleaseService:
         _, given = cmw.to_pieces(cmw.decode(request.evidence))
         pieces = of_machine(given)
         if not volume.beside:
-            return environment.verify(pieces, context, request.nonce, request.key)
+            asked = replace(context, activation=self._activation(request, pieces))
+            return environment.verify(pieces, asked, request.nonce, request.key)
         beside = dict(cmw.to_pieces(cmw.decode(form)) for form in request.beside)
         missing = [kind for kind in volume.beside if kind not in beside]
         if missing:
@@ -230,7 +258,9 @@ class ReleaseService:
                 remedy="Boot with the TPM attached, so that the agent can quote it.",
                 layer="vtpm",
             )
-        return environment.with_tpm(pieces, of_machine(beside["tpm"]), context, request.nonce, request.key)
+        quotes = of_machine(beside["tpm"])
+        asked = replace(context, activation=self._activation(request, quotes))
+        return environment.with_tpm(pieces, quotes, asked, request.nonce, request.key)
 
 
 def raised(policy: Policy, volume: RootVolume) -> Policy:

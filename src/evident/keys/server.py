@@ -1,4 +1,4 @@
-"""The release service over HTTP/1.1: three questions and a health check (`evident.keys.messages`), for machines that nobody trusts yet.
+"""The release service over HTTP/1.1: four questions and a health check (`evident.keys.messages`), for machines that nobody trusts yet.
 
 Bodies are bounded and need a length; every connection has a deadline, silent or not. A peer has so many connections at a time
 (`keys.connections`) and so many requests a second (`keys.rate`); whoever has more is told to come again, before anything is read or
@@ -21,6 +21,8 @@ from evident.keys.messages import (
     ChallengeReply,
     ChallengeRequest,
     ConfirmRequest,
+    CredentialReply,
+    CredentialRequest,
     Done,
     EvidenceReply,
     EvidenceRequest,
@@ -104,7 +106,7 @@ def _too_often(peer: str) -> Indeterminate:
         "keys.rate",
         expected=f"at most {REQUESTS_PER_SECOND:g} requests a second of one peer, {REQUESTS_AT_ONCE} at once",
         found=f"more of {peer}",
-        remedy="Come again in a moment; a boot takes three requests.",
+        remedy="Come again in a moment; a boot takes four requests.",
     )
 
 
@@ -126,7 +128,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         if not self._admitted():
             return
-        routes = {messages.CHALLENGE: self._challenge, messages.EVIDENCE: self._evidence, messages.CONFIRM: self._confirm}
+        routes: dict[str, Callable[[bytes], object]] = {
+            messages.CHALLENGE: self._challenge,
+            messages.CREDENTIAL: self._credential,
+            messages.EVIDENCE: self._evidence,
+            messages.CONFIRM: self._confirm,
+        }
         route = routes.get(self.path)
         if route is None:
             self._refuse(404, "usage", "keys.path")
@@ -149,6 +156,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _challenge(self, body: bytes) -> ChallengeReply:
         request = messages.loads(ChallengeRequest, body)
         return ChallengeReply(1, self.server.service.challenge(request.disk), self.server.service.public_key)
+
+    def _credential(self, body: bytes) -> CredentialReply:
+        request = messages.loads(CredentialRequest, body)
+        made = self.server.service.credential(request)
+        return CredentialReply(1, made.credential_blob, made.encrypted_secret)
 
     def _evidence(self, body: bytes) -> EvidenceReply:
         reply = EvidenceReply(1, self.server.service.release(messages.loads(EvidenceRequest, body)))
