@@ -16,7 +16,7 @@ from evident.verification.pieces import Pieces, Role
 from evident.verification.verified import Verified
 
 CHALLENGE_ROLES: Mapping[str, str] = MappingProxyType({"nonce": "nonce", "report-data": "report_data"})
-"""Roles that every kind takes and that go into the context: role to `Context` field."""
+"""Roles that go into the context: role to `Context` field. Every kind takes a nonce."""
 CHALLENGE_LIMIT = 64 * 1024
 _KEY = Role("optional", 4096, "the guest's public key (DER), bound by the quote with the challenge")
 
@@ -29,6 +29,8 @@ class Kind:
     description: str
     quoted: bool = False
     """Its challenge is answered by a TPM's quote, which has room for one digest: a key of the guest goes in with the challenge."""
+    reports: bool = True
+    """A report of a TEE is in it, so that there is REPORT_DATA to compare; elsewhere the role ``report-data`` is none."""
 
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
@@ -36,9 +38,11 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "snp": Kind("evident.verification.snp", "AMD SEV-SNP attestation report, signed by a VCEK or VLEK"),
         "snp-tpm": Kind("evident.verification.snp_tpm", "SEV-SNP report, and quotes by a TPM that nothing in it vouches for"),
         "tdx": Kind("evident.verification.tdx", "Intel TDX quote, with TCB info and QE identity"),
-        "tcg-log": Kind("evident.verification.tcg_log", "firmware event log or CCEL alone: replayed and told, signed by nobody"),
-        "ima": Kind("evident.verification.ima_list", "IMA measurement list alone: replayed and compared, signed by nobody"),
-        "tpm": Kind("evident.verification.tpm", "TPM 2.0 quotes by one attestation key, with their PCR values", quoted=True),
+        "tcg-log": Kind(
+            "evident.verification.tcg_log", "firmware event log or CCEL alone: replayed and told, signed by nobody", reports=False
+        ),
+        "ima": Kind("evident.verification.ima_list", "IMA measurement list alone: replayed and compared, signed by nobody", reports=False),
+        "tpm": Kind("evident.verification.tpm", "TPM 2.0 quotes by one attestation key, with their PCR values", quoted=True, reports=False),
         "azure-snp": Kind(
             "evident.verification.azure_snp", "Azure SEV-SNP machine: HCL report, and quotes by the paravisor's vTPM", quoted=True
         ),
@@ -51,8 +55,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "gcp-tdx": Kind("evident.verification.gcp_tdx", "Google TDX machine: TD quote, event log of its registers, launch endorsement"),
         "aws-snp": Kind("evident.verification.aws", "EC2 SEV-SNP machine: report that names a NitroTPM document"),
         "svsm": Kind("evident.verification.svsm", "SEV-SNP report of an SVSM, and quotes by the vTPM inside it", quoted=True),
-        "nitrotpm": Kind("evident.verification.nitrotpm", "NitroTPM attestation document, signed by the Nitro hypervisor"),
-        "nitro-enclave": Kind("evident.verification.nitro_enclave", "Nitro Enclave attestation document; no confidential VM"),
+        "nitrotpm": Kind("evident.verification.nitrotpm", "NitroTPM attestation document, signed by the Nitro hypervisor", reports=False),
+        "nitro-enclave": Kind(
+            "evident.verification.nitro_enclave", "Nitro Enclave attestation document; no confidential VM", reports=False
+        ),
     }
 )
 
@@ -69,11 +75,15 @@ def kind_named(name: str) -> Kind:
     return KINDS[name]
 
 
+def _challenge_roles(kind: Kind) -> tuple[str, ...]:
+    return tuple(role for role in CHALLENGE_ROLES if kind.reports or role != "report-data")
+
+
 def roles(name: str) -> Mapping[str, Role]:
     """The roles that a kind takes, those of the challenge included."""
     kind = kind_named(name)
     own: Mapping[str, Role] = importlib.import_module(kind.module).ROLES
-    challenge = {role: Role("optional", CHALLENGE_LIMIT, "the verifier's challenge: raw or hex") for role in CHALLENGE_ROLES}
+    challenge = {role: Role("optional", CHALLENGE_LIMIT, "the verifier's challenge: raw or hex") for role in _challenge_roles(kind)}
     return {**challenge, **({"key": _KEY} if kind.quoted else {}), **own}
 
 
@@ -85,7 +95,8 @@ def verify(name: str, pieces: Pieces, context: Context) -> Verified[Any]:
     kind = kind_named(name)
     module = importlib.import_module(kind.module)
     own = dict(pieces)
-    for role, field in CHALLENGE_ROLES.items():
+    for role in _challenge_roles(kind):
+        field = CHALLENGE_ROLES[role]
         given = () if role in module.ROLES else own.pop(role, ())
         if not given:
             continue
@@ -95,6 +106,13 @@ def verify(name: str, pieces: Pieces, context: Context) -> Verified[Any]:
             )
         challenge: dict[str, Any] = {field: content.unhex(given[0])}
         context = replace(context, **challenge)
+    if context.report_data is not None and not kind.reports:
+        raise UsageError.of(
+            "pieces.challenge",
+            expected=f"a nonce: evidence of kind {name} has no report of a TEE",
+            found="report data",
+            remedy="Leave report-data out, and give the nonce that was sent.",
+        )
     key = own.pop("key", ()) if kind.quoted else ()
     piece.check({"key": key}, {"key": _KEY}, name)
     if not key or context.nonce is None:

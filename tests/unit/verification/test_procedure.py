@@ -183,7 +183,8 @@ def test_roles_are_counted_and_bounded_and_near_misses_named() -> None:
 def test_every_kind_has_roles_and_a_procedure(name: str) -> None:
     roles = kinds.roles(name)
     assert all(role.description and role.limit > 0 for role in roles.values())
-    assert {"nonce", "report-data"} <= set(roles)
+    assert "nonce" in roles
+    assert ("report-data" in roles) is kinds.KINDS[name].reports
 
 
 MACHINE = {
@@ -197,3 +198,11 @@ def test_of_every_role_it_is_known_whether_a_machine_may_send_it() -> None:
     roles = {role for kind in kinds.KINDS for role in kinds.roles(kind)}
     assert roles == MACHINE | OF_THE_VERIFIER
     assert of_machine(dict.fromkeys(sorted(roles), (b"x",))).keys() == MACHINE
+
+
+@pytest.mark.parametrize("kind", ["tpm", "nitrotpm", "nitro-enclave", "tcg-log", "ima"])
+def test_report_data_is_not_taken_where_nothing_is_compared_with_it(kind: str) -> None:
+    for given, where in (({"report-data": (bytes(64),)}, context()), ({}, dataclasses.replace(context(), report_data=bytes(64)))):
+        with pytest.raises(UsageError) as refused:
+            kinds.verify(kind, given, where)
+        assert refused.value.code in ("pieces.unknown-role", "pieces.challenge")
