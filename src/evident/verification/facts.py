@@ -111,6 +111,7 @@ class Runtime:
     """User space as loaded: a replayed IMA list."""
 
     entries: int
+    """Files that were measured."""
     violations: int
     unlisted: tuple[str, ...] = ()
     """Paths whose digest no allow-list names."""

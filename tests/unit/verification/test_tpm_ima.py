@@ -13,6 +13,7 @@ from tests.unit.evidence.test_ima_log import DIGEST, an_entry
 from tests.unit.evidence.test_tcg_log import a_header
 from tests.unit.verification.test_log import measured
 
+from evident.appraisal.beside import userspace
 from evident.endorsements import anchors
 from evident.errors import Indeterminate, NotAuthentic
 from evident.evidence import ima_log, tcg_log
@@ -65,11 +66,19 @@ def test_a_genuine_list_becomes_the_userspace() -> None:
     allowed = {"allow-list": f"{DIGEST}  /bin/sh\n".encode()}
     runtime = judged(machine, listed, **allowed).facts.runtime
     assert runtime is not None
-    assert (runtime.entries, runtime.violations, runtime.unlisted) == (3, 0, ("/init",))
+    assert (runtime.entries, runtime.violations, runtime.unlisted) == (2, 0, ("/init",))
     assert set(ima.GAPS) <= set(runtime.gaps)
     claims = judged(machine, listed).facts.claims["ima"]
     assert claims["boot_aggregate"] == "sha256 over sha256 PCR 0-9"
     assert claims["pcrs"] == {"sha256": {"10": machine.pcrs["sha256"][10].hex()}}
+
+
+def test_a_kernel_whose_policy_measures_nothing_shows_nothing() -> None:
+    """Its list is boot_aggregate alone: of firmware, and no file of user space."""
+    runtime = judged(*booted()).facts.runtime
+    assert runtime is not None
+    assert (runtime.entries, runtime.unlisted) == (0, ())
+    assert userspace(judged(*booted()).facts, "somebody", True, "fresh").verifiability == 0
 
 
 @pytest.mark.attack("AT-35", "Entries are taken out of a measurement list, reordered, renamed or cut off.", "ima.replay")

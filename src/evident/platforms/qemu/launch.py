@@ -312,7 +312,7 @@ def _check(order: Order) -> None:
 
 
 def _measured(order: Order) -> tuple[ReferenceValue, ...]:
-    """What the TPM will hold of a boot from the disk. Of Secure Boot only what the distribution's firmware does is known: it has no keys."""
+    """What the TPM will hold of a boot from the disk. Of Secure Boot only the distribution's firmware is known: it has no keys."""
     if order.references is None:
         return ()
     off = Prediction(pcr.secure_boot_policy(SecureBootVariables(False), (BANK,)), assumptions=("firmware without Secure Boot keys",))
