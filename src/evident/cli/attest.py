@@ -3,6 +3,9 @@
 A fresh 32-byte challenge is given, used once, and bound by the guest together with a key of its own. The exit code is that of the
 decision, the statement goes to standard output, and a signed audit bundle is kept beside the deployment.
 
+A machine that is refused is quarantined: nothing is released to it until it attests again, or another image is put in its place. Where its
+specification says `on_refusal: destroy` it is destroyed, as `evident down` does it; but never for what --policy demands this once.
+
 examples:
   evident attest shop
   evident attest shop -o html > statement.html
@@ -74,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
     if args.bundle:
         bundle.write(Path(args.bundle), answer.bundle)
     print(f"evident: audit bundle: {args.bundle or answer.bundle_path}", file=sys.stderr)
+    if answer.refusal is not None:
+        print(f"evident: {target.name}: {answer.refusal.words}", file=sys.stderr)
     digest = hashlib.sha256(answer.bundle).hexdigest()
     return answers.give(answer.outcome, args.output, case=answer.case, bundle_sha256=digest)
 

@@ -18,6 +18,8 @@ VERBS = MappingProxyType(
         "plan": "what a deployment would create, prove and cost, before it is made",
         "up": "create a deployment",
         "status": "show deployments and what they still prove",
+        "fleet": "all deployments: level, freshness, drift, whom each still trusts",
+        "compare": "statements side by side, differences first",
         "attest": "challenge a deployment and appraise its evidence",
         "update": "put another image in the place of a deployment's",
         "revoke": "deny a deployment its keys and identities, and stop it",

@@ -1,9 +1,10 @@
-"""What the journal keeps of an answer: the state that follows from its decision, and what its statement reached."""
+"""What is kept of an answer: the state that follows from its decision, what its statement reached, and the name of its bundle."""
 
 from __future__ import annotations
 
 from typing import Final
 
+from evident.audit.case import Case
 from evident.errors import EvidentError
 from evident.lifecycle.journal import State
 from evident.reports.json_report import Outcome
@@ -27,3 +28,8 @@ def levels(outcome: Outcome) -> dict[str, str]:
         "trustworthy": str(outcome.levels.trustworthy),
         "simulated": "yes" if outcome.simulated else "no",
     }
+
+
+def bundle_name(case: Case) -> str:
+    """Of the file with the bundle of `case`: when, and to which challenge."""
+    return f"{case.at:%Y%m%dT%H%M%S}-{(case.nonce or b'')[:4].hex()}.json"

@@ -23,11 +23,11 @@ from evident.endorsements.anchors import AnchorSet
 from evident.endorsements.fetcher import Fetcher, RecordingFetcher
 from evident.errors import UsageError
 from evident.lifecycle import activation, refusal
-from evident.lifecycle.answers import levels, state_after
+from evident.lifecycle.answers import bundle_name, levels, state_after
 from evident.lifecycle.challenges import Challenges
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.journal import State
-from evident.lifecycle.refusal import OnRefusal, Refusal
+from evident.lifecycle.refusal import Refusal
 from evident.reports.json_report import Outcome
 from evident.verification.pieces import of_machine
 
@@ -54,7 +54,6 @@ def attest(
     profile: Profile | None = None,
     policy: Policy | None = None,
     crl_floor: Mapping[str, int] | None = None,
-    on_refusal: OnRefusal = "keep",
 ) -> Answer:
     """Challenge `target` once. `fetcher` is used where the platform brings none of its own; `crl_floor` as in `Context`.
 
@@ -93,12 +92,12 @@ def attest(
     recorded = RecordingFetcher(believed.fetcher or fetcher)
     outcome = decide(case, anchors=anchors.plus(*believed.anchors), fetcher=recorded)
     packed = bundle.build(case, recorded, outcome, key)
-    path = target.bundles / f"{case.at:%Y%m%dT%H%M%S}-{nonce[:4].hex()}.json"
+    path = target.bundles / bundle_name(case)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     bundle.write(path, packed)
     decision = outcome.decision
     code = outcome.code
     state = state_after(decision)
     target.record(state, decision=decision, code=code, bundle=path.name, **levels(outcome))
-    answered = refusal.answer(target, outcome, on_refusal) if state is State.REFUSED else None
+    answered = refusal.answer(target, outcome, spare=policy is not None) if state is State.REFUSED else None
     return Answer(outcome, case, packed, path, answered)

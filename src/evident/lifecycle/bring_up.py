@@ -4,7 +4,7 @@
 
 1. the deployment is created (`deployment.up`), and the disk's key registered under its terms, where there is a disk to open
 2. its key server is started
-3. the guest boots; each step is told of, and what ends it early is raised
+3. the guest boots; each step is told of, and what ends it early is raised; a refusal is answered first (`refusal`)
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 
 from evident import codec, processes
 from evident.appraisal.policy import Policy
+from evident.errors import PolicyRefused
 from evident.files import write_private, write_private_bytes
-from evident.lifecycle import deployment, keyserver
+from evident.lifecycle import deployment, keyserver, refusal
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.journal import State
 from evident.lifecycle.keystore import DiskKey
@@ -45,7 +46,7 @@ def resume(target: Deployment, cache: Path, listen: int | None) -> None:
     """Carry on where a boot was not seen to its end: the key server, where one is needed and none runs, and the waiting."""
     if keyserver.registered(target) and not any(process.alive for process in processes.recorded(target.directory)):
         keyserver.begin(target, cache, listen)
-    target.driver().settle(target.machine)
+    _settle(target)
 
 
 def update(target: Deployment, order: Order, *, window: timedelta, policy: Policy | None = None, release: Release | None = None) -> None:
@@ -78,4 +79,13 @@ def _register(target: Deployment, release: Release | None) -> None:
 def _boot(target: Deployment, release: Release | None) -> None:
     if release is not None:
         keyserver.begin(target, release.cache, release.listen)
-    target.driver().settle(target.machine)
+    _settle(target)
+
+
+def _settle(target: Deployment) -> None:
+    """Wait for the end of the boot. One that ends in a refusal is answered like any other, and raised."""
+    try:
+        target.driver().settle(target.machine)
+    except PolicyRefused as error:
+        refusal.answer(target, error)
+        raise

@@ -11,15 +11,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from evident.errors import Finding
-from evident.lifecycle import farewell, quarantine
+from evident.lifecycle import farewell, quarantine, specification
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.journal import State
 from evident.reports.json_report import Outcome
-
-OnRefusal = Literal["keep", "destroy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +37,15 @@ class Refusal:
         return f"{failed} and quarantined: it gets no secrets until it attests again, or another image is put in its place"
 
 
-def answer(target: Deployment, outcome: Outcome, on_refusal: OnRefusal) -> Refusal:
-    """Answer `outcome`, the statement or error that refuses `target`. May be repeated after a crash."""
-    first = outcome.findings[0]
-    target.record(State.QUARANTINED, decision=outcome.decision, code=first.code, layer=first.layer, answer=on_refusal)
-    return Refusal(first, farewell.down(target) if on_refusal == "destroy" else None)
+def answer(target: Deployment, outcome: Outcome, *, spare: bool = False) -> Refusal:
+    """Answer `outcome`, the statement or error that refuses `target`. May be repeated after a crash.
+
+    `spare`: keep it whatever the specification says, for it was held to another policy than its own.
+    """
+    first, said = outcome.findings[0], specification.kept(target)
+    what = said.on_refusal if said and not spare else "keep"
+    target.record(State.QUARANTINED, decision=outcome.decision, code=first.code, layer=first.layer, answer=what)
+    return Refusal(first, farewell.down(target) if what == "destroy" else None)
 
 
 def finish(target: Deployment) -> None:

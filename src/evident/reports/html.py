@@ -88,7 +88,7 @@ def page(template: str, **content: Any) -> str:
     environment = Environment(
         loader=PackageLoader("evident.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["commands"] = _commands
+    environment.filters |= {"commands": _commands, "clean": clean}
     style = environment.loader.get_source(environment, "statement.css")[0] if environment.loader else ""
     return environment.get_template(template).render(
         **content,

@@ -40,6 +40,7 @@ LEVELS = ("Linked to the secure processor", "Holds without the provider's word")
 LEFT_OPEN = "Left open: "
 """How the statement of a step begins that could not be decided (`verification.procedure`)."""
 SIMULATED = "SIMULATED: no confidential hardware took part. This statement proves nothing about a real machine."
+SOME_SIMULATED = "SIMULATED: no confidential hardware took part in what is marked so. It proves nothing about a real machine."
 
 _VERDICTS: Mapping[str, tuple[str, Tone]] = {
     "accepted": ("ACCEPTED", "good"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -13,11 +13,13 @@ from evident.audit import farewell
 from evident.errors import PolicyRefused, UsageError
 from evident.evidence import cmw
 from evident.keys.messages import EvidenceRequest
-from evident.lifecycle import bring_up, keyserver, quarantine, refusal
+from evident.lifecycle import bring_up, keyserver, quarantine, refusal, specification
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.journal import State
 from evident.lifecycle.keystore import DiskKey
+from evident.lifecycle.specification import Image, Specification
 from evident.platforms.driver import Order
+from evident.platforms.simulated.launch import SimulatedPlatform
 
 DISK = "11111111-2222-3333-4444-555555555555"
 Kill = Callable[[Callable[[], object], int], bool]
@@ -40,9 +42,19 @@ def boots(target: Deployment) -> None:
     service.release(EvidenceRequest(1, DISK, nonce, collected.pieces["key"][0], form))
 
 
-def refuse(owner: Any, target: Deployment, **options: Any) -> Any:
+def refuse(owner: Any, target: Deployment) -> Any:
     """An answer that its owner refuses, though the key server would not: it is held to more."""
-    return owner.attest(target, policy=STRICT, **options)
+    return owner.attest(target, policy=STRICT)
+
+
+def turn(target: Deployment) -> None:
+    """From now on its host debugs it: every answer is refused under its own policy."""
+    machine = target.machine / "machine.json"
+    machine.write_text(machine.read_text().replace('"attack": null', '"attack": "debug"'))
+
+
+def specify(target: Deployment, what: Literal["keep", "destroy"]) -> None:
+    specification.keep(target, Specification(1, target.name, Image("unused", bytes(32)), on_refusal=what))
 
 
 @pytest.mark.parametrize("checked", [False, True], ids=["check off", "check on"])
@@ -92,7 +104,7 @@ def test_a_refusal_at_boot_withholds_that_boots_key_only(owner: Any, shop: Deplo
 def test_a_crash_before_the_quarantine_is_written_down_releases_nothing(
     owner: Any, shop: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def dies(*_: object) -> None:
+    def dies(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -105,7 +117,9 @@ def test_a_crash_before_the_quarantine_is_written_down_releases_nothing(
 
 
 def test_it_is_destroyed_where_the_specification_says_so(owner: Any, shop: Deployment) -> None:
-    answer = refuse(owner, shop, on_refusal="destroy")
+    specify(shop, "destroy")
+    turn(shop)
+    answer = owner.attest(shop)
     assert shop.journal.state is State.DESTROYED
     assert not shop.machine.exists()
     said = farewell.open_farewell(answer.refusal.record.read_bytes(), [owner.key.public]).farewell
@@ -113,18 +127,44 @@ def test_it_is_destroyed_where_the_specification_says_so(owner: Any, shop: Deplo
     assert "destroyed, as specified" in answer.refusal.words
 
 
+def test_a_policy_of_this_once_destroys_nothing(owner: Any, shop: Deployment) -> None:
+    specify(shop, "destroy")
+    assert refuse(owner, shop).refusal.record is None
+    assert shop.journal.state is State.QUARANTINED
+
+
 @pytest.mark.parametrize("survived", range(0, 14, 2))
 def test_killed_anywhere_it_releases_nothing_and_is_destroyed_in_the_end(owner: Any, shop: Deployment, killed: Kill, survived: int) -> None:
     refuse(owner, shop)  # the key server denies from here on, whatever happens to the answer of the next refusal
-    assert killed(lambda: refuse(owner, shop, on_refusal="destroy"), survived)
+    specify(shop, "destroy")
+    turn(shop)
+    assert killed(lambda: owner.attest(shop), survived)
     if shop.machine.exists():
-        with pytest.raises(PolicyRefused):
+        with pytest.raises(PolicyRefused, match=r"keys\.quarantined"):
             boots(shop)
     specified = any(event.detail.get("answer") == "destroy" for event in shop.journal.events())
     if not specified:
-        refuse(owner, shop, on_refusal="destroy")
+        owner.attest(shop)
     else:
         with pytest.raises(UsageError, match=r"deployment\.not-running"):
-            refuse(owner, shop, on_refusal="destroy")
+            owner.attest(shop)
     assert shop.journal.state is State.DESTROYED
     assert [path.name for path in sorted(shop.directory.glob("farewell-*"))] == ["farewell-1.json"]
+
+
+@pytest.mark.parametrize(("what", "state"), [("keep", State.QUARANTINED), ("destroy", State.DESTROYED)])
+def test_a_boot_that_is_refused_is_answered_too(
+    owner: Any, monkeypatch: pytest.MonkeyPatch, what: Literal["keep", "destroy"], state: State
+) -> None:
+    target = owner.deployment()
+    specify(target, what)
+    denied = PolicyRefused.of("keys.denied", expected="a key", found="none", remedy="Read the release log.", layer="storage")
+
+    def ends(*_: object) -> None:
+        raise denied
+
+    monkeypatch.setattr(SimulatedPlatform, "settle", ends)
+    with pytest.raises(PolicyRefused, match=r"keys\.denied"):
+        bring_up.up(target, "simulated", Order())
+    assert target.journal.state is state
+    assert [event.detail["layer"] for event in target.journal.events() if event.state is State.QUARANTINED] == ["storage"]
