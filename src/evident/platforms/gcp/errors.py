@@ -8,6 +8,7 @@ the HTTP status: 5xx is Google's own trouble, 4xx a request that it does not tak
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -71,6 +72,8 @@ RULES: dict[str, Rule] = {reason: rule for rule, reasons in _REASONS.items() for
 """Google's reason in small letters alone, to the rule."""
 _STATUSES: dict[int, Rule] = {401: _LOGIN, 403: _PERMIT, 404: _LOST, 408: _LATER, 409: _TAKEN, 412: _FORBIDDEN, 429: _LATER}
 
+_ADDRESS = re.compile(r"[A-Z]+ https?://\S+: ")
+"""What google-api-core writes before Google's message."""
 _GONE = frozenset({"notfound", "resourcenotfound"})
 _IN_USE = frozenset({"resourceinusebyanotherresource", "resourceinuse", "resourcenotready", "conflict"})
 
@@ -82,7 +85,7 @@ def translate(error: Exception, doing: str) -> Exception:
     from google.auth import exceptions as auth
 
     if isinstance(error, GoogleAPICallError):
-        return _answer(_reasons(error), int(error.code or 500), _words(error.message), doing)
+        return _answer(_reasons(error), int(error.code or 500), _ADDRESS.sub("", _words(error.message)), doing)
     if isinstance(error, auth.TransportError | requests.RequestException) or getattr(error, "retryable", False):
         return _NETWORK[0](f"no answer to {doing}: {type(error).__name__}", _NETWORK[1])
     if isinstance(error, auth.GoogleAuthError):
@@ -162,7 +165,7 @@ def _answer(reasons: Iterable[str], status: int, message: str, doing: str) -> Ev
         make, remedy = _LATER
     else:
         make, remedy = cloud.unsupported, "Correct what the message names; `evident doctor` checks most of it before anything is made."
-    return make(f"{doing} answered {known or next(iter(reasons), status)}: {message}".rstrip(": "), remedy)
+    return make(f"{doing} answered {known or next(iter(reasons), status)}: {message}".rstrip(": ."), remedy)
 
 
 def _plain(reason: str) -> str:

@@ -37,7 +37,7 @@ Outcome = tuple[EvidentError | None]
 class Gcp:
     """One project and zone; a `evident.platforms.cloud_driver.CloudPlatform`."""
 
-    removal: tuple[str, ...] = ("instance", "disk", "image", "bucket", "firewall", "subnetwork", "network")
+    removal: tuple[str, ...] = ("instance", "disk", "image", "bucket", "subnetwork", "network")
 
     def __init__(self, clients: Clients, patience: Patience) -> None:
         self._clients = clients
@@ -50,20 +50,19 @@ class Gcp:
         return f"gcp/{self._place.project}/{self._place.zone}"
 
     def find(self, kind: str, tags: Mapping[str, str]) -> tuple[Found, ...]:
-        if kind == "firewall":
-            return tuple(Found(rule.name, None) for each in self.find("network", tags) for rule in self._rules(each.id))
         carried = [(name, labels) for name, labels in self._listed(kind, tags) if tags.items() <= labels.items()]
         return tuple(Found(name, labels.get(TAG_KEY)) for name, labels in carried)
 
     def remove(self, kind: str, identifier: str) -> None:
-        try:
-            if kind == "bucket":
-                self._remove_bucket(identifier)
-            else:
-                call(self._clients, requests.collection(kind), "delete_unary", requests.one(self._place, kind, identifier))
-        except EvidentError as error:
-            if not (errors.gone(error) or errors.in_use(error)):
-                raise
+        if kind == "bucket":
+            _delete(lambda: send(self._clients, "objects.delete", requests.delete_object(identifier)))
+            _delete(lambda: send(self._clients, "buckets.delete", requests.delete_bucket(identifier)))
+            return
+        if kind == "network":  # its rules are parts of it, whoever made them
+            for rule in self._rules(identifier):
+                self.remove("firewall", rule.name)
+        request = requests.one(self._place, kind, identifier)
+        _delete(lambda: call(self._clients, requests.collection(kind), "delete_unary", request))
 
     def launch(self, stock: Stock, order: Order) -> str:
         """Import, open what is asked, start: the instance's name, running confidentially. After a crash, repeat it.
@@ -140,15 +139,6 @@ class Gcp:
             if errors.gone(error):
                 return None
             raise
-
-    def _remove_bucket(self, name: str) -> None:
-        """What Evident has put there, and the bucket; with things of others in it, it stays."""
-        try:
-            send(self._clients, "objects.delete", requests.delete_object(name))
-        except EvidentError as error:
-            if not errors.gone(error):
-                raise
-        send(self._clients, "buckets.delete", requests.delete_bucket(name))
 
     # -- making
 
@@ -240,11 +230,20 @@ class Gcp:
 
     def _add_rule(self, rule: Request) -> None:
         """Without a key, for a rule that others removed may have to be made again; its name keeps it from being made twice."""
+        begun = self._begun.get(("firewall", rule["name"]))
+        if begun is not None:
+            operation = self._operation("firewall", begun)
+            if operation.error.errors:
+                raise errors.failed(operation, f"the making of firewall rule {rule['name']}")
+            if operation.status != operation.Status.DONE:
+                return
         try:
-            call(self._clients, "firewalls", "insert_unary", requests.insert(self._place, "firewall", rule, None))
+            made = call(self._clients, "firewalls", "insert_unary", requests.insert(self._place, "firewall", rule, None))
         except EvidentError as error:
             if not errors.taken(error):
                 raise
+        else:
+            self._begun["firewall", rule["name"]] = made.name
 
     # -- machine
 
@@ -266,6 +265,15 @@ class Gcp:
         failure = self._patience.until(what, look, within=within)[0]
         if failure is not None:
             raise failure
+
+
+def _delete(ask: Callable[[], Any]) -> None:
+    """Silent where there is nothing to delete, or where it cannot go yet."""
+    try:
+        ask()
+    except EvidentError as error:
+        if not (errors.gone(error) or errors.in_use(error)):
+            raise
 
 
 def _image_outcome(listed: Any) -> Outcome | None:

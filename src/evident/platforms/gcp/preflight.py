@@ -97,7 +97,9 @@ def doctor(settings: Mapping[str, str], patience: Patience) -> tuple[Probe, ...]
             remedy="For example: --set zone=europe-west4-a --set type=n2d-standard-2 --set image=disk.raw --set project=shop-1",
         )
     clients = connect(settings.get("project"), settings["zone"])
-    return preflight(clients, MachineSpec(technology, settings["type"]), described(Path(settings["image"])), patience)
+    return preflight(
+        clients, MachineSpec("tdx" if technology == "tdx" else "snp", settings["type"]), described(Path(settings["image"])), patience
+    )
 
 
 def preflight(clients: Clients, spec: MachineSpec, image: ImageSpec, patience: Patience) -> tuple[Probe, ...]:
