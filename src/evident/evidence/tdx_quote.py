@@ -128,9 +128,6 @@ class TdxQuote:
     """What follows the quote, unsigned and without meaning."""
     raw: bytes
 
-    def serialize(self) -> bytes:
-        return self.raw
-
 
 def parse(raw: bytes) -> TdxQuote:
     """Parse one quote. Raises `Malformed`, and `Unsupported` for SGX quotes and for versions, keys and data of other kinds."""
@@ -179,6 +176,56 @@ def parse(raw: bytes) -> TdxQuote:
         signed=signed,
         trailing=trailing,
         raw=raw,
+    )
+
+
+def serialize(quote: TdxQuote) -> bytes:
+    """The wire form, built from the fields (of the quoting enclave's report, whose reserved ranges are not read, from its bytes)."""
+    header = (
+        quote.version.to_bytes(2, "little"),
+        KEY_TYPE_ECDSA_P256.to_bytes(2, "little"),
+        TEE_TDX.to_bytes(4, "little"),
+        bytes(4),
+        INTEL_QE_VENDOR,
+        quote.user_data,
+    )
+    body = _serialize_td_report(quote.report)
+    described = (quote.body_type.to_bytes(2, "little"), len(body).to_bytes(4, "little")) if quote.version == 5 else ()
+    certification = b"".join(
+        (
+            quote.qe_report.raw,
+            quote.qe_report_signature,
+            _sized(quote.qe_authentication_data, 2),
+            quote.certification_type.to_bytes(2, "little"),
+            _sized(quote.pck_chain, 4),
+        )
+    )
+    typed = CERTIFICATION_QE_REPORT.to_bytes(2, "little") + _sized(certification, 4)
+    return b"".join((*header, *described, body, _sized(quote.signature + quote.attestation_key + typed, 4), quote.trailing))
+
+
+def _sized(content: bytes, width: int) -> bytes:
+    return len(content).to_bytes(width, "little") + content
+
+
+def _serialize_td_report(report: TdReport) -> bytes:
+    return b"".join(
+        (
+            report.tee_tcb_svn,
+            report.mrseam,
+            report.mrsignerseam,
+            report.seamattributes,
+            report.tdattributes.to_bytes(8, "little"),
+            report.xfam.to_bytes(8, "little"),
+            report.mrtd,
+            report.mrconfigid,
+            report.mrowner,
+            report.mrownerconfig,
+            *report.rtmrs,
+            report.report_data,
+            report.tee_tcb_svn2 or b"",
+            report.mrservicetd or b"",
+        )
     )
 
 
