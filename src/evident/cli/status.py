@@ -43,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _row(each: Deployment, *, offline: bool) -> dict[str, Any]:
     from evident import codec
+    from evident.lifecycle.keystore import disks
 
     platform = each.platform  # raises where there is no such deployment
     events = each.journal.events()
@@ -53,6 +54,7 @@ def _row(each: Deployment, *, offline: bool) -> dict[str, Any]:
         "since": codec.format_time(events[-1].at),
         "last": dict(events[-1].detail),
         "processes": dict(each.driver().parts(each.machine)),
+        "disks": disks(each.surroundings, each.name),
         **({} if offline else _in_cloud(each)),
         "directory": str(each.directory),
         "journal": [codec.encode(event) for event in events],
@@ -138,6 +140,8 @@ def _print_journal(row: dict[str, Any]) -> None:
     print(f"{row['name']} on {row['platform']}, kept in {row['directory']}")
     for name, runs in row["processes"].items():
         print(f"  process {name} {'runs' if runs else 'has ended'}")
+    for disk, known in row["disks"].items():
+        print(f"  disk {disk} {known}")
     for line in _cloud_lines(row.get("cloud", {})):
         print(f"  {line}")
     for event in row["journal"]:

@@ -73,3 +73,10 @@ def open_store(surroundings: Surroundings) -> KeyStore:
         signing.load_or_create(root / "releaser", surroundings.randomness),
         ReleaseLog(root / "release.jsonl", clock=surroundings.clock),
     )
+
+
+def disks(surroundings: Surroundings, name: str) -> dict[str, str]:
+    """The disks under the terms of deployment `name`, and what is known of each: ``registered`` or ``revoked``."""
+    volumes = VolumeStore(directory(surroundings))
+    revoked = {each.value for each in volumes.revocations() if each.name == "disk"}
+    return {disk: "revoked" if disk in revoked else "registered" for disk in volumes.disks_under(name)}

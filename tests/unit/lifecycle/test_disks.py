@@ -54,6 +54,8 @@ def test_revoking_one_leaves_the_other_its_key(world: World) -> None:
     with pytest.raises(EvidentError, match=r"keys\.store\.no-key"):
         world.key(SHOP)
     assert world.key(BANK) == BANK.encode()
+    assert keystore.disks(world.around, "shop") == {SHOP: "revoked"}
+    assert keystore.disks(world.around, "bank") == {BANK: "registered"}
     assert [each.value for each in world.store.volumes.revocations() if each.name == "disk"] == [SHOP]
 
 
