@@ -4,12 +4,12 @@ The rule that makes a crash harmless at any point:
 
 1. A resource's kind, idempotency key and tags are on disk (``asked``) before the call that creates it leaves this machine.
 2. The call carries key and tags. Repeated, it makes nothing new; and what it made can be found although its answer was lost.
-3. Its id is written down (``made``), then that it can be used (``ready``).
+3. Its id is written down (``made``), then that it can be used and is listed (``ready``).
 4. Removal is written down (``leaving``) before it is asked for. It goes by written ids *and* by tags, again and again until the cloud
    shows neither; then that is written down (``gone``).
 
-Clouds are eventually consistent: for a while after its creation a resource may not be listed. So "not found" is believed at once
-only of what had been seen ``ready``; for all else it takes `SETTLE` seconds of looking.
+Clouds are eventually consistent: for a while after its creation a resource may not be listed, even where it can be read by its id.
+So "not found" is believed at once only of what had been listed when it was ``ready``; for all else it takes `SETTLE` seconds of looking.
 """
 
 from __future__ import annotations
@@ -183,6 +183,8 @@ class Stock:
             self._remove_all(kind, [resource])
             raise failure
         if resource.stage is Stage.MADE:
+            made = resource
+            self._patience.until(f"seeing {kind} listed", lambda: self._found(made), within=SETTLE)
             self._journal.write(replace(resource, stage=Stage.READY))
         return resource.id
 

@@ -37,8 +37,12 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Clients, dict[str
             for instance in reservation["Instances"]:
                 instance.setdefault("CpuOptions", {})["AmdSevSnp"] = sent["RunInstances"].get("CpuOptions.AmdSevSnp", "disabled")
 
+    def untagged(params: dict[str, Any], **_: Any) -> None:
+        params.pop("Filters", None)  # moto keeps no tags of images; of its own there is but one
+
     with moto.mock_aws():
         clients = connect("eu-west-1")
+        clients.ec2.meta.events.register("before-parameter-build.ec2.DescribeImages", untagged)
         clients.ec2.meta.events.register("before-call", remember)
         clients.ebs.meta.events.register("before-call", remember)
         clients.ec2.meta.events.register("after-call.ec2", dropped)
