@@ -155,7 +155,7 @@ def assembled(where: Mapping[str, str], credential: Any, transport: Any, now: Ca
     from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy
     from azure.mgmt.network import NetworkManagementClient
 
-    common = [policies.UserAgentPolicy("evident"), policies.ProxyPolicy(), policies.ContentDecodePolicy()]
+    common = [policies.UserAgentPolicy("evident"), policies.ProxyPolicy()]
     resources = [*common, ARMChallengeAuthenticationPolicy(credential, f"{ENDPOINT}/.default")]
     subscription = where["subscription"]
     compute, network = (

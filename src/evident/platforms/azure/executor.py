@@ -37,7 +37,8 @@ UPLOADS = 3
 class _Kind:
     """Where the SDK has one kind of resource."""
 
-    client: str
+    type: str
+    """As in ids."""
     operations: str
     list: str
     wait: float
@@ -52,16 +53,18 @@ def _is_os_disk(name: str) -> bool:
 
 
 _KINDS: Mapping[str, _Kind] = {  # in the order of removal
-    "machine": _Kind("compute", "virtual_machines", "list", START_WAIT),
-    "os-disk": _Kind("compute", "disks", "list_by_resource_group", DISK_WAIT, mine=_is_os_disk),
-    "network-interface": _Kind("network", "network_interfaces", "list", NETWORK_WAIT),
-    "public-address": _Kind("network", "public_ip_addresses", "list", NETWORK_WAIT),
-    "network": _Kind("network", "virtual_networks", "list", NETWORK_WAIT),
-    "security-group": _Kind("network", "network_security_groups", "list", NETWORK_WAIT),
-    "image-version": _Kind("compute", "gallery_image_versions", "list_by_gallery_image", IMAGE_WAIT, "image"),
-    "image": _Kind("compute", "gallery_images", "list_by_gallery", IMAGE_WAIT, "gallery"),
-    "gallery": _Kind("compute", "galleries", "list_by_resource_group", IMAGE_WAIT),
-    "disk": _Kind("compute", "disks", "list_by_resource_group", DISK_WAIT, mine=lambda name: not _is_os_disk(name)),
+    "machine": _Kind("Microsoft.Compute/virtualMachines", "virtual_machines", "list", START_WAIT),
+    "os-disk": _Kind("Microsoft.Compute/disks", "disks", "list_by_resource_group", DISK_WAIT, mine=_is_os_disk),
+    "network-interface": _Kind("Microsoft.Network/networkInterfaces", "network_interfaces", "list", NETWORK_WAIT),
+    "public-address": _Kind("Microsoft.Network/publicIPAddresses", "public_ip_addresses", "list", NETWORK_WAIT),
+    "network": _Kind("Microsoft.Network/virtualNetworks", "virtual_networks", "list", NETWORK_WAIT),
+    "security-group": _Kind("Microsoft.Network/networkSecurityGroups", "network_security_groups", "list", NETWORK_WAIT),
+    "image-version": _Kind(
+        "Microsoft.Compute/galleries/images/versions", "gallery_image_versions", "list_by_gallery_image", IMAGE_WAIT, "image"
+    ),
+    "image": _Kind("Microsoft.Compute/galleries/images", "gallery_images", "list_by_gallery", IMAGE_WAIT, "gallery"),
+    "gallery": _Kind("Microsoft.Compute/galleries", "galleries", "list_by_resource_group", IMAGE_WAIT),
+    "disk": _Kind("Microsoft.Compute/disks", "disks", "list_by_resource_group", DISK_WAIT, mine=lambda name: not _is_os_disk(name)),
 }
 
 
@@ -262,12 +265,16 @@ class Azure:
         return stock.ensure(kind, terms, lambda asked: self._put(kind, (asked.name,), body(asked.tags)), finish)
 
     def _operations(self, kind: str) -> Any:
-        return getattr(getattr(self._clients, _KINDS[kind].client), _KINDS[kind].operations)
+        how = _KINDS[kind]
+        return getattr(self._clients.compute if how.type.startswith("Microsoft.Compute/") else self._clients.network, how.operations)
 
     def _put(self, kind: str, names: tuple[str, ...], body: requests.Body) -> str:
-        answer = self._clients.begin(f"creating {kind}", self._operations(kind).begin_create_or_update, self._clients.group, *names, body)
-        identifier: str = answer.body["id"]
-        return identifier
+        """The id is put together here, for not every answer to a creation holds it."""
+        clients = self._clients
+        clients.begin(f"creating {kind}", self._operations(kind).begin_create_or_update, clients.group, *names, body)
+        provider, *types = _KINDS[kind].type.split("/")
+        path = "/".join(f"{type_}/{name}" for type_, name in zip(types, names, strict=True))
+        return f"/subscriptions/{clients.subscription}/resourceGroups/{clients.group}/providers/{provider}/{path}"
 
     def _do(self, kind: str, identifier: str, what: str, *body: requests.Body) -> Answer:
         operation = getattr(self._operations(kind), f"begin_{what}")

@@ -24,6 +24,7 @@ _CHECKSUM_AT: Final = 64
 _FIXED: Final = 2
 _NOWHERE: Final = 0xFFFF_FFFF_FFFF_FFFF
 _SECTOR: Final = 512
+_ZEROS: Final = bytes(PAGES)
 
 
 def described(file: Path, keys: UefiKeys | None = None) -> ImageSpec:
@@ -44,7 +45,7 @@ def pages(file: Path, image: ImageSpec) -> Iterator[tuple[int, bytes]]:
     offset = 0
     with file.open("rb") as stream:
         while data := stream.read(PAGES):
-            if data.strip(b"\0"):
+            if data != _ZEROS[: len(data)]:
                 yield offset, data.ljust(-(-len(data) // _SECTOR) * _SECTOR, b"\0")
             offset += len(data)
     yield image.disk_bytes, footer(image)
