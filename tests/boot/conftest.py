@@ -5,20 +5,30 @@ Debian: qemu-system-x86 ovmf swtpm linux-image-cloud-amd64 (its kernel is only r
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import struct
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from evident.cli.deployments import surroundings as own_surroundings
+from evident.cli.main import main
+from evident.files import write_private_bytes
+from evident.keys.log import Entry
+from evident.keys.server import KeyServer
+from evident.lifecycle import keyserver, keystore
 from evident.lifecycle.deployment import Deployment, deployment, deployments
 from evident.lifecycle.farewell import down
-from evident.platforms.driver import Surroundings
-from evident.platforms.qemu import probe
+from evident.platforms.driver import PORT_FILE, Surroundings
+from evident.platforms.qemu import console, launch, probe
+from evident.platforms.qemu.order import Launch, write_launch
 from evident.simulator.pki import SimulatorPki
 
 BOOT_SECONDS = 180.0
@@ -68,6 +78,110 @@ def named(around: Surroundings) -> Callable[[str], Deployment]:
     return lambda name: deployment(name, around)
 
 
+@dataclass(frozen=True)
+class Desk:
+    """An owner's home, and an image to bring machines up from."""
+
+    image: Path
+
+    def up(self, name: str, *more: str) -> int:
+        return main(["up", name, "--platform", "qemu", "--image", str(self.image), "--publish", "8080", *more])
+
+    def shop(self, name: str) -> Deployment:
+        return deployment(name, own_surroundings())
+
+    @property
+    def log(self) -> tuple[Entry, ...]:
+        return keystore.open_store(own_surroundings()).log.entries()
+
+    @property
+    def events(self) -> list[str]:
+        return [entry.event for entry in self.log]
+
+    @staticmethod
+    def console(shop: Deployment) -> list[str]:
+        return [text for _, text in console.lines(shop.machine)]
+
+    def failures(self, shop: Deployment) -> list[str]:
+        return [text for text in self.console(shop) if "evident: failed" in text]
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory, simulator_pki: SimulatorPki) -> Path:
+    """A home with the image of ``desk.yaml``, built once (set EVIDENT_IMAGE_STORE to a folder that keeps its packages between runs)."""
+    home = tmp_path_factory.mktemp("built")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EVIDENT_HOME", str(home))
+        simulator_pki.save(home / "state" / "simulator")
+        large = base64.b64encode(b"evident " * (1 << 17)).decode()  # read by nobody until a test asks for it
+        spec = (Path(__file__).parent / "desk.yaml").read_text() + f"  - path: /srv/never-read-before\n    base64: {large}\n"
+        (home / "desk.yaml").write_text(spec)
+        store = os.environ.get("EVIDENT_IMAGE_STORE", str(home / "packages"))
+        assert main(["image", "build", str(home / "desk.yaml"), "--out", str(home / "image"), "--store", store]) == 0
+    return home
+
+
+@pytest.fixture
+def desk(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    """A home of this test's own, of the one who built the image; whatever was launched in it is gone afterwards."""
+    monkeypatch.setenv("EVIDENT_HOME", str(tmp_path / "home"))
+    shutil.copytree(built / "state", tmp_path / "home" / "state")
+    yield Desk(built / "image")
+    for each in deployments(own_surroundings()):
+        down(each)
+
+
+Change = Callable[[Deployment, Launch], Launch]
+
+
+@pytest.fixture
+def cheat(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], None]:
+    """Has the host change, behind the owner's back, what was ordered."""
+    start = launch.QemuPlatform._start
+
+    def set_up(change: Change) -> None:
+        def cheating(platform: launch.QemuPlatform, machine: Path, ordered: Launch) -> None:
+            other = change(desk.shop(machine.parent.name), ordered)
+            write_launch(machine, other)
+            start(platform, machine, other)
+
+        monkeypatch.setattr(launch.QemuPlatform, "_start", cheating)
+
+    return set_up
+
+
+@pytest.fixture
+def server_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The key server in this process, so that a check can be taken out of it."""
+    running: list[KeyServer] = []
+
+    def begin(target: Deployment, cache: Path, listen: int | None = None) -> None:
+        server = KeyServer(("127.0.0.1", 0), keyserver.service(target, cache))
+        running.append(server)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        write_private_bytes(target.machine / PORT_FILE, str(server.server_address[1]).encode())
+
+    monkeypatch.setattr(keyserver, "begin", begin)
+    yield
+    for server in running:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def until_decided(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Machines are watched no longer than until the key server has decided."""
+
+    def settle(platform: launch.QemuPlatform, machine: Path) -> None:
+        deadline = time.monotonic() + BOOT_SECONDS
+        while not {"released", "denied"} & set(desk.events):
+            assert time.monotonic() < deadline, "no decision"
+            assert any(platform.parts(machine).values()), "the machine ended before"
+            time.sleep(0.1)
+
+    monkeypatch.setattr(launch.QemuPlatform, "settle", settle)
+
+
 @pytest.fixture(scope="session")
 def eventually() -> Callable[..., None]:
     def wait(condition: Callable[[], bool], what: str, *, seconds: float = BOOT_SECONDS) -> None:
@@ -101,10 +215,20 @@ def speaking_init(text: bytes) -> bytes:
 
 
 def initrd_of(init: bytes) -> bytes:
-    """A cpio archive (newc) with ``/init`` alone."""
+    return archive_of({"init": init})
+
+
+@pytest.fixture(scope="session")
+def overlay() -> Callable[[Mapping[str, bytes]], bytes]:
+    """What a host appends to an initrd: the kernel unpacks one archive after the other, and the last file of a name stays."""
+    return archive_of
+
+
+def archive_of(files: Mapping[str, bytes]) -> bytes:
+    """A cpio archive (newc) of executable files."""
     archive = b""
-    for name, mode, data in (("init", 0o100755, init), ("TRAILER!!!", 0, b"")):
-        fields = (1, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0)
+    for number, (name, data) in enumerate((*files.items(), ("TRAILER!!!", b"")), start=1):
+        fields = (number, 0o100755 if name != "TRAILER!!!" else 0, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0)
         archive += b"070701" + b"".join(b"%08X" % field for field in fields) + name.encode() + b"\0"
         archive += bytes(-len(archive) % 4) + data
         archive += bytes(-len(archive) % 4)

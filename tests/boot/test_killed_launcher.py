@@ -1,13 +1,16 @@
-"""kill -9 of the launcher at 50 random moments: nothing leaks, nothing is lost.
+"""kill -9 of the launcher at 50 random moments, and of the key server at 20: nothing leaks, nothing is lost.
 
 The machine is real (attendant, swtpm, QEMU) and stays before its first instruction, so that a launch takes a second.
 """
 
 from __future__ import annotations
 
+import hashlib
+import http.client
 import os
 import random
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,14 +19,19 @@ from pathlib import Path
 import pytest
 
 from evident import processes
+from evident.keys.messages import CHALLENGE, ChallengeReply, ChallengeRequest, dumps, loads
+from evident.lifecycle import keyserver, keystore
 from evident.lifecycle.deployment import Deployment, up
 from evident.lifecycle.farewell import down
-from evident.platforms.driver import Order
+from evident.lifecycle.keystore import DiskKey
+from evident.platforms.driver import PORT_FILE, Order
 from evident.platforms.qemu import launch, probe
 from evident.platforms.qemu.probe import Probed
 
 MOMENTS = 50
 LAUNCH_SECONDS = 1.6
+ROUNDS = 20
+DISK = "11111111-2222-3333-4444-555555555555"
 Named = Callable[[str], Deployment]
 
 
@@ -90,6 +98,47 @@ def test_after_a_kill_the_same_name_comes_up_again(named: Named, tmp_path: Path)
     assert desk.driver().parts(desk.machine) == {"attendant": True, "qemu": True, "swtpm": True}
     down(desk)
     assert not inside(tmp_path)
+
+
+@pytest.mark.slow
+def test_kill_9_of_the_key_server_loses_no_challenge_and_no_line(named: Named, tmp_path: Path) -> None:
+    """Every challenge that it gave is on record, the log's chain holds whatever was torn, and it starts again."""
+    desk, moments = named("desk"), random.Random(7)
+    up(desk, "simulated", Order())
+    keyserver.register(desk, DiskKey(DISK, bytes(64)))
+    log, given = keystore.open_store(desk.surroundings).log, 0
+    for _ in range(ROUNDS):
+        server = keyserver.begin(desk, tmp_path / "cache")
+        nonces: list[bytes] = []
+        asking = threading.Thread(target=ask_until_it_ends, args=(int((desk.machine / PORT_FILE).read_text()), nonces))
+        asking.start()
+        time.sleep(moments.uniform(0, 0.3))
+        os.kill(server.pid, signal.SIGKILL)
+        asking.join()
+        assert server.wait(5)
+        digests = {hashlib.sha256(nonce).hexdigest() for nonce in nonces}
+        assert digests <= {entry.challenge for entry in log.entries()}
+        assert digests <= {path.stem for path in (desk.surroundings.state / "challenges").glob("*.open")}
+        given += len(nonces)
+    assert given > ROUNDS, "it was killed before it did anything"
+    assert down(desk)
+    assert not inside(tmp_path)
+
+
+def ask_until_it_ends(port: int, nonces: list[bytes]) -> None:
+    while True:
+        server = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            server.request("POST", CHALLENGE, dumps(ChallengeRequest(1, DISK)))
+            answer = server.getresponse()
+            body = answer.read()
+        except (OSError, http.client.HTTPException):
+            return
+        finally:
+            server.close()
+        if answer.status != 200:
+            return  # as often as it may
+        nonces.append(loads(ChallengeReply, body).nonce)
 
 
 def test_a_process_id_given_to_another_process_is_left_alone(tmp_path: Path) -> None:

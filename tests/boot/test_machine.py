@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -42,6 +42,18 @@ def test_a_boot_from_power_on_to_power_off(
     assert value.layers == ("firmware", "boot_chain")
     assert down(desk)
     assert not desk.machine.exists()
+
+
+def test_a_guest_that_crashes_leaves_nothing_running(
+    named: Named, kernel: bytes, overlay: Callable[[Mapping[str, bytes]], bytes], eventually: Callable[..., None]
+) -> None:
+    desk = named("desk")
+    up(desk, "qemu", Order(kernel=kernel, initrd=overlay({"init": b"no program"}), command_line=f"{COMMAND_LINE} panic=-1"))
+    before = processes.recorded(desk.machine)
+    eventually(lambda: not any(desk.driver().parts(desk.machine).values()), "the end of a machine whose kernel panicked")
+    assert "Kernel panic" in (desk.machine / console.HEAD).read_text()
+    assert down(desk)
+    assert not any(process.alive for process in before)
 
 
 @pytest.mark.parametrize("killed", ["attendant", "qemu", "swtpm"])
