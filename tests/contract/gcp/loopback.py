@@ -221,6 +221,9 @@ class Google:
             return False
         return True
 
+    refusal = Refusal
+    """What a fault is made of."""
+
     # -- what there is
 
     def live(self, kind: str | None = None) -> list[Thing]:
