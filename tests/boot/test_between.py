@@ -193,7 +193,7 @@ def boot_again(shop: Deployment) -> str:
     return str(ended.value)
 
 
-@pytest.mark.attack("AT-03", "Somebody with a key of its own answers in the key server's place.", "guest.key-server", "refused")
+@pytest.mark.attack("BW-14", "Somebody with a key of its own answers in the key server's place.", "guest.key-server", "refused")
 def test_an_impostor(desk: Desk, stand_between: Callable[[Host], None]) -> None:
     own = spki(ec.generate_private_key(ec.SECP384R1()).public_key())
 
