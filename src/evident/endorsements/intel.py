@@ -512,9 +512,17 @@ def crl_scope(issuer: Certificate) -> str:
     return f"{issuer.subject_cn}/{issuer.fingerprint[:16]}/thisUpdate"
 
 
+def intel_name(certificate: Certificate) -> str:
+    """The subject's common name as Intel would write it: a simulator's certificates bear the same names behind ``TEST-``.
+
+    A name proves nothing, in either form; what a certificate is worth is decided by the pinned root of its chain.
+    """
+    return (certificate.subject_cn or "").removeprefix("TEST-")
+
+
 def crl_url(issuer: Certificate) -> str:
-    """Where Intel publishes the list of its root, or of a PCK CA, told by the common name (a simulator's behind ``TEST-``)."""
-    ca = PCK_CA_NAMES.get((issuer.subject_cn or "").removeprefix("TEST-"))
+    """Where Intel publishes the list of its root, or of a PCK CA."""
+    ca = PCK_CA_NAMES.get(intel_name(issuer))
     return ROOT_CRL_URL if ca is None else pck_crl_url(ca)
 
 
