@@ -265,7 +265,7 @@ ON_DISK: dict[str, tuple[str, Change, str]] = {
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        pytest.param(change, code, marks=pytest.mark.attack(what, code, "refused"), id=name)
+        pytest.param(change, code, marks=pytest.mark.attack("BW-20", what, code, "refused"), id=name)
         for name, (what, change, code) in ON_DISK.items()
     ],
 )
