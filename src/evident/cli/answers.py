@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 EXIT_CODES = MappingProxyType({"malformed": 30, "unsupported": 20, "not_authentic": 10, "refused": 11, "indeterminate": 12, "accepted": 0})
 """What a command exits with after each decision, the gravest first (docs/command-line.md)."""
-FORMS = ("text", "json", "html", "ear", "sarif", "junit")
+FORMS = ("text", "json", "html", "ear", "sarif", "junit", "external")
 
 
 def give(outcome: Outcome, form: str, *, case: Case, bundle_sha256: str = "", bundle: Mapping[str, Any] | None = None) -> int:
@@ -36,6 +36,8 @@ def give(outcome: Outcome, form: str, *, case: Case, bundle_sha256: str = "", bu
         from evident.reports import sarif
 
         print(sarif.render(outcome))
+    elif form == "external":
+        _external(outcome, bundle_sha256)
     else:
         from evident.reports import junit
 
@@ -54,6 +56,19 @@ def gravest(codes: Iterable[int]) -> int:
     """The exit code that answers for several decisions; one that is no decision's is graver than all."""
     order = tuple(EXIT_CODES.values())
     return min(codes, key=lambda code: order.index(code) if code in order else -1)
+
+
+def _external(outcome: Outcome, bundle_sha256: str) -> None:
+    """The protocol of Terraform's ``external`` data source: the query is read, and a failure is told on standard error."""
+    import sys
+
+    from evident.reports import external
+
+    if not sys.stdin.isatty():
+        sys.stdin.read()
+    print(external.render(outcome, bundle_sha256=bundle_sha256))
+    for finding in outcome.findings:
+        print(f"evident: {outcome.decision}: {finding}", file=sys.stderr)
 
 
 def _ear(outcome: Outcome, case: Case) -> str:

@@ -21,7 +21,7 @@ from evident.audit.farewell import Farewell, Head, LastAnswer
 from evident.audit.keys import SigningKey
 from evident.errors import EvidentError
 from evident.files import read_private
-from evident.lifecycle import keyserver, keystore
+from evident.lifecycle import keyserver, keystore, specification
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.journal import Event, State
 from evident.lifecycle.revoke import deny
@@ -46,6 +46,7 @@ def down(target: Deployment) -> Path | None:
         denied = deny(target, REASON)
         driver.destroy(target.machine)
         path = _recorded(target, denied)
+        (target.directory / specification.FILE).unlink(missing_ok=True)  # it is of this machine, and not of the next of its name
         target.record(State.DESTROYED, record=path.name)
         return path
 

@@ -12,11 +12,12 @@ from evident.audit import farewell as record
 from evident.audit.farewell import Farewell
 from evident.errors import Malformed, NotAuthentic, PolicyRefused
 from evident.keys.release import check_revoked
-from evident.lifecycle import keyserver, keystore
+from evident.lifecycle import keyserver, keystore, specification
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.farewell import down
 from evident.lifecycle.journal import State
 from evident.lifecycle.keystore import DiskKey
+from evident.lifecycle.specification import Image, Specification
 from evident.platforms import cloud_driver
 from evident.platforms.resources import Resource, ResourceJournal, Stage
 
@@ -160,3 +161,10 @@ def test_a_record_that_was_changed_or_signed_by_another_is_refused(owner: Any, s
         changed = data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :]
         with pytest.raises((NotAuthentic, Malformed)):
             record.open_farewell(changed, [owner.key.public])
+
+
+def test_its_document_is_not_the_next_ones(owner: Any, shop: Deployment) -> None:
+    specification.keep(shop, Specification(1, "shop", Image("unused", bytes(32)), on_refusal="destroy"))
+    down(shop)
+    owner.up()
+    assert specification.kept(shop) is None
