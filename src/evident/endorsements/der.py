@@ -81,10 +81,6 @@ class Der:
         """Whether the next element has this tag; False at the end."""
         return self.offset < self._end and self._data[self.offset] == tag
 
-    def peek(self) -> int | None:
-        """The next element's tag, None at the end."""
-        return self._data[self.offset] if self.offset < self._end else None
-
     def _header(self, field: str) -> tuple[int, int, int]:
         """Tag, start and end of the next element's content; moves past the element."""
         data, offset, end = self._data, self.offset, self._end

@@ -343,7 +343,6 @@ class TcbInfo:
     next_update: datetime
     fmspc: bytes
     pce_id: bytes
-    tcb_type: int
     evaluation_number: int
     module: ModuleIdentity
     module_identities: tuple[ModuleIdentity, ...]
@@ -388,7 +387,6 @@ def parse_tcb_info(body: bytes) -> TcbInfo:
         next_update=members.time("nextUpdate"),
         fmspc=members.hex("fmspc", 6),
         pce_id=members.hex("pceId", 2),
-        tcb_type=0,
         evaluation_number=members.integer("tcbEvaluationDataNumber", 0xFFFFFFFF),
         module=_module("", members.object("tdxModule")),
         module_identities=tuple(_module(item.text("id"), item, _isv_levels(item)) for item in identities),

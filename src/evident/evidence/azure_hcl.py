@@ -36,7 +36,7 @@ TYPE_SNP, TYPE_TDX = 2, 4
 REPORT_TYPES = {1: "VBS", TYPE_SNP: "SNP", 3: "TVM", TYPE_TDX: "TDX", 5: "CCA"}
 HASH_TYPES = {1: "sha256", 2: "sha384", 3: "sha512"}
 USER_DATA_BYTES = 64
-AK_KEY_ID, EK_KEY_ID = "HCLAkPub", "HCLEkPub"
+AK_KEY_ID = "HCLAkPub"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ section 10.2.6 (UEFI_VARIABLE_DATA). All integers little endian.
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ MAX_NAME_CHARACTERS = 4096
 MAX_PARTITIONS = 1024
 MAX_SIGNATURES = 65536
 
+_BOOT_OPTION = re.compile(r"Boot[0-9A-F]{4}")
 GLOBAL_VARIABLE = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 IMAGE_SECURITY_DATABASE = "d719b2cb-3d3a-4596-a3bc-dad00e67656f"
 SHIM_LOCK = "605dab50-e046-4300-abb6-3dd810dd8b23"
@@ -47,6 +49,14 @@ class Variable:
     trailing: bytes
 
     def __str__(self) -> str:
+        if self.vendor == GLOBAL_VARIABLE and _BOOT_OPTION.fullmatch(self.name):
+            try:
+                return f"{self.name}: {parse_load_option(self.data)}"
+            except Malformed:  # a vendor's own form: then it is so many bytes
+                pass
+        if (self.vendor, self.name) == (GLOBAL_VARIABLE, "BootOrder") and len(self.data) % 2 == 0:
+            numbers = (int.from_bytes(self.data[at : at + 2], "little") for at in range(0, len(self.data), 2))
+            return f"{self.name}: " + " ".join(f"{number:04X}" for number in numbers)
         return f"{self.name} ({len(self.data)} bytes)"
 
 
@@ -78,6 +88,9 @@ class LoadOption:
     description: str
     paths: tuple[tuple[PathNode, ...], ...]
     optional_data: bytes
+
+    def __str__(self) -> str:
+        return f"{self.description!r}, {path_text(self.paths[0]) if self.paths else 'without a path'}"
 
 
 @dataclass(frozen=True, slots=True)

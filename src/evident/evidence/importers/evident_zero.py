@@ -17,7 +17,6 @@ from evident.evidence.tpm import Signature, serialize_signature
 WHAT = "evident-zero"
 MAX_BYTES = 1024 * 1024
 EC2, GCE = 1, 2
-EC_KEY = 1
 _DER_SEQUENCE, _DER_INTEGER = 0x30, 0x02
 
 Pieces = dict[str, tuple[bytes, ...]]
