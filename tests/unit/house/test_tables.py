@@ -12,7 +12,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
-@pytest.mark.parametrize("tool", ["attacks", "codes", "kinds"])
+@pytest.mark.parametrize("tool", ["attacks", "clouds", "codes", "kinds"])
 def test_the_table_is_current(tool: str) -> None:
     """For attacks also: every one of them is shown, succeeding with its check off and refused with it on."""
     command = [sys.executable, f"tools/{tool}.py", "--check"]
