@@ -168,6 +168,12 @@ def owner(tmp_path: Path, google: Any, wire: Wire) -> Owner:
 
 
 @pytest.fixture
+def afar(tmp_path: Path, google: Any, wire: Wire) -> Owner:
+    """An owner whose requests go through sockets, with a token to fetch first."""
+    return Owner(tmp_path, google, wire, http=True)
+
+
+@pytest.fixture
 def world(tmp_path: Path, wire: Wire) -> Callable[[], tuple[Owner, Any]]:
     """Gives fresh worlds: an owner and their Google; the newest is the one that is plugged in."""
     numbers = itertools.count()

@@ -626,16 +626,14 @@ def _uses(kind: str, other: Thing) -> set[str]:
 
 
 def _passes(expression: str | None, body: dict[str, Any]) -> bool:
-    """Both kinds of filter of Compute Engine, as far as Evident uses them; anything else is refused, as Google would."""
+    """A filter of the regular kind, on a member or a label; anything else is refused, as Google would."""
     if expression is None:
         return True
-    equal = re.fullmatch(r'labels\.([-a-z]+) = "([^"]*)"', expression)
-    if equal:
-        return bool(body.get("labels", {}).get(equal[1]) == equal[2])
-    regular = re.fullmatch(r'(\w+) eq "([^"]*)"', expression)
-    if not regular:
+    match = re.fullmatch(r'(labels\.)?([-\w]+) eq "([^"]*)"', expression)
+    if not match:
         raise Refusal(400, "invalid", f"Invalid value for field 'filter': '{expression}'")
-    return re.fullmatch(regular[2], str(body.get(regular[1], ""))) is not None
+    found = body.get("labels", {}) if match[1] else body
+    return re.fullmatch(match[3], str(found.get(match[2], ""))) is not None
 
 
 class Server:

@@ -176,7 +176,7 @@ def one(place: Place, kind: str, name: str) -> Request:
 def listing(place: Place, kind: str, tags: Mapping[str, str]) -> Request:
     """All of `kind` that could carry `tags`; who asks still has to look, for a filter is Google's to read."""
     if kind in LABELLED:
-        return {**place.scope(kind), "filter": f'labels.{TAG_ID} = "{tags[TAG_ID]}"'}
+        return {**place.scope(kind), "filter": f'labels.{TAG_ID} eq "{tags[TAG_ID]}"'}
     return place.scope(kind)
 
 
