@@ -81,14 +81,15 @@ def test_without_tags_a_lost_answer_is_a_lost_machine(world: Any, monkeypatch: p
     def nothing(*_: object) -> tuple[()]:
         return ()
 
-    monkeypatch.setattr(Aws, "find", nothing)
     left = 0
     for moment in range(1, 120, 2):
         owner, fake = world()
         fake.dies_at(moment)
         fake.survives(owner.up)
         fake.dies_at(None)
-        owner.down()
+        with monkeypatch.context() as patched:
+            patched.setattr(Aws, "find", nothing)
+            owner.down()
         left += bool(fake.live())
     assert left
 

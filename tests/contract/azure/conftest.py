@@ -116,6 +116,7 @@ class FakeAzure:
 
     def __init__(self, time: Time, *, lag: float = 12.0, quick: bool = False) -> None:
         self.time, self.lag, self.quick = time, lag, quick
+        """`quick`: without long waits and with long pages."""
         self.tokens = {"valid"}
         self.objects: dict[str, dict[str, Any]] = {}
         self.calls: list[tuple[str, str, dict[str, str], Any]] = []
@@ -299,10 +300,9 @@ class FakeAzure:
         return self._paged(path, query, [self._shown(each, {}) for each in listed if self.time.now >= each["at"] + self.lag])
 
     def _paged(self, path: str, query: dict[str, str], listed: list[Any]) -> tuple[int, dict[str, str], Any]:
-        """One a page; the last page has no link, and may be empty."""
-        start = int(query.get("$skiptoken", 0))
-        link = f"{ARM}{path}?" + urlencode({**query, "$skiptoken": start + 1})
-        return 200, {}, {"value": listed[start : start + 1], **({"nextLink": link} if start + 1 < len(listed) else {})}
+        start, size = int(query.get("$skiptoken", 0)), 20 if self.quick else 1
+        link = f"{ARM}{path}?" + urlencode({**query, "$skiptoken": start + size})
+        return 200, {}, {"value": listed[start : start + size], **({"nextLink": link} if start + size < len(listed) else {})}
 
     def _put(self, path: str, kind: str, query: dict[str, str], given: Any) -> tuple[int, dict[str, str], Any]:
         there = self.objects.get(path.lower())
@@ -335,9 +335,9 @@ class FakeAzure:
         fixed = {"virtualMachines", "disks", "images", "versions"}
         if there["kind"] in fixed and given["properties"] != there.get("given", given["properties"]):
             raise Refusal("PropertyChangeNotAllowed", "Changing this property is not allowed.", 409)
+        there["body"]["tags"] = given["tags"]
         if there["kind"] in NETWORK:
             there["body"]["properties"] = {**copy.deepcopy(given["properties"]), "provisioningState": "Updating"}
-            there["body"]["tags"] = given["tags"]
             there["ready"] = self.time.now + 4
             if there["kind"] == "publicIPAddresses":
                 there["body"]["properties"]["ipAddress"] = "203.0.113.200"
