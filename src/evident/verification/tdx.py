@@ -34,7 +34,7 @@ from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 
-from evident.endorsements import intel
+from evident.endorsements import intel, pem
 from evident.endorsements.intel import Collateral
 from evident.errors import UsageError
 from evident.evidence import content, tcg_log, tdx_quote
@@ -152,7 +152,9 @@ def _open(pieces: Pieces, context: Context) -> Case:
         collateral = replace(collateral, tcb_info=intel.signed_document(tcb_info, "tcbInfo", "intel.tcb-info"))
     if qe_identity:
         collateral = replace(collateral, qe_identity=intel.signed_document(qe_identity, "enclaveIdentity", "intel.qe-identity"))
-    certificates = b"\n".join((collateral.certificates, *piece.several(pieces, "tcb-chain")))
+    chain = (content.unhex(data) for data in piece.several(pieces, "tcb-chain"))
+    texts = (data if pem.is_pem(data) else pem.encode(data, "CERTIFICATE") for data in chain)
+    certificates = b"\n".join((collateral.certificates, *texts))
     lists = (collateral.root_crl, collateral.pck_crl, *piece.several(pieces, "root-crl"), *piece.several(pieces, "pck-crl"))
     return Case(
         quote=quote,

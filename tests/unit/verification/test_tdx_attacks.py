@@ -535,6 +535,13 @@ def test_critical_extensions_that_nobody_understands(evidence: Callable[[], Evid
     assert refusal.value.code == "x509.critical-extension"
 
 
+def test_the_tcb_signing_certificate_may_come_in_der_too() -> None:
+    (text,) = honest().pieces["tcb-chain"]
+    ders = pem.decode(text, ("CERTIFICATE",), "t")
+    assert act(honest().but(tcb_chain=ders)).open_points == act(honest()).open_points == ()
+    assert act(honest().but(tcb_chain=tuple(der.hex().encode() for der in ders))).open_points == ()
+
+
 def test_sgx_documents_are_another_technology() -> None:
     with pytest.raises(Unsupported):
         act(honest().but(tcb_info=info(id="SGX")))
