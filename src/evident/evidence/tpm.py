@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from evident.errors import Malformed, Unsupported
 from evident.evidence import tpm_algorithms as alg
@@ -24,7 +25,7 @@ PcrValues = Mapping[str, Mapping[int, bytes]]
 """Bank (``sha256``) to PCR index to value."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PcrSelection:
     """TPMS_PCR_SELECTION: which PCRs of one bank, bit `i` of the little-endian bitmap `select` for PCR `i`."""
 
@@ -36,7 +37,7 @@ class PcrSelection:
         """The selection of `indices` (0-23) of `bank`."""
         return cls(alg.HASH_BY_NAME[bank].id, sum(1 << index for index in set(indices)).to_bytes(3, "little"))
 
-    @property
+    @cached_property
     def indices(self) -> tuple[int, ...]:
         bits = int.from_bytes(self.select, "little")
         return tuple(index for index in range(8 * len(self.select)) if bits >> index & 1)

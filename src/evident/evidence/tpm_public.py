@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -95,7 +96,7 @@ class EccKey:
     y: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Public:
     """TPMT_PUBLIC of an RSA or ECC key. `raw` is the area without the size of a TPM2B_PUBLIC."""
 
@@ -112,7 +113,7 @@ class Public:
         """TPMA_OBJECT by name."""
         return {name: bool(self.attributes >> bit & 1) for bit, name in ATTRIBUTE_BITS.items()}
 
-    @property
+    @cached_property
     def name(self) -> bytes:
         """The object's Name: nameAlg, then the hash of the public area."""
         return self.name_alg.to_bytes(2, "big") + alg.hash_of(self.name_alg, "nameAlg").digest(self.raw)

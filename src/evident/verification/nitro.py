@@ -47,7 +47,7 @@ from evident.verification.boot_log import Told
 from evident.verification.composite import in_layer, leave_out
 from evident.verification.context import Context
 from evident.verification.facts import Facts, Freshness, Vtpm
-from evident.verification.memory import once
+from evident.verification.memory import once, remembered
 from evident.verification.pieces import Pieces, Role
 from evident.verification.procedure import Open, Procedure, Step, issue, run
 from evident.verification.tpm_ima import Measured, Ran
@@ -245,8 +245,8 @@ IMA_STEP: Step[Case] = Step("nitro.ima", "The IMA list replays to the document's
 def open_case(raw: bytes, kind: Literal["nitrotpm", "nitro-enclave"], context: Context, key: bytes | None = None) -> Case:
     """Parse a document and its certificates. Raises `Malformed`, `Unsupported`."""
     document = nitro.parse(content.unhex(raw))
-    chain = (x509.parse(document.certificate), *(x509.parse(item) for item in reversed(document.cabundle)))
-    return Case(document, kind, context, key, chain)
+    issuers = (remembered(context.chain_cache, ("certificate", item), partial(x509.parse, item)) for item in reversed(document.cabundle))
+    return Case(document, kind, context, key, (x509.parse(document.certificate), *issuers))
 
 
 def verify_document(
