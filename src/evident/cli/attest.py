@@ -77,8 +77,6 @@ def run(args: argparse.Namespace) -> int:
     if args.bundle:
         bundle.write(Path(args.bundle), answer.bundle)
     print(f"evident: audit bundle: {args.bundle or answer.bundle_path}", file=sys.stderr)
-    if answer.refusal is not None:
-        print(f"evident: {target.name}: {answer.refusal.words}", file=sys.stderr)
     digest = hashlib.sha256(answer.bundle).hexdigest()
     return answers.give(answer.outcome, args.output, case=answer.case, bundle_sha256=digest)
 

@@ -1,8 +1,9 @@
-"""The answer to a refusal: the machine is quarantined, its owner told which layer failed, and it is kept or destroyed as specified.
+"""The answer to a refusal: the machine is quarantined, kept or destroyed as specified, and its owner told which layer failed.
 
 (1) the journal says QUARANTINED, by which finding, and what is to become of the machine
 (2) from that line on nothing is released to it (`evident.lifecycle.quarantine`)
 (3) it is destroyed, where the specification says so; else it stays as it is, for whoever wants to look at it
+(4) its owner is told
 
 The one line is the whole quarantine, so that a crash leaves it in force or not yet begun; (3) is finished by the next attestation.
 """
@@ -45,7 +46,9 @@ def answer(target: Deployment, outcome: Outcome, *, spare: bool = False) -> Refu
     first, said = outcome.findings[0], specification.kept(target)
     what = said.on_refusal if said and not spare else "keep"
     target.record(State.QUARANTINED, decision=outcome.decision, code=first.code, layer=first.layer, answer=what)
-    return Refusal(first, farewell.down(target) if what == "destroy" else None)
+    done = Refusal(first, farewell.down(target) if what == "destroy" else None)
+    target.surroundings.progress(f"{target.name}: {done.words}")
+    return done
 
 
 def finish(target: Deployment) -> None:

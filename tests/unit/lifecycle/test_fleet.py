@@ -136,6 +136,7 @@ def test_damage_is_said_and_hides_no_other(owner: Any, damage: str) -> None:
     assert members["shop"].standing is (Standing.DAMAGED if damage == "signer" else Standing.WELL)
 
 
+@pytest.mark.attack("AT-05", "An older accepted answer lies in the place of the last one's bundle.", "fleet.other-answer")
 @pytest.mark.parametrize("checked", [False, True], ids=["check off", "check on"])
 def test_an_older_answer_in_the_place_of_the_last_is_noticed(owner: Any, monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
     """Signed by the very same verifier, and accepted: only its time and challenge say that it is another."""

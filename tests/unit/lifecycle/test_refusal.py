@@ -57,6 +57,7 @@ def specify(target: Deployment, what: Literal["keep", "destroy"]) -> None:
     specification.keep(target, Specification(1, target.name, Image("unused", bytes(32)), on_refusal=what))
 
 
+@pytest.mark.attack("AT-68", "A machine that its owner has refused boots again and asks for its disk's key.", "keys.quarantined")
 @pytest.mark.parametrize("checked", [False, True], ids=["check off", "check on"])
 def test_a_refused_machine_gets_no_secret(owner: Any, shop: Deployment, monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
     boots(shop)
