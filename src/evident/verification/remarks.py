@@ -166,6 +166,8 @@ _FAMILIES: Mapping[str, str] = MappingProxyType({"tpm": "vtpm", "vtpm": "vtpm", 
 
 def remark(code: str) -> Remark:
     """The words of `code`; for one without a row, its name on the layer of its family."""
+    known = REMARKS.get(code)
+    if known is not None:
+        return known
     family, _, rest = code.partition(".")
-    unknown = Remark(_FAMILIES.get(family, "root_of_trust"), f"Verification remarks ({family}): {rest.replace('-', ' ')}.", NO_REMEDY)
-    return REMARKS.get(code, unknown)
+    return Remark(_FAMILIES.get(family, "root_of_trust"), f"Verification remarks ({family}): {rest.replace('-', ' ')}.", NO_REMEDY)
