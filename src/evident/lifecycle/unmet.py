@@ -133,7 +133,7 @@ def _disks(specification: Specification, place: Place, known: Known) -> Iterator
         found = f"an image of profile {known.image.spec.profile}" if known.image else "no image"
         remedy = "Set disks.root_key to the truth, or build the image with the other profile."
         yield _missing("root-key", "storage", f"an image that goes with disks.root_key: {specification.disks.root_key}", found, remedy)
-    if place.outline.cloud and encrypted and specification.key_server is None:
+    if place.outline.cloud and (asked or encrypted) and specification.key_server is None:
         remedy = "Say in `key_server` at which address the machine reaches this host."
         yield _missing("key-server", "storage", "a key server that the machine reaches", "no key_server in the document", remedy)
     if place.outline.cloud and specification.disks.data:

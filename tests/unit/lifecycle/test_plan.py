@@ -1,0 +1,181 @@
+"""What a plan says before anything is made: where, why, what would be proven, and what of the document is not met."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from tests.contract.lifecycle.images import an_image, digest
+
+from evident.audit import keys
+from evident.cli.documents import read_specification
+from evident.errors import PolicyRefused, UsageError
+from evident.lifecycle import specification
+from evident.lifecycle.plan import Plan, plan
+from evident.platforms import registry
+from evident.platforms.outline import Outline
+from evident.reference_values import documents
+from evident.reference_values.model import Provenance, ReferenceSet, ReferenceValue, Strength
+
+TODAY = date(2026, 11, 22)
+WHERE = {
+    "aws": {"region": "eu-west-1", "type": "m6a.large", "subnet": "subnet-1"},
+    "azure": {"subscription": "s", "group": "g", "region": "westeurope", "type": "Standard_DC2as_v5"},
+    "gcp": {"project": "p", "zone": "europe-west4-a", "type": "n2d-standard-2"},
+}
+ALL = ["AWS", "Microsoft", "Google"]
+OPEN = {"inbound": [{"port": 8442, "peer": "203.0.113.0/24"}]}
+Make = Callable[..., Plan]
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Plans a document whose image and firmware values are there, on a host with SEV-SNP, with every SDK."""
+    an_image(tmp_path / "image", keys.generate(os.urandom), name="shop", at=datetime(2026, 11, 22, tzinfo=UTC))
+    firmware = ReferenceValue(("firmware",), "launch", bytes(48), Strength.RECOMPUTED, "you", "firmware", Provenance("a test", "stated"))
+    (tmp_path / "firmware.json").write_bytes(documents.dump(ReferenceSet(1, (firmware,), "firmware")))
+    usual: dict[str, Outline] = {}
+    for name, outline in registry.OUTLINES.items():
+        usual[name] = replace(outline, missing=lambda: (), simulated=lambda: False)
+    monkeypatch.setattr(registry, "OUTLINES", MappingProxyType(usual))
+
+    def made(*, platform: str | None = None, preferred: str | list[str] = "any", **changes: Any) -> Plan:
+        least = {"version": 1, "name": "shop", "image": {"path": "image", "sha256": digest(tmp_path / "image").hex()}, "network": OPEN}
+        document = {**least, "where": WHERE, "references": ["firmware.json"], "platform": preferred, **changes}
+        return plan(specification.read(document, tmp_path), at=TODAY, platform=platform)
+
+    return made
+
+
+def policy(nominal: int = 4, trustworthy: int = 0, accepted: list[str] = ALL) -> dict[str, Any]:
+    return {"version": 1, "levels": {"nominal": nominal, "trustworthy": trustworthy}, "accepted_trust": accepted}
+
+
+def codes(made: Plan) -> set[str]:
+    return {each.finding.code for each in made.chosen.unmet}
+
+
+def test_any_is_where_most_is_proven_without_the_provider(make: Make) -> None:
+    made = make(platform="any", policy=policy())
+    assert (made.chosen.platform, made.chosen.prospect.levels.trustworthy) == ("qemu", 4)
+    assert made.chosen.unmet == ()
+    assert "qemu" not in made.because
+    assert "gcp snp: 4, 2" in made.because
+    assert {each.platform for each in made.others} == {"aws", "azure", "gcp"}
+    assert not any(each.prospect.simulated for each in (made.chosen, *made.others)), "the simulator proves nothing of any hardware"
+
+
+def test_any_without_a_host_of_ones_own(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the cloud that proves most, and of two that prove the same the one whose values are stronger."""
+    there = {name: outline for name, outline in registry.OUTLINES.items() if name != "qemu"}
+    monkeypatch.setattr(registry, "OUTLINES", MappingProxyType(there))
+    made = make(platform="any", policy=policy())
+    assert (made.chosen.platform, made.chosen.technology, made.chosen.prospect.levels.trustworthy) in (("aws", "snp", 2), ("gcp", "snp", 2))
+    assert make(platform="any", policy=policy(accepted=["Google"])).chosen.platform == "gcp", "nobody else is trusted"
+
+
+def test_the_first_choice_that_meets_everything(make: Make) -> None:
+    def chosen(*names: str, accepted: list[str]) -> str:
+        return make(preferred=list(names), policy=policy(accepted=accepted)).chosen.platform
+
+    assert chosen("gcp", "aws", accepted=ALL) == "gcp"
+    assert chosen("gcp", "aws", accepted=["AWS"]) == "aws"
+    assert chosen("gcp", "aws", accepted=[]) == "gcp", "nowhere: the first choice, with what is unmet"
+
+
+def test_a_level_that_only_trust_reaches_is_said_so(make: Make) -> None:
+    made = make(platform="gcp", technology="snp", policy=policy(trustworthy=3))
+    (unmet,) = made.chosen.unmet
+    assert unmet.finding.code == "plan.trustworthy"
+    assert "level 3 is reachable only by trusting Google" in unmet.finding.found
+    assert any(way.startswith("qemu") and "trusting nobody beside the chip's maker" in way for way in unmet.alternatives)
+    with pytest.raises(PolicyRefused, match=r"plan\.trustworthy"):
+        made.check()
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"policy": policy(accepted=[])}, "plan.party"),
+        ({"references": []}, "plan.degree"),
+        ({"network": {}}, "plan.agent-port"),
+        ({"where": {}}, "where.missing"),
+        ({"where": {"aws": {**WHERE["aws"], "regoin": "x"}}}, "where.unknown"),
+        ({"where": {"aws": {**WHERE["aws"], "public": "perhaps"}}}, "where.value"),
+        ({"disks": {"root_key": "key-server"}}, "plan.root-key"),
+        ({"disks": {"data": ["data.raw"]}}, "plan.data-disk"),
+        ({"image": {"path": "image", "sha256": "ab" * 32}}, "plan.image"),
+        ({"image": {"path": "nowhere", "sha256": "ab" * 32}}, "plan.no-image"),
+        ({"references": ["nowhere.json"]}, "state.read"),
+    ],
+)
+def test_each_requirement(make: Make, changes: dict[str, Any], code: str) -> None:
+    document = {"policy": policy(), **changes}
+    assert make(platform="aws", policy=policy()).chosen.unmet == ()
+    assert code in codes(make(platform="aws", **document))
+
+
+def test_a_key_server_has_to_be_reachable(make: Make) -> None:
+    wanted = {"policy": policy(), "disks": {"root_key": "key-server"}}
+    assert "plan.key-server" in codes(make(platform="aws", **wanted))
+    wanted["key_server"] = "203.0.113.10:8443"
+    assert "plan.key-server-port" in codes(make(platform="aws", **wanted))
+    out = {"outbound": [{"port": 8443, "peer": "203.0.113.0/28"}]}
+    assert codes(make(platform="aws", **wanted, network={**OPEN, **out})) == {"plan.root-key"}, "the image is not encrypted"
+
+
+@pytest.mark.parametrize(
+    ("platform", "kind", "technology"),
+    [("gcp", "n2d-standard-2", "tdx"), ("gcp", "c3-standard-4", "snp"), ("azure", "Standard_DC2es_v6", "snp")],
+)
+def test_a_type_of_machine_has_one_technology(make: Make, platform: str, kind: str, technology: str) -> None:
+    where = {platform: {**WHERE[platform], "type": kind}}
+    assert "plan.technology" in codes(make(platform=platform, technology=technology, where=where, policy=policy()))
+
+
+def test_best_is_the_technology_that_the_type_has(make: Make) -> None:
+    made = make(platform="gcp", policy=policy())
+    assert made.chosen.technology == "snp", "n2d"
+    assert "plan.technology" in {each.finding.code for each in made.others[0].unmet}
+
+
+def test_no_technology_there(make: Make) -> None:
+    with pytest.raises(UsageError, match=r"plan\.nowhere"):
+        make(platform="aws", technology="tdx", policy=policy())
+    with pytest.raises(UsageError, match="Did you mean 'gcp'"):
+        make(platform="gpc", policy=policy())
+
+
+def test_a_simulated_host_is_told_from_a_real_one(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    qemu = replace(registry.OUTLINES["qemu"], simulated=lambda: True)
+    monkeypatch.setattr(registry, "OUTLINES", MappingProxyType({**registry.OUTLINES, "qemu": qemu}))
+    assert codes(make(platform="qemu", policy=policy())) == {"plan.simulated"}
+    assert make(platform="any", policy=policy()).chosen.platform != "qemu"
+    assert codes(make(platform="qemu", policy={**policy(), "allow_simulated": True})) == set()
+
+
+def test_what_is_billed_is_named_and_not_priced(make: Make) -> None:
+    for platform in WHERE:
+        resources = make(platform=platform, policy=policy()).chosen.resources
+        billed = " ".join(each.billed or "" for each in resources)
+        assert WHERE[platform]["type"] in billed
+        assert "GiB" in billed
+        assert not any(sign in billed for sign in "$€£")
+
+
+def test_without_an_sdk(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    aws = replace(registry.OUTLINES["aws"], missing=lambda: ("the SDK: pip install 'evident[aws]'",))
+    monkeypatch.setattr(registry, "OUTLINES", MappingProxyType({**registry.OUTLINES, "aws": aws}))
+    assert codes(make(platform="aws", policy=policy())) == {"plan.here"}
+
+
+def test_the_example_of_the_documentation_is_one(tmp_path: Path) -> None:
+    example = Path(__file__).resolve().parents[3] / "examples" / "deployment.yaml"
+    read_back = read_specification(example)
+    assert plan(read_back, at=TODAY).chosen.resources

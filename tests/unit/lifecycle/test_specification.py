@@ -1,0 +1,122 @@
+"""The deployment document: strict, and kept with the deployment as it was read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from evident import codec
+from evident.cli.documents import read_specification
+from evident.errors import EvidentError, Malformed, Unsupported
+from evident.lifecycle import specification
+from evident.lifecycle.deployment import deployment
+from evident.platforms.driver import Surroundings
+
+DIGEST = "ab" * 32
+LEAST = {"version": 1, "name": "shop", "image": {"path": "shop.image", "sha256": DIGEST}}
+SCHEMA = json.loads((Path(__file__).resolve().parents[3] / "docs" / "schemas" / "deployment.json").read_text())
+
+
+def read(**changes: Any) -> specification.Specification:
+    return specification.read({**LEAST, **changes}, Path("/documents"))
+
+
+def test_little_has_to_be_said() -> None:
+    read_back = read()
+    assert read_back.platforms == ("any",)
+    assert (read_back.technology, read_back.on_refusal, read_back.disks.root_key) == ("best", "keep", "none")
+    assert read_back.image.path == "/documents/shop.image"
+    assert read_back.network.openings() == ()
+    jsonschema.validate(LEAST, SCHEMA)
+
+
+def test_one_platform_or_several_in_the_order_of_preference() -> None:
+    assert read(platform="aws").platforms == ("aws",)
+    assert read(platform=["gcp", "aws"]).platforms == ("gcp", "aws")
+    for value in ("aws", ["gcp", "aws"]):
+        jsonschema.validate({**LEAST, "platform": value}, SCHEMA)
+    for value in (7, None, {}, [7], []):
+        with pytest.raises(Malformed):
+            read(platform=value)
+
+
+@pytest.mark.parametrize(
+    ("document", "code", "word"),
+    [
+        ({"netwrok": {}}, "specification.unknown-key", "network"),
+        ({"network": {"inbond": []}}, "specification.unknown-key", "inbound"),
+        ({"policy": {"version": 1, "acepted_trust": []}}, "specification.unknown-key", "accepted_trust"),
+        ({"image": {"path": "x", "sha256": "not hex"}}, "specification.type", ""),
+        ({"version": 2}, "specification.type", ""),
+        ({"size": {"vcpus": 0}}, "specification.size", ""),
+        ({"network": {"inbound": [{"port": 0, "peer": "0.0.0.0/0"}]}}, "cloud.opening", ""),
+        ({"network": {"inbound": [{"port": 1, "peer": "10.0.0.1/8"}]}}, "cloud.opening", ""),
+        ({"key_server": "vault.example:8443"}, "specification.key-server", ""),
+        ({"key_server": "203.0.113.10"}, "specification.key-server", ""),
+        ({"reattest_seconds": 0}, "specification.reattest", ""),
+        ({"on_refusal": "forgive"}, "specification.type", ""),
+        ({"policy": {"version": 1, "levels": {"nominal": 5}}}, "policy.levels", ""),
+    ],
+)
+def test_what_is_wrong_is_refused(document: dict[str, Any], code: str, word: str) -> None:
+    with pytest.raises(EvidentError) as caught:
+        read(**document)
+    assert caught.value.code == code
+    assert word in caught.value.findings[0].remedy
+
+
+@pytest.mark.parametrize("key", ["identity", "secrets"])
+def test_what_comes_later_says_so(key: str) -> None:
+    with pytest.raises(Unsupported) as caught:
+        read(**{key: {}})
+    assert caught.value.code == "specification.not-yet"
+    assert key in caught.value.findings[0].found
+    assert key not in SCHEMA["$defs"]["Specification"]["properties"], "an editor does not offer it"
+
+
+def test_yaml_is_read_like_json(tmp_path: Path) -> None:
+    yaml, plain = tmp_path / "shop.yaml", tmp_path / "shop.json"
+    yaml.write_text(
+        f"""
+version: 1
+name: shop
+image: {{path: shop.image, sha256: "{DIGEST}"}}
+platform: [aws, qemu]
+where:
+  aws: {{type: m6a.large, public: yes}}
+network:
+  inbound: [{{port: 8442, peer: 203.0.113.0/24}}]
+"""
+    )
+    plain.write_text(
+        json.dumps(
+            {
+                **LEAST,
+                "platform": ["aws", "qemu"],
+                "where": {"aws": {"type": "m6a.large", "public": "yes"}},
+                "network": {"inbound": [{"port": 8442, "peer": "203.0.113.0/24"}]},
+            }
+        )
+    )
+    assert read_specification(yaml) == read_specification(plain)
+
+
+def test_the_deployment_keeps_its_document(tmp_path: Path) -> None:
+    target = deployment("shop", Surroundings(tmp_path, lambda: pytest.fail("no clock"), bytes, print))
+    assert specification.kept(target) is None
+    wanted = read(platform=["aws"], policy={"version": 1, "accepted_trust": ["AWS"]}, references=["firmware.json"])
+    specification.keep(target, wanted)
+    assert specification.kept(target) == wanted
+    assert codec.decode(specification.Specification, codec.encode(wanted), "specification") == wanted
+
+
+def test_every_key_is_explained() -> None:
+    def undocumented(schema: dict[str, Any], path: str) -> list[str]:
+        return [f"{path}.{name}" for name, member in schema.get("properties", {}).items() if "description" not in member]
+
+    shown = [each for name, part in SCHEMA["$defs"].items() for each in undocumented(part, name)]
+    assert shown == []
