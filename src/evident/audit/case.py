@@ -44,27 +44,30 @@ class Case:
     activation: Activation | None = None
     named: NamedKey | None = None
 
+    def context(self, anchors: AnchorSet, fetcher: Fetcher, chain_cache: ChainCache | None = None) -> Context:
+        """What verification depends on besides the pieces."""
+        return Context(
+            at=self.at,
+            anchors=anchors,
+            fetcher=fetcher,
+            nonce=self.nonce,
+            report_data=self.report_data,
+            crl_floor=self.crl_floor,
+            unsafe=self.unsafe,
+            activation=self.activation,
+            named=self.named,
+            chain_cache=chain_cache,
+        )
+
 
 def decide(case: Case, *, anchors: AnchorSet, fetcher: Fetcher, chain_cache: ChainCache | None = None) -> Outcome:
     """Verify and appraise: the statement, or the error that ended the work before there was one (returned, not raised).
 
     The statement names policy and reference values by the digests of their canonical forms (`canonical.digest`).
     """
-    context = Context(
-        at=case.at,
-        anchors=anchors,
-        fetcher=fetcher,
-        nonce=case.nonce,
-        report_data=case.report_data,
-        crl_floor=case.crl_floor,
-        unsafe=case.unsafe,
-        activation=case.activation,
-        named=case.named,
-        chain_cache=chain_cache,
-    )
     policy, references = _settled(Policy, case.policy), _settled(ReferenceSet, ReferenceSet(1, case.references))
     try:
-        verified = kinds.verify(case.kind, case.pieces, context)
+        verified = kinds.verify(case.kind, case.pieces, case.context(anchors, fetcher, chain_cache))
         return appraise(
             verified,
             policy=policy,

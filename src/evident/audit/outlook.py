@@ -14,7 +14,7 @@ from evident.endorsements.anchors import AnchorSet
 from evident.endorsements.fetcher import Fetched, Fetcher, RecordingFetcher, StaticFetcher
 from evident.errors import EvidentError
 from evident.verification import kinds
-from evident.verification.context import ChainCache, Context
+from evident.verification.context import ChainCache
 from evident.verification.facts import Tee
 
 RENEWED = frozenset({"collateral", "tcb-info", "qe-identity", "tcb-chain", "pck-crl", "root-crl", "crl"})
@@ -90,17 +90,7 @@ def _judge(case: Case, fetcher: Fetcher, anchors: AnchorSet, cache: ChainCache |
 
 
 def _tee(case: Case, fetcher: Fetcher, anchors: AnchorSet, cache: ChainCache | None) -> Tee | None:
-    context = Context(
-        at=case.at,
-        anchors=anchors,
-        fetcher=fetcher,
-        nonce=case.nonce,
-        report_data=case.report_data,
-        crl_floor=case.crl_floor,
-        unsafe=case.unsafe,
-        chain_cache=cache,
-    )
     try:
-        return kinds.verify(case.kind, case.pieces, context).facts.tee
+        return kinds.verify(case.kind, case.pieces, case.context(anchors, fetcher, cache)).facts.tee
     except EvidentError:
         return None

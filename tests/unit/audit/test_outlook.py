@@ -21,6 +21,7 @@ from evident.endorsements import anchors, intel, x509
 from evident.endorsements.fetcher import Fetched, RecordingFetcher, StaticFetcher
 from evident.reference_values.model import Provenance, ReferenceValue, Strength
 from evident.simulator.tdx import Platform, TdxPki, TrustDomain, tcb_info
+from evident.verification.context import Context
 
 AT = datetime(2026, 6, 10, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -193,3 +194,12 @@ def test_a_real_machine_that_is_up_to_date(vectors: Vectors) -> None:
     first = {finding.code for finding in found.changes[0].because}
     assert first == {"tdx.tcb-info.stale"}
     assert found.changes[0].at == datetime(2026, 4, 15, 22, 6, 10, tzinfo=UTC)
+
+
+def test_whoever_verifies_a_case_again_has_everything_that_it_depends_on() -> None:
+    """Credential activation was once left out here, so the machines that rest on it were judged without."""
+    shared = {field.name for field in dataclasses.fields(Case)} & {field.name for field in dataclasses.fields(Context)}
+    assert {"at", "nonce", "report_data", "crl_floor", "unsafe", "activation", "named"} <= shared
+    case = Case("tdx", {}, **{name: object() for name in shared})  # type: ignore[arg-type]  # each told from every other
+    context = case.context(ANCHORS, StaticFetcher({}))
+    assert all(getattr(context, name) is getattr(case, name) for name in shared)
