@@ -10,6 +10,7 @@ examples:
   evident attest shop
   evident attest shop -o html > statement.html
   evident attest shop --policy stricter.json --bundle shop-bundle.json
+  evident attest shop --every                       at the interval of its document (reattest_seconds)
   evident attest shop --every 60s                   until it is refused; what drifted is named on standard error
 """
 
@@ -26,13 +27,22 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from evident.lifecycle.attest import Answer
+    from evident.lifecycle.deployment import Deployment
+
+DOCUMENT = "as the document says"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("--policy", metavar="FILE", help="hold it to this policy, this once")
     parser.add_argument("--bundle", metavar="FILE", help="write the signed audit bundle here too")
-    parser.add_argument("--every", metavar="TIME", help="ask again at this interval (90s, 30m, 12h) for as long as it is accepted")
+    parser.add_argument(
+        "--every",
+        metavar="TIME",
+        nargs="?",
+        const=DOCUMENT,
+        help="ask again for as long as it is accepted: at this interval (90s, 30m, 12h), or at that of the deployment's document",
+    )
     parser.add_argument("--times", metavar="N", type=int, help="with --every: stop after N answers")
     parser.add_argument("-o", "--output", choices=FORMS, default="text")
 
@@ -46,7 +56,6 @@ def run(args: argparse.Namespace) -> int:
     from evident.cli import answers
     from evident.cli.deployments import surroundings
     from evident.cli.documents import read_policy
-    from evident.cli.inputs import parse_duration
     from evident.cli.paths import cache_dir
     from evident.endorsements import anchors
     from evident.endorsements.cache import Cache
@@ -73,12 +82,32 @@ def run(args: argparse.Namespace) -> int:
         remember_crls(cache, recorded.recorded, anchors.production(), answer.case.pieces.get("quote", ()))
         return answer
 
-    answer = _again(ask, parse_duration(args.every), args.times) if args.every else ask()
+    answer = _again(ask, _interval(args.every, target), args.times) if args.every else ask()
     if args.bundle:
         bundle.write(Path(args.bundle), answer.bundle)
     print(f"evident: audit bundle: {args.bundle or answer.bundle_path}", file=sys.stderr)
     digest = hashlib.sha256(answer.bundle).hexdigest()
     return answers.give(answer.outcome, args.output, case=answer.case, bundle_sha256=digest)
+
+
+def _interval(text: str, target: Deployment) -> timedelta:
+    from datetime import timedelta
+
+    from evident.cli.inputs import parse_duration
+    from evident.errors import UsageError
+    from evident.lifecycle import specification
+
+    if text != DOCUMENT:
+        return parse_duration(text)
+    said = specification.kept(target)
+    if said is None or said.reattest_seconds is None:
+        raise UsageError.of(
+            "usage.every",
+            expected="an interval, here or in the deployment's document (reattest_seconds)",
+            found="none",
+            remedy=f"For example: evident attest {target.name} --every 15m",
+        )
+    return timedelta(seconds=said.reattest_seconds)
 
 
 def _again(ask: Callable[[], Answer], interval: timedelta, times: int | None) -> Answer:
