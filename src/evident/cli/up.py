@@ -54,7 +54,9 @@ def configure_machine(parser: argparse.ArgumentParser) -> None:
     """What is launched; `update` has the same."""
     parser.add_argument("--image", metavar="DIR", help="an image of `evident image build`, instead of kernel, initrd and command line")
     parser.add_argument(
-        "--boot", choices=("direct", "uki"), help="what starts an image: its kernel, handed over (default), or its disk, as in a cloud"
+        "--boot",
+        choices=("direct", "uki"),
+        help="what starts an image: its kernel, handed over (default of up), or its disk",
     )
     parser.add_argument("--firmware", metavar="FILE", help="OVMF image with SEV-SNP metadata (default: the platform's)")
     parser.add_argument("--kernel", metavar="FILE", help="kernel for direct boot (simulated: default a TEST image)")

@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from evident.cli.inputs import parse_duration
     from evident.lifecycle import bring_up, from_document
     from evident.lifecycle.deployment import deployment
+    from evident.reference_values.model import by_tpm
 
     window = parse_duration(args.window)
     if up.is_document(args.name):
@@ -39,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
         from_document.update(target, wanted, up.builders(target), window=window)
     else:
         target = deployment(args.name, surroundings())
+        if args.image and args.boot is None:  # as the machine that it replaces
+            args.boot = "uki" if by_tpm(target.references.values) else "direct"
         order, release = up.ordered(args, target)
         bring_up.update(target, order, window=window, policy=read_policy(args.policy) if args.policy else None, release=release)
     if args.output == "json":

@@ -245,7 +245,7 @@ class ReleaseService:
         context = Context(at, surety.anchors, surety.fetcher, crl_floor=surety.crl_floor, unsafe=surety.unsafe)
         _, given = cmw.to_pieces(cmw.decode(request.evidence))
         pieces = of_machine(given)
-        if not volume.beside:
+        if not volume.beside or "tpm-quote" in pieces:  # a TPM that the report came through has quoted already
             asked = replace(context, activation=self._activation(request, pieces))
             return environment.verify(pieces, asked, request.nonce, request.key)
         beside = dict(cmw.to_pieces(cmw.decode(form)) for form in request.beside)

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from evident.appraisal.statement import TrustStatement
 from evident.endorsements import anchors
@@ -34,7 +34,7 @@ from evident.lifecycle.keystore import DiskKey
 from evident.platforms import registry
 from evident.platforms.driver import PORT_FILE, Surroundings
 from evident.processes import Process, output, recorded, start
-from evident.reference_values.model import ReferenceSet
+from evident.reference_values.model import ReferenceSet, by_tpm
 
 ROLE: Final = "keyserver"
 START_SECONDS: Final = 20.0
@@ -51,10 +51,8 @@ def register(target: Deployment, disk: DiskKey) -> None:
         if earlier not in revoked:
             store.volumes.delete(earlier)
     references, levels = target.references, policy.levels
-    by_tpm = any(value.register.startswith("pcr") for value in references.values)
-    volume = RootVolume(
-        1, disk.disk, target.name, nominal=levels.nominal, trustworthy=levels.trustworthy, beside=("tpm",) if by_tpm else ()
-    )
+    beside: tuple[Literal["tpm"], ...] = ("tpm",) if by_tpm(references.values) else ()
+    volume = RootVolume(1, disk.disk, target.name, nominal=levels.nominal, trustworthy=levels.trustworthy, beside=beside)
     store.volumes.put_references(target.name, references)
     store.volumes.put(volume)
     store.secrets.put(volume, disk.key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
@@ -69,6 +69,11 @@ class ReferenceValue:
                 found=f"{self.register}: {self.layers}, {self.value.hex()!r}",
                 remedy="Complete the reference value.",
             )
+
+
+def by_tpm(values: Iterable[ReferenceValue]) -> bool:
+    """Whether some of these are compared with what a TPM quotes."""
+    return any(value.register.startswith("pcr") for value in values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from evident.platforms.qemu.order import FILE as LAUNCH_FILE
 from evident.platforms.qemu.order import FIRMWARE, INITRD, KERNEL, Launch, read_launch, write_launch
 from evident.processes import Process
 from evident.reference_values import pcr
-from evident.reference_values.model import LAYERS, ReferenceSet, ReferenceValue
+from evident.reference_values.model import LAYERS, ReferenceSet, ReferenceValue, by_tpm
 from evident.reference_values.pcr import Prediction, SecureBootVariables
 from evident.reference_values.snp_reference import snp_reference
 from evident.reference_values.uki import REMOVABLE_PATH
@@ -312,12 +312,12 @@ def _check(order: Order) -> None:
 
 
 def _measured(order: Order) -> tuple[ReferenceValue, ...]:
-    """What the TPM will hold of a boot from the disk. Of Secure Boot only the distribution's firmware is known: it has no keys."""
-    if order.references is None:
-        return ()
+    """What was predicted; for a boot from the disk also what the distribution's firmware, which has no keys, measures of Secure Boot."""
+    given = order.references.values if order.references else ()
+    if not by_tpm(given) or order.kernel is not None or order.firmware is not None:
+        return given
     off = Prediction(pcr.secure_boot_policy(SecureBootVariables(False), (BANK,)), assumptions=("firmware without Secure Boot keys",))
-    known = pcr.references(off, bank=BANK, origin="the distribution's OVMF") if order.firmware is None else ()
-    return (*order.references.values, *known)
+    return (*given, *pcr.references(off, bank=BANK, origin="the distribution's OVMF"))
 
 
 def _expectation(machine: Path, launch: Launch, measured: Sequence[ReferenceValue]) -> Expectation:
@@ -335,7 +335,7 @@ def _expectation(machine: Path, launch: Launch, measured: Sequence[ReferenceValu
         version=1,
         name="qemu, strict",
         levels=RequiredLevels(nominal=_level((value, *measured)), trustworthy=_level((value,))),
-        accepted_trust=(snp_tpm.OPERATOR,) if measured else (),
+        accepted_trust=(snp_tpm.OPERATOR,) if by_tpm(measured) else (),
         allow_simulated=launch.snp is None,
     )
     return Expectation(ReferenceSet(1, (value, *measured), "images given to evident up"), policy)
