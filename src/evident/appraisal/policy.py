@@ -14,6 +14,9 @@ from evident.appraisal.statement import BESIDE_LAYERS, LEVEL_LAYERS
 from evident.errors import Malformed
 
 
+_CENTURY = 100 * 365 * 24 * 3600
+
+
 def _doc(text: str) -> dict[str, str]:
     return {"doc": text}
 
@@ -56,6 +59,10 @@ class Freshness:
     require_challenge: bool = field(default=True, metadata=_doc("The evidence must be bound to the verifier's own challenge."))
     accept_per_boot: bool = field(default=False, metadata=_doc("Accept evidence made once per boot (no challenge inside)."))
     maximum_age_seconds: int | None = field(default=None, metadata=_doc("Oldest evidence accepted, for evidence that carries a time."))
+
+    def __post_init__(self) -> None:
+        if self.maximum_age_seconds is not None and not 0 <= self.maximum_age_seconds <= _CENTURY:
+            raise _wrong("freshness", f"maximum_age_seconds from 0 to {_CENTURY}", str(self.maximum_age_seconds))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from evident import codec
 from evident.appraisal.appraise import appraise
 from evident.appraisal.policy import Deny, Freshness, Policy, RequiredLevels, TechnologyRules
+from evident.errors import Malformed
 from evident.verification.facts import Freshness as Fresh
 from evident.verification.facts import StatedLaunch
 
@@ -218,3 +220,10 @@ def test_the_setup_of_the_host_is_remarked_on(verified: Make, facts: Make, tee: 
         verified(facts(tee=replace(odd, settings={}, registers={"launch": tee().registers["launch"]}, tcb={"current": old}))), policy=BASE
     )
     assert not any(caveat.code.startswith(("host.", "launch.no", "tcb.c")) for caveat in quiet.layers[0].caveats)
+
+
+@pytest.mark.parametrize("seconds", [-1, 10**15])
+def test_ages_that_no_evidence_has_are_refused_where_they_are_written(seconds: int) -> None:
+    with pytest.raises(Malformed) as refused:
+        codec.decode(Policy, {"version": 1, "freshness": {"maximum_age_seconds": seconds}}, "policy")
+    assert refused.value.code == "policy.freshness"
