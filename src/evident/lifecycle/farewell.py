@@ -79,16 +79,17 @@ def _recorded(target: Deployment, denied: tuple[str, ...]) -> Path:
     around = target.surroundings
     number, events = life(target)
     path, key = target.directory / f"farewell-{number}.json", keys.load_or_create(around.state, around.randomness)
-    if not _stands(path, key, target.name):
+    if not _stands(path, key, (target.name, number)):
         bundle.write(path, farewell.seal(_farewell(target, number, events, denied), key))
     return path
 
 
-def _stands(path: Path, key: SigningKey, name: str) -> bool:
+def _stands(path: Path, key: SigningKey, of: tuple[str, int]) -> bool:
     try:
-        return farewell.open_farewell(path.read_bytes(), [key.public]).farewell.deployment == name
+        said = farewell.open_farewell(path.read_bytes(), [key.public]).farewell
     except (OSError, EvidentError):
         return False
+    return (said.deployment, said.life) == of
 
 
 def _farewell(target: Deployment, number: int, events: tuple[Event, ...], denied: tuple[str, ...]) -> Farewell:

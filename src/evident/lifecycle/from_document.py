@@ -17,7 +17,7 @@ from evident.audit.keys import VerifyingKey
 from evident.errors import NotAuthentic, UsageError
 from evident.files import read_private
 from evident.image import build, manifest
-from evident.lifecycle import bring_up, from_image, keystore, specification
+from evident.lifecycle import bring_up, from_image, keystore, quarantine, refusal, specification
 from evident.lifecycle.bring_up import Release
 from evident.lifecycle.deployment import Deployment, driver
 from evident.lifecycle.journal import State
@@ -43,9 +43,10 @@ class Builders:
 def up(target: Deployment, wanted: Specification, builders: Builders, *, platform: str | None = None) -> None:
     """Create `target`, or carry on with creating it; `platform` takes the place of the document's own. Done again, it finds all done.
 
-    Raises `PolicyRefused` with all that the plan finds unmet, `UsageError` ``deployment.changed`` where it exists by another document,
-    and as `bring_up.up`.
+    Raises `PolicyRefused` with all that the plan finds unmet, or ``keys.quarantined`` where it exists and was refused, `UsageError`
+    ``deployment.changed`` where it exists by another document, and as `bring_up.up`.
     """
+    refusal.finish(target)
     state = target.journal.state
     if state not in (None, State.PLANNED, State.DESTROYED):
         _resume(target, wanted, state, builders)
@@ -78,6 +79,7 @@ def _resume(target: Deployment, wanted: Specification, state: State, builders: B
             found="another one, or options instead of a document",
             remedy=f"`evident update` puts the new machine in its place; `evident down {target.name}` removes the old one first.",
         )
+    quarantine.check(target)
     if state is State.LAUNCHED:
         bring_up.resume(target, builders.cache, _listen(wanted, cloud=registry.OUTLINES[target.platform].cloud))
 

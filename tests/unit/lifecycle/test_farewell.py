@@ -133,6 +133,15 @@ def test_a_record_that_was_written_is_kept(owner: Any, shop: Deployment, monkeyp
     assert said(owner, shop).at.year == owner.now.year - 1
 
 
+def test_the_record_of_another_life_does_not_stand(owner: Any, shop: Deployment) -> None:
+    first = down(shop)
+    assert first is not None
+    owner.up()
+    (shop.directory / "farewell-2.json").write_bytes(first.read_bytes())
+    down(shop)
+    assert said(owner, shop, 2).life == 2
+
+
 @pytest.mark.parametrize("planted", [b"", b"rubbish", b"{}"])
 def test_a_file_that_is_no_record_of_ours_is_replaced(owner: Any, shop: Deployment, planted: bytes) -> None:
     (shop.directory / "farewell-1.json").write_bytes(planted)
