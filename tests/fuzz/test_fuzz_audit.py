@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evident.audit import bundle, canonical, dsse, farewell, keys
 from evident.errors import Malformed, NotAuthentic, Unsupported
 from evident.evidence import cmw
+from evident.simulator.vtpm import SimulatedTpm
+from evident.verification import credential
+from evident.verification.credential import Activation
 
 REFUSALS = (Malformed, Unsupported, NotAuthentic)
 KEY = keys.generate(lambda size: b"\x03" * size)
@@ -128,3 +133,19 @@ def test_any_final_record_under_a_good_signature(name: str, value: Any, whole: b
     refuses(farewell.open_farewell, dsse.seal(bundle.PAYLOAD_TYPE, canonical.dumps(statement), KEY), [KEY.public])
     statement["predicate"] = FAREWELL
     assert farewell.open_farewell(dsse.seal(bundle.PAYLOAD_TYPE, canonical.dumps(statement), KEY), [KEY.public]).farewell.life == 1
+
+
+MACHINES = SimulatedTpm(), SimulatedTpm(ek_key=rsa.generate_private_key(65537, 2048))
+MADE = [credential.challenge(item.ek, item.ak.name, lambda size: b"\x05" * size).answered(b"an answer") for item in MACHINES]
+FIELDS = ("ek", "ak_name", "drawn", "credential_blob", "encrypted_secret")
+
+
+@given(st.sampled_from(MADE), st.sampled_from(FIELDS), st.binary(max_size=80), st.integers(0, 400), st.integers(0, 255))
+def test_any_record_of_an_activation(made: Activation, field: str, junk: bytes, at: int, value: int) -> None:
+    """Junk in its place, or one byte of it changed: made again it is refused, or differs. (Which EK it is, verification compares.)"""
+    true = getattr(made, field)
+    for changed in (junk, true[:at] + bytes((value,)) + true[at + 1 :]):
+        record = replace(made, **{field: changed})
+        with contextlib.suppress(*REFUSALS):
+            again = credential.again(record).answered(record.answer)
+            assert changed == true or field == "ek" or again != record

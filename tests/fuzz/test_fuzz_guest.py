@@ -25,7 +25,7 @@ NAMES = st.sampled_from(
     (
         *("id", "op", "report_data", "vmpl", "fields", "guest_svn", "report", "auxblob", "launch", "key", "error", "version", "disk"),
         *("nonce", "evidence", "beside", "confirmation", "offer", "statement", "iv", "sealed", "signature", "releaser", "codes"),
-        *("decision", "workload"),
+        *("decision", "workload", "ek", "ak", "credential_blob", "encrypted_secret", "answer"),
     )
 )
 JSON = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=6), max_leaves=12)
@@ -65,6 +65,7 @@ def test_key_servers_messages(text: bytes) -> None:
     kinds: tuple[Any, ...] = (
         *(messages.ChallengeRequest, messages.ChallengeReply, messages.EvidenceRequest, messages.EvidenceReply),
         *(messages.ConfirmRequest, messages.Refusal, messages.Volume, messages.AttestRequest, messages.AttestReply),
+        *(messages.CredentialRequest, messages.CredentialReply, messages.ActivateRequest, messages.ActivateReply),
     )
     for kind in kinds:
         try:

@@ -60,6 +60,7 @@ class SimulatedTpm:
     ak_key: PrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
     ak_scheme: Scheme = field(default_factory=lambda: Scheme(alg.ALG_ECDSA, alg.ALG_SHA256))
     ak_attributes: int = AK_ATTRIBUTES
+    ek_attributes: int = EK_ATTRIBUTES
     reset_count: int = 1
     pcrs: dict[str, dict[int, bytes]] = field(default_factory=dict)
 
@@ -71,7 +72,7 @@ class SimulatedTpm:
 
     @property
     def ek(self) -> Public:
-        return public_area(self.ek_key, EK_ATTRIBUTES, scheme=Scheme(), symmetric=AES_128_CFB, policy=EK_POLICY)
+        return public_area(self.ek_key, self.ek_attributes, scheme=Scheme(), symmetric=AES_128_CFB, policy=EK_POLICY)
 
     @property
     def ak(self) -> Public:

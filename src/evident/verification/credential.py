@@ -135,9 +135,11 @@ def make_credential(ek: Public, ak_name: bytes, secret: bytes, random: Callable[
 
 def cipher(ek: Public, hash_name: str, seed: bytes, ak_name: bytes) -> Cipher[CFB]:
     """The cipher over the credential: AES-CFB under a key derived from `seed` for `ak_name`, with a zero IV."""
-    if ek.symmetric.id != ALG_AES or ek.symmetric.mode != ALG_CFB:
-        raise _unsupported("an EK that protects with AES in CFB mode", f"algorithm {ek.symmetric.id:#06x}, mode {ek.symmetric.mode:#06x}")
-    key = kdfa(hash_name, seed, STORAGE, ak_name, b"", ek.symmetric.bits)
+    used = ek.symmetric
+    if used.id != ALG_AES or used.mode != ALG_CFB or used.bits not in (128, 192, 256):
+        found = f"algorithm {used.id:#06x} with {used.bits} bits, mode {used.mode:#06x}"
+        raise _unsupported("an EK that protects with AES in CFB mode", found)
+    key = kdfa(hash_name, seed, STORAGE, ak_name, b"", used.bits)
     return Cipher(algorithms.AES(key), CFB(bytes(16)))
 
 

@@ -2,7 +2,7 @@
 
 Where a credential was sent to the machine's TPM, and where somebody says which endorsement key (EK) that TPM has, in order:
 
-(16) tpm.activation-ek          the credential was for the EK that came with the evidence
+(16) tpm.activation-ek          the credential was for the EK that came with the evidence, a key that opens nothing but credentials
 (17) tpm.activation-ak          it was for the name of the key that signed the quotes
 (18) tpm.activation-credential  made again from the randomness on record, it is the one that was sent
 (19) tpm.activation-answer      the answer takes the secret, and is of this challenge
@@ -28,6 +28,7 @@ from evident.verification.tpm_case import Case
 
 LAYER = "vtpm"
 WITNESSED, NAMED = "tpm.activation-witnessed", "tpm.ek-named-only"
+_ATTRIBUTES = {"restricted": True, "sign": False, "decrypt": True, "fixed_tpm": True, "fixed_parent": True, "sensitive_data_origin": True}
 _ATTEST_AGAIN = "Attest again; if it returns, the pieces are of different machines."
 
 
@@ -48,13 +49,22 @@ def _named(case: Case) -> NamedKey:
 
 
 def _ek(case: Case) -> None:
-    """(16) AT-23: an EK that answers somewhere is not yet this machine's."""
+    """(16) AT-23: an EK that answers somewhere is not yet this machine's. AT-22: one that decrypts for its user opens any credential."""
     asked = _activation(case).ek
     if case.ek is None or not hmac.compare_digest(asked, case.ek.raw):
         raise _refuse(
             "tpm.activation.ek",
             f"a credential for the endorsement key of the evidence, {_name(case.ek)}",
             f"one for {tpm_public.parse(asked).name.hex()}",
+        )
+    flags = case.ek.attribute_flags
+    wrong = [f"{name} {'not ' if wanted else ''}set" for name, wanted in _ATTRIBUTES.items() if flags[name] is not wanted]
+    if wrong:
+        raise _refuse(
+            "tpm.activation.ek-attributes",
+            "a restricted decryption key with fixedTPM, fixedParent and sensitiveDataOrigin",
+            ", ".join(wrong),
+            "Whoever uses such a key can open credentials for keys outside the TPM: name an endorsement key made from a template.",
         )
 
 

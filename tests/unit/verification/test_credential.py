@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from evident.errors import Malformed, NotAuthentic, Unsupported
 from evident.evidence.tpm_public import Symmetric
+from evident.evidence.tpm_templates import AES_128_CFB
 from evident.simulator.vtpm import SimulatedTpm
 from evident.verification import credential
 
@@ -56,10 +57,12 @@ def test_an_altered_credential_is_refused():
         machine.activate(bytes(blob), challenge.encrypted_secret)
 
 
-@pytest.mark.parametrize("weak", ["symmetric", "1024 bits"])
+@pytest.mark.parametrize("weak", ["symmetric", "8 bits", "1024 bits"])
 def test_an_ek_that_protects_too_little_is_unsupported(weak):
     if weak == "symmetric":
         ek = dataclasses.replace(SimulatedTpm().ek, symmetric=Symmetric())
+    elif weak == "8 bits":
+        ek = dataclasses.replace(SimulatedTpm().ek, symmetric=dataclasses.replace(AES_128_CFB, bits=8))
     else:
         ek = SimulatedTpm(ek_key=rsa.generate_private_key(65537, 1024)).ek  # noqa: S505 - a key too weak is what is tested
     with pytest.raises(Unsupported):

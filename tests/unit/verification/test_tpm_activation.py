@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from evident.errors import NotAuthentic
 from evident.evidence import binding
+from evident.evidence.tpm_templates import EK_ATTRIBUTES
 from evident.simulator import clouds
 from evident.simulator.vtpm import SimulatedTpm
 from evident.verification import credential, tpm
@@ -94,6 +95,13 @@ def test_at23_a_credential_for_another_endorsement_key(cloud, machine):
     """The attacker has a TPM of their own in which the AK with the very name lives, and shows the genuine EK."""
     thief = SimulatedTpm(ak_key=machine.ak_key)
     refused(cloud, pieces(machine), "tpm.activation-ek", "tpm.activation.ek", activation=activated(thief), named=named(machine))
+
+
+@pytest.mark.attack("AT-22", "What is named as endorsement key decrypts for whoever uses it.", "tpm.activation-ek")
+def test_at22_a_decryption_key_in_place_of_the_endorsement_key(cloud):
+    """It opens the seed of any credential, and with it the credential for a key in software."""
+    forger = SimulatedTpm(ek_attributes=EK_ATTRIBUTES & ~0x00010000)
+    refused(cloud, pieces(forger), "tpm.activation-ek", "tpm.activation.ek-attributes", activation=activated(forger), named=named(forger))
 
 
 @pytest.mark.attack("AT-22", "A genuine endorsement key is sent with somebody else's attestation key.", "tpm.activation-ak")
