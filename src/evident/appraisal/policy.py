@@ -6,6 +6,7 @@ One policy appraises every technology: vendor words occur only as keys of `techn
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -13,7 +14,7 @@ from typing import Literal
 from evident.appraisal.statement import BESIDE_LAYERS, LEVEL_LAYERS
 from evident.errors import Malformed
 
-
+_NUMBER = re.compile(r"[0-9]{1,5}")
 _CENTURY = 100 * 365 * 24 * 3600
 
 
@@ -30,7 +31,7 @@ def parse_tcb(text: str) -> Mapping[str, int]:
     numbers: dict[str, int] = {}
     for part in text.split(","):
         name, _, number = (piece.strip() for piece in part.partition("="))
-        if not name.isidentifier() or not number.isascii() or not number.isdecimal() or name in numbers:
+        if not name.isidentifier() or not _NUMBER.fullmatch(number) or name in numbers:
             raise _wrong("deny-tcb", "component=number,component=number", repr(text))
         numbers[name] = int(number)
     return numbers

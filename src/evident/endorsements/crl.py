@@ -21,6 +21,8 @@ from evident.errors import Indeterminate, Malformed, NotAuthentic, Unsupported
 WHAT = "crl"
 MAX_BYTES = 4 * 1024 * 1024
 MAX_ENTRIES = 100_000
+_LAST_SECOND = 253402300799
+"""Of the year 9999: no calendar here has a later one."""
 NUMBER_LIMIT = (1 << 8 * 20) - 1
 
 _CRL_NUMBER = "2.5.29.20"
@@ -235,7 +237,7 @@ def check_issued_since(crl: Crl, floor: int | None) -> None:
     if floor is not None and issued(crl) < floor:
         raise _undecided(
             "replayed",
-            f"a CRL of {crl.issuer_cn} of {_text(datetime.fromtimestamp(floor, UTC))} or later",
+            f"a CRL of {crl.issuer_cn} of {_text(datetime.fromtimestamp(min(floor, _LAST_SECOND), UTC))} or later",
             f"one of {_text(crl.this_update)}",
             "Somebody serves an old CRL; fetch it from the issuer over another path.",
         )

@@ -227,3 +227,12 @@ def test_ages_that_no_evidence_has_are_refused_where_they_are_written(seconds: i
     with pytest.raises(Malformed) as refused:
         codec.decode(Policy, {"version": 1, "freshness": {"maximum_age_seconds": seconds}}, "policy")
     assert refused.value.code == "policy.freshness"
+
+
+@pytest.mark.parametrize(
+    "text", ["snp", "snp=", "snp=-1", "snp=1,snp=2", "snp=" + "9" * 5000, "snp=\u0661", "=1"], ids=lambda text: text[:9]
+)
+def test_a_denied_tcb_that_cannot_be_read_is_refused_where_it_is_written(text: str) -> None:
+    with pytest.raises(Malformed) as refused:
+        codec.decode(Policy, {"version": 1, "deny": {"tcb": {"any": [text]}}}, "policy")
+    assert refused.value.code == "policy.deny-tcb"

@@ -122,6 +122,17 @@ def build(now: datetime) -> library.CertificateRevocationListBuilder:
     return library.CertificateRevocationListBuilder().issuer_name(name).last_update(now).next_update(now + timedelta(days=1))
 
 
+@pytest.mark.parametrize("seen", [1, 10**15])
+def test_replayed_by_date(root: Any, now: datetime, seen: int) -> None:
+    """Of an authority that numbers all lists 1; what was seen comes from a file, and need be no date of the calendar."""
+    parsed = crl.parse(root.crl())
+    crl.check_issued_since(parsed, None)
+    crl.check_issued_since(parsed, crl.issued(parsed))
+    with pytest.raises(Indeterminate) as undecided:
+        crl.check_issued_since(parsed, crl.issued(parsed) + seen)
+    assert undecided.value.code == "crl.replayed"
+
+
 def test_partial_crls_are_not_taken_for_whole_ones(root: Any, now: datetime) -> None:
     partial = library.IssuingDistributionPoint(None, None, True, False, None, False, False)
     delta = library.DeltaCRLIndicator(3)
