@@ -37,7 +37,7 @@ from evident.processes import Process, output, recorded, start
 from evident.reference_values.model import ReferenceSet, by_tpm
 
 ROLE: Final = "keyserver"
-START_SECONDS: Final = 20.0
+START_SECONDS: Final = 60.0
 
 
 def register(target: Deployment, disk: DiskKey) -> None:

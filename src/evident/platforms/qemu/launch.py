@@ -38,7 +38,7 @@ from evident.simulator.pki import SimulatorPki
 from evident.verification import snp_tpm
 from evident.verification.credential import NamedKey
 
-START_SECONDS: Final = 20.0
+START_SECONDS: Final = 60.0
 """How long a process may take until its socket is there."""
 BOOT_SECONDS: Final = 900.0
 """How long a guest may take, emulated on a busy host."""
