@@ -12,7 +12,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,9 +21,13 @@ import pytest
 from evident.cli.deployments import surroundings as own_surroundings
 from evident.cli.main import main
 from evident.files import write_private_bytes
+from evident.keys.exchange import Offer
 from evident.keys.log import Entry
+from evident.keys.messages import EvidenceRequest
+from evident.keys.release import ReleaseService
 from evident.keys.server import KeyServer
-from evident.lifecycle import keyserver, keystore
+from evident.lifecycle import keyserver, keystore, quarantine
+from evident.lifecycle.challenges import Challenges
 from evident.lifecycle.deployment import Deployment, deployment, deployments
 from evident.lifecycle.farewell import down
 from evident.platforms.driver import PORT_FILE, Surroundings
@@ -150,10 +154,32 @@ def cheat(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], Non
     return set_up
 
 
+@dataclass
+class ServersHere:
+    """Key servers in this process, so that a check can be taken out of them; and what they were asked."""
+
+    asked: list[tuple[ReleaseService, EvidenceRequest]] = field(default_factory=list)
+
+    def decide_again(self, number: int = -1) -> None:
+        """Decide on the very evidence of an earlier request once more, though its challenge is used up and its deployment quarantined."""
+        service, request = self.asked[number]
+        with pytest.MonkeyPatch.context() as off:
+            off.setattr(Challenges, "redeem", lambda *_: None)
+            off.setattr(quarantine, "check", lambda _: None)
+            ReleaseService.release(service, request)
+
+
 @pytest.fixture
-def server_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The key server in this process, so that a check can be taken out of it."""
+def server_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServersHere]:
     running: list[KeyServer] = []
+    here = ServersHere()
+
+    class Listening(ReleaseService):
+        def release(self, request: EvidenceRequest) -> Offer:
+            here.asked.append((self, request))
+            return super().release(request)
+
+    monkeypatch.setattr(keyserver, "ReleaseService", Listening)
 
     def begin(target: Deployment, cache: Path, listen: int | None = None) -> None:
         server = KeyServer(("127.0.0.1", 0), keyserver.service(target, cache))
@@ -162,7 +188,7 @@ def server_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         write_private_bytes(target.machine / PORT_FILE, str(server.server_address[1]).encode())
 
     monkeypatch.setattr(keyserver, "begin", begin)
-    yield
+    yield here
     for server in running:
         server.shutdown()
         server.server_close()

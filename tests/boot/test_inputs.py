@@ -207,7 +207,7 @@ def test_a_guest_that_heeds_its_host_is_taken_over(
     monkeypatch: pytest.MonkeyPatch,
     eventually: Callable[..., None],
 ) -> None:
-    monkeypatch.setattr(release, "check_accepted", lambda *_, **__: None)
+    monkeypatch.setattr(release, "check_accepted", lambda *_: None)
     workload = {"workload": ["/usr/bin/python3", "-c", HEEDING]}
 
     def heeding(shop: Deployment, ordered: Launch) -> Launch:

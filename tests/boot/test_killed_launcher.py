@@ -1,4 +1,4 @@
-"""kill -9 of the launcher at 50 random moments, and of the key server at 20: nothing leaks, nothing is lost.
+"""kill -9 of the launcher at 50 random moments, and of the key server at 10: nothing leaks, nothing is lost.
 
 The machine is real (attendant, swtpm, QEMU) and stays before its first instruction, so that a launch takes a second.
 """
@@ -30,7 +30,7 @@ from evident.platforms.qemu.probe import Probed
 
 MOMENTS = 50
 LAUNCH_SECONDS = 1.6
-ROUNDS = 20
+ROUNDS = 10
 DISK = "11111111-2222-3333-4444-555555555555"
 Named = Callable[[str], Deployment]
 

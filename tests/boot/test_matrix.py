@@ -1,7 +1,7 @@
 """Any single change of the host's ends the boot without a served page (BW-19, BW-20), and with its check off it does not.
 
 What is measured (firmware, variables, kernel, initrd, agent, its configuration, command line) is refused by the key server, and no release
-is in its log. With just that check taken out of the server the same machine gets its key.
+is in its log. With just that check taken out of the server the same evidence gets its key.
 
 What is on the disk is not measured: the right machine asks, gets its key, and finds that the disk is another. That cannot be had with the
 check off on a real boot: the checks are in the measured guest and in the kernel. `tests/attacks/test_luks_header.py` takes out the guest's
@@ -130,48 +130,35 @@ MEASURED = {
 }
 
 
-def rows() -> list[Any]:
-    """Each change twice: with the check off, and on."""
-    return [
-        pytest.param(
-            row,
-            checked,
-            marks=pytest.mark.attack(row.identifier, row.what, row.code, "refused" if checked else "succeeds"),
-            id=f"{name}-{way}",
-        )
-        for name, row in MEASURED.items()
-        for checked, way in ((False, "off"), (True, "on"))
-    ]
-
-
-@pytest.mark.parametrize(("row", "checked"), rows())
+@pytest.mark.parametrize(
+    "row", [pytest.param(row, marks=pytest.mark.attack(row.identifier, row.what, row.code), id=name) for name, row in MEASURED.items()]
+)
 def test_what_is_measured(
-    desk: Desk,
-    cheat: Callable[[Change], None],
-    overlay: Overlay,
-    row: Measured,
-    checked: bool,
-    request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
-    eventually: Callable[..., None],
+    desk: Desk, cheat: Callable[[Change], None], overlay: Overlay, server_here: Any, row: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The key server denies; and on the very same evidence it releases, once it takes whatever the statement says."""
     cheat(row.change(overlay))
+    assert desk.up("shop") != 0
+    assert desk.events == ["challenged", "denied"]
+    assert row.code in desk.log[-1].codes
     shop = desk.shop("shop")
-    if checked:
-        assert desk.up("shop") != 0
-        assert desk.events == ["challenged", "denied"]
-        assert row.code in desk.log[-1].codes
-        assert any("guest.denied" in text for text in desk.failures(shop))
-        assert not any(launch.READY in text or STOLEN in text for text in desk.console(shop))
-        return
+    assert any("guest.denied" in text for text in desk.failures(shop))
+    assert not any(launch.READY in text or STOLEN in text for text in desk.console(shop))
+    monkeypatch.setattr(release, "check_accepted", lambda *_: None)
+    server_here.decide_again()
+    assert desk.events == ["challenged", "denied", "released"]
+
+
+@pytest.mark.attack("AT-41", "The agent tells the console the key.", "launch.initrd", "succeeds")
+@pytest.mark.usefixtures("server_here", "until_decided")
+def test_a_disloyal_agent_that_nobody_measures_gives_the_key_away(
+    desk: Desk, cheat: Callable[[Change], None], overlay: Overlay, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., None]
+) -> None:
     keys = kept_keys(monkeypatch)
-    for fixture in ("server_here", "until_decided"):
-        request.getfixturevalue(fixture)
-    monkeypatch.setattr(release, "check_accepted", lambda *_, **__: None)
+    monkeypatch.setattr(release, "check_accepted", lambda *_: None)
+    cheat(MEASURED["agent"].change(overlay))
     assert desk.up("shop") == 0
-    assert desk.events[:2] == ["challenged", "released"]
-    if row.identifier == "AT-41":
-        eventually(lambda: any(STOLEN + keys[0].hex() in text for text in desk.console(shop)), "the stolen key on the console")
+    eventually(lambda: any(STOLEN + keys[0].hex() in text for text in desk.console(desk.shop("shop"))), "the stolen key on the console")
 
 
 def kept_keys(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
@@ -191,19 +178,18 @@ def raw_disk(shop: Deployment) -> Path:
     return shop.directory / "disk.raw"
 
 
-def data_partition(path: Path) -> tuple[int, uuid.UUID]:
-    """Where the encrypted partition begins, and its PARTUUID."""
+def data_partition(path: Path) -> int:
+    """Where the encrypted partition begins."""
     with path.open("rb") as stream:
         table, sector = partitions.read_partition_table(stream.read(1 << 20))
-    found = next(each for each in table.partitions if each.name == "data")
-    return found.first * sector, uuid.UUID(found.guid)
+    return next(each.first for each in table.partitions if each.name == "data") * sector
 
 
 def changed_disk(how: Callable[[mmap.mmap, int], None]) -> Change:
     """`how` gets the disk, and where its encrypted partition begins."""
 
     def change(shop: Deployment, ordered: Launch) -> Launch:
-        first, _ = data_partition(raw_disk(shop))
+        first = data_partition(raw_disk(shop))
         with raw_disk(shop).open("r+b") as stream, mmap.mmap(stream.fileno(), 0) as raw:
             how(raw, first)
         return ordered
@@ -235,22 +221,10 @@ def flipped_data(raw: mmap.mmap, first: int) -> None:
 
 def another_disk(shop: Deployment, ordered: Launch) -> Launch:
     """A disk of this image that is not this machine's: another deployment's, or the one before an update (AT-14)."""
-    write_another(shop, uuid.UUID(int=7, version=4))
+    size = raw_disk(shop).stat().st_size - 2 * disk.ALIGNMENT
+    partition = disk.Partition("data", disk.LINUX_DATA, uuid.UUID(int=7, version=4), b"", size)
+    disk.write(raw_disk(shop), uuid.UUID(int=8, version=4), [partition])
     return ordered
-
-
-def another_disk_under_this_name(shop: Deployment, ordered: Launch) -> Launch:
-    write_another(shop, data_partition(raw_disk(shop))[1])
-    return ordered
-
-
-def write_another(shop: Deployment, name: uuid.UUID) -> None:
-    path = raw_disk(shop)
-    size = path.stat().st_size - 2 * disk.ALIGNMENT
-    disk.write(path, uuid.UUID(int=8, version=4), [disk.Partition("data", disk.LINUX_DATA, name, b"", size)])
-    first, _ = data_partition(path)
-    with path.open("r+b") as stream:
-        seal.seal(b"another" * 4096, bytes(64), stream, at=first, room=size, identifier=uuid.UUID(int=9, version=4), random=os.urandom)
 
 
 ON_DISK: dict[str, tuple[str, Change, str]] = {
@@ -258,7 +232,6 @@ ON_DISK: dict[str, tuple[str, Change, str]] = {
     "null cipher": ("A header that says the disk is not encrypted.", changed_disk(with_null_cipher), "luks."),
     "data": ("Encrypted data.", changed_disk(flipped_data), "guest."),
     "another disk": ("Another disk of the same image.", another_disk, "guest.disk"),
-    "another disk under its name": ("Another disk, under this one's name.", another_disk_under_this_name, "guest.luks.key"),
 }
 
 
