@@ -1,0 +1,90 @@
+"""A machine that boots its own disk: what is on it, and what its boot is predicted to measure."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.unit.image.test_disk import a_stub
+from tests.unit.lifecycle import test_from_image as images
+
+from evident.evidence import disk as partitions
+from evident.evidence import uki as reader
+from evident.guest.config import parse_command_line
+from evident.image import build, names, uki
+from evident.lifecycle import from_image
+from evident.lifecycle.from_image import Prepared
+from evident.platforms.driver import Order, Surroundings
+from evident.platforms.qemu import launch
+from evident.reference_values.model import Strength, by_tpm
+from evident.reference_values.uki import predict_uki
+
+SECTIONS = {".osrel": b"ID=evident\n", ".cmdline": b"ro evident.mode=encrypted", ".initrd": b"initrd", ".linux": a_stub()}
+
+
+@pytest.fixture
+def owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> images.Owner:
+    monkeypatch.setitem(images.FILES, names.UKI, uki.write(a_stub(), SECTIONS))
+    return images.Owner(tmp_path)
+
+
+def machine(owner: images.Owner, name: str = "one", machine: Order | None = None) -> Prepared:
+    around = Surroundings(owner.home / "state", lambda: images.AT, os.urandom, lambda _: None)
+    return from_image.prepare(
+        owner.image,
+        owner.home / name,
+        around,
+        trusted=[owner._key.public],
+        parameters=images.PARAMETERS,
+        machine=machine or Order(),
+        boot="uki",
+    )
+
+
+def booted(prepared: Prepared) -> bytes:
+    return partitions.open_system_partition(Path(prepared.order.disks[0].path).read_bytes()).read(build.BOOT_PATH)
+
+
+def test_the_disk_is_all_that_the_machine_needs(owner: images.Owner) -> None:
+    made = machine(owner)
+    assert (made.order.kernel, made.order.initrd, made.order.command_line) == (None, None, None)
+    parsed = reader.parse(booted(made))
+    assert made.key is not None
+    line = parse_command_line(parsed.command_line or "")
+    assert (line.data, line.tee, line.mode) == (made.key.disk, "simulated", "encrypted")
+    assert {name: parsed.sections[name] for name in (".linux", ".initrd", ".osrel")} == {
+        name: SECTIONS[name] for name in (".linux", ".initrd", ".osrel")
+    }
+    assert booted(made) == uki.write(a_stub(), {**SECTIONS, ".cmdline": (parsed.command_line or "").encode()})
+
+
+def test_reference_values_are_of_the_bytes_on_the_disk(owner: images.Owner) -> None:
+    made, other = machine(owner), machine(owner, "other")
+    assert made.order.references is not None
+    assert other.order.references is not None
+    predicted = predict_uki(booted(made), banks=("sha256",)).values("sha256")
+    values = {value.register: value for value in made.order.references.values if value.algorithm == "sha256"}
+    assert {register: value.value for register, value in values.items()} == {f"pcr{index}": value for index, value in predicted.items()}
+    assert {value.strength for value in values.values()} == {Strength.RECOMPUTED}
+    assert by_tpm(values.values())
+    others = {value.register: value.value for value in other.order.references.values if value.algorithm == "sha256"}
+    assert {register for register in others if others[register] != values[register].value} == {"pcr4", "pcr9", "pcr11"}
+
+
+def test_qemu_reads_what_it_needs_to_know_from_the_disk(owner: images.Owner, tmp_path: Path) -> None:
+    made = machine(owner)
+    assert launch.disk_command_line(made.order.disks) == reader.parse(booted(made)).command_line
+    for content in (b"", b"data", bytes(4096)):
+        (tmp_path / "raw").write_bytes(content)
+        assert launch.disk_command_line((replace(made.order.disks[0], path=str(tmp_path / "raw")),)) == ""
+
+
+def test_secure_boot_is_predicted_for_the_distributions_firmware_alone(owner: images.Owner) -> None:
+    made = machine(owner).order
+    assert made.references is not None
+    assert [value.register for value in launch._measured(made)[len(made.references.values) :]] == ["pcr7"]
+    assert launch._measured(replace(made, firmware=b"another")) == made.references.values
+    direct = replace(made, kernel=b"kernel", references=replace(made.references, values=()))
+    assert launch._measured(direct) == ()
