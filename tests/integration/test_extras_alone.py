@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SDK = {"aws": "boto3", "gcp": "google.cloud.compute_v1"}
+SDK = {"aws": "boto3", "azure": "azure.mgmt.compute", "gcp": "google.cloud.compute_v1"}
 
 
 @pytest.mark.slow
