@@ -184,3 +184,11 @@ class Policy:
 
 STRICT = Policy(version=1)
 """What applies when no policy is given."""
+
+
+def least_degrees(policy: Policy) -> dict[str, int]:
+    """Layer to the lowest degree that the policy accepts, of those of which it demands anything."""
+    least = {name: degree for name, degree in policy.levels.verifiability.items() if degree > 0}
+    for layer in LEVEL_LAYERS[: max(policy.levels.nominal, policy.levels.trustworthy)]:
+        least[layer] = max(least.get(layer, 0), 1)
+    return least

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from evident.appraisal.cmdline import forbidden
 from evident.appraisal.layers import Ground
 from evident.appraisal.matching import YOU
-from evident.appraisal.policy import Policy
+from evident.appraisal.policy import Policy, least_degrees
 from evident.appraisal.remarks import Remark, open_point, refusal
 from evident.appraisal.statement import LEVEL_LAYERS, Layer, Levels
 from evident.verification.facts import Facts
@@ -25,14 +25,6 @@ def demand(
         *_components(policy, facts, grounds),
         *_agents(policy, grounds),
     )
-
-
-def least_degrees(policy: Policy) -> dict[str, int]:
-    """Layer to the lowest degree that the policy accepts, of those of which it demands anything."""
-    least = {name: degree for name, degree in policy.levels.verifiability.items() if degree > 0}
-    for layer in LEVEL_LAYERS[: max(policy.levels.nominal, policy.levels.trustworthy)]:
-        least[layer] = max(least.get(layer, 0), 1)
-    return least
 
 
 def _degrees(policy: Policy, grounds: Mapping[str, Ground], layers: Sequence[Layer]) -> Iterator[Remark]:

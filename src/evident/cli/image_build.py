@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from evident.image.manifest import Launch, Manifest
     from evident.image.spec import ImageSpec
 
-MANIFEST = "manifest.json"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("spec", metavar="SPEC", help="image specification, YAML or JSON (docs/schemas/image.json)")
@@ -59,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from evident.cli.outputs import write_file
     from evident.cli.paths import state_dir
     from evident.cli.progress import progress
-    from evident.image import build, manifest
+    from evident.image import build, manifest, names
     from evident.image.spec import ImageSpec
     from evident.reference_values import documents
 
@@ -73,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         say("predicting what it will measure")
         key = keys.load_or_create(state_dir(), os.urandom)
         made = manifest.of(built, at=datetime.now(UTC).replace(microsecond=0), builder=key.public, launches=launches)
-        write_file(Path(out) / MANIFEST, manifest.sign(made, key))
+        write_file(Path(out) / names.MANIFEST, manifest.sign(made, key))
         write_file(Path(out) / "reference.json", documents.dump(made.reference))
     print(json.dumps(codec.encode(made), indent=2) if args.output == "json" else _text(made, out))
     return 0
@@ -143,7 +141,7 @@ def _launches(args: argparse.Namespace) -> tuple[Launch, ...]:
 
 
 def _text(made: Manifest, out: Path) -> str:
-    from evident.image.build import DISK, INITRD, KERNEL, UKI
+    from evident.image.names import DISK, INITRD, KERNEL, MANIFEST, UKI
 
     inventory = made.inventory
     listening = [item.name for item in inventory.host_inputs if item.here]

@@ -38,6 +38,8 @@ POLICY_BITS: Mapping[int, str] = MappingProxyType(
     }
 )
 POLICY_MUST_BE_ONE = 1 << 17
+DEFAULT_POLICY = POLICY_MUST_BE_ONE | 1 << 16
+"""What a guest is launched with that asks for nothing special: simultaneous multi-threading is allowed, and nothing else."""
 PLATFORM_BITS: Mapping[int, str] = MappingProxyType(
     {0: "smt", 1: "tsme", 2: "ecc", 3: "rapl_dis", 4: "ciphertext_hiding", 5: "alias_check_complete", 7: "tio"}
 )

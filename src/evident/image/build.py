@@ -18,6 +18,7 @@ from evident.errors import Malformed
 from evident.image import disk, initrd, inventory, root, uki
 from evident.image.inventory import HARDENING, Inventory
 from evident.image.lock import Lock, LockedPackage, Store
+from evident.image.names import DISK, HASH, INITRD, KERNEL, ROOT, UKI
 from evident.image.spec import ImageSpec
 from evident.image.toolbox import Toolbox, merged_usr
 from evident.image.tree import Tree
@@ -26,7 +27,6 @@ Progress = Callable[[str], None]
 STUB = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
 BOOT_PATH = "EFI/BOOT/BOOTX64.EFI"
 LUKS_OVERHEAD = 64 * 1024 * 1024
-KERNEL, INITRD, ROOT, HASH, UKI, DISK = "vmlinuz", "initrd.img", "root.erofs", "root.verity", "uki.efi", "disk.raw"
 
 
 @dataclass(frozen=True, slots=True)

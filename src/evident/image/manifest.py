@@ -11,21 +11,24 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from evident import __version__, codec
 from evident.audit import canonical, dsse
 from evident.audit.keys import SigningKey, VerifyingKey
 from evident.errors import Malformed, NotAuthentic, PolicyRefused
-from evident.image.build import INITRD, KERNEL, UKI, Built
 from evident.image.inventory import Inventory
 from evident.image.lock import Lock
+from evident.image.names import INITRD, KERNEL, UKI
 from evident.image.spec import ImageSpec
 from evident.reference_values import pcr, uki
 from evident.reference_values.kernel_hashes import KernelHashes
 from evident.reference_values.model import ReferenceSet, ReferenceValue, Strength
 from evident.reference_values.snp_launch import SnpLaunch
 from evident.reference_values.snp_reference import snp_reference
+
+if TYPE_CHECKING:  # whoever only reads a manifest needs none of the tools that build
+    from evident.image.build import Built
 
 MANIFEST_TYPE = "application/vnd.evident.image-manifest+json"
 REBUILD_TYPE = "application/vnd.evident.image-rebuild+json"

@@ -34,7 +34,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from evident.errors import UsageError
 from evident.evidence.disk import read_partition_table
-from evident.image.build import DISK, HASH, ROOT
+from evident.image.names import DISK, HASH, ROOT
 
 BLOCK = 4096
 SECTOR = 512

@@ -16,7 +16,7 @@ from pathlib import Path
 from evident.audit.keys import VerifyingKey
 from evident.errors import NotAuthentic, UsageError
 from evident.files import read_private
-from evident.image import build, manifest
+from evident.image import manifest, names
 from evident.lifecycle import bring_up, from_image, keystore, quarantine, refusal, specification
 from evident.lifecycle.bring_up import Release
 from evident.lifecycle.deployment import Deployment, driver
@@ -106,8 +106,8 @@ def _prepared(target: Deployment, wanted: Specification, chosen: Option, builder
 
 
 def _check_digest(wanted: Specification, trusted: Iterable[VerifyingKey]) -> None:
-    stated, _ = manifest.verify(read_private(Path(wanted.image.path) / from_image.MANIFEST), trusted)
-    found = stated.file(build.DISK)
+    stated, _ = manifest.verify(read_private(Path(wanted.image.path) / names.MANIFEST), trusted)
+    found = stated.file(names.DISK)
     if found != wanted.image.sha256:
         raise NotAuthentic.of(
             "specification.image",

@@ -22,7 +22,7 @@ from evident.audit.keys import VerifyingKey
 from evident.errors import NotAuthentic, UsageError
 from evident.evidence import disk as partitions
 from evident.files import read_private
-from evident.image import build, manifest, seal, uki
+from evident.image import build, manifest, names, seal, uki
 from evident.image.manifest import Manifest
 from evident.lifecycle.keystore import DiskKey
 from evident.platforms.driver import Disk, Order, Surroundings
@@ -30,7 +30,6 @@ from evident.reference_values import pcr
 from evident.reference_values.model import ReferenceSet
 from evident.reference_values.uki import predict_uki
 
-MANIFEST: Final = "manifest.json"
 DISK_KEY_BYTES: Final = 64
 _TABLE_BYTES: Final = 1 << 20
 
@@ -60,16 +59,16 @@ def prepare(
     Booted by ``uki``, the first disk is all that a machine needs, here or in a cloud: a raw image with a GUID partition table.
     Raises `NotAuthentic` for a manifest or a file that is not what was signed, `UsageError` for what cannot be read.
     """
-    stated, _ = manifest.verify(read_private(image / MANIFEST), trusted)
+    stated, _ = manifest.verify(read_private(image / names.MANIFEST), trusted)
     data = uuid.UUID(bytes=surroundings.randomness(16), version=4)
     own = {"evident.data": str(data)} if stated.spec.profile == "encrypted" else {}
     line = " ".join((stated.command_line, *(f"{name}={value}" for name, value in {**parameters, **own}.items())))
-    unified = _file(image, stated, build.UKI)
+    unified = _file(image, stated, names.UKI)
     if boot == "uki":
         unified = uki.with_command_line(unified, line)
         order = replace(machine, references=_measured(unified, stated, surroundings.clock()))
     else:
-        kernel, initrd = (_file(image, stated, name) for name in (build.KERNEL, build.INITRD))
+        kernel, initrd = (_file(image, stated, name) for name in (names.KERNEL, names.INITRD))
         order = replace(machine, kernel=kernel, initrd=initrd, command_line=line)
     if boot == "direct" and stated.root_hash is None:
         return Prepared(order, None)
@@ -87,7 +86,7 @@ def _measured(unified: bytes, stated: Manifest, at: datetime) -> ReferenceSet:
 
 def needs_key(image: Path) -> bool:
     """Whether a machine of `image` will ask a key server."""
-    return manifest.read(read_private(image / MANIFEST))[0].spec.profile == "encrypted"
+    return manifest.read(read_private(image / names.MANIFEST))[0].spec.profile == "encrypted"
 
 
 def _file(image: Path, stated: Manifest, name: str) -> bytes:
@@ -109,7 +108,7 @@ def _disk(
     own = directory / "disk.raw"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     own.unlink(missing_ok=True)  # a machine that is to be replaced runs on from the file that it has open
-    content = _file(image, stated, build.ROOT) + _file(image, stated, build.HASH) if stated.root_hash else b""
+    content = _file(image, stated, names.ROOT) + _file(image, stated, names.HASH) if stated.root_hash else b""
     build.write_disk(own, unified, build.partitions(stated.spec, stated.root_hash, image, data))
     if stated.spec.profile != "encrypted":
         return Disk(str(own.resolve()), read_only=True), None

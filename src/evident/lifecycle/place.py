@@ -17,9 +17,8 @@ from evident.appraisal.prospect import Prospect, prospect, trusted_parties
 from evident.appraisal.statement import Verifiability
 from evident.errors import EvidentError, Finding, UsageError
 from evident.files import read_private
-from evident.image import build, manifest
+from evident.image import manifest, names
 from evident.image.manifest import Manifest
-from evident.lifecycle import from_image
 from evident.lifecycle.specification import Specification, Technology
 from evident.platforms import registry
 from evident.platforms.driver import AGENT_PORT, Disk, Order
@@ -67,13 +66,13 @@ def look(specification: Specification) -> Known:
     """Read the image's manifest and the reference values. Raises nothing: what is wrong is in the result."""
     wrong: list[Finding] = []
     stated: Manifest | None = None
-    path = Path(specification.image.path) / from_image.MANIFEST
+    path = Path(specification.image.path) / names.MANIFEST
     try:
         if not path.is_file():
             remedy = "Build it with `evident image build`, or correct image.path."
             raise UsageError.of("plan.no-image", expected=f"an image in {path.parent}", found="none", remedy=remedy)
         stated, _ = manifest.read(read_private(path))
-        if stated.file(build.DISK) != specification.image.sha256:
+        if stated.file(names.DISK) != specification.image.sha256:
             wrong.append(_other_image(specification, stated))
     except EvidentError as error:
         wrong += error.findings
@@ -107,7 +106,7 @@ def _place(name: str, technology: str, outline: Outline, known: Known, at: date)
 
 def order(specification: Specification, platform: str, technology: Technology) -> Order:
     """What would be ordered, as far as it is known before an image is prepared: enough for `Outline.items`."""
-    disk = Path(specification.image.path) / build.DISK
+    disk = Path(specification.image.path) / names.DISK
     return Order(
         vcpus=specification.size.vcpus,
         memory_mib=specification.size.memory_mib,
@@ -171,6 +170,6 @@ def _other_image(specification: Specification, stated: Manifest) -> Finding:
         "plan.image",
         "boot_chain",
         f"the image whose disk.raw has the SHA-256 {specification.image.sha256.hex()}",
-        stated.file(build.DISK).hex(),
+        stated.file(names.DISK).hex(),
         "Name the image that you mean: `image.path` or `image.sha256` is of another one.",
     )

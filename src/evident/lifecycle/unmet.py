@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from evident.appraisal.matching import YOU
-from evident.appraisal.policy import Policy, RequiredLevels
-from evident.appraisal.requirements import least_degrees
+from evident.appraisal.policy import Policy, RequiredLevels, least_degrees
 from evident.appraisal.statement import LEVEL_LAYERS
 from evident.errors import EvidentError, Finding
 from evident.lifecycle.place import Known, Place, order

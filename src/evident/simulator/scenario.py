@@ -24,14 +24,14 @@ from typing import Any
 
 from evident.appraisal.policy import Policy, RequiredLevels, TechnologyRules
 from evident.endorsements.anchors import AnchorSet
-from evident.evidence.snp_report import GENOA, Tcb
+from evident.evidence.snp_report import DEFAULT_POLICY, GENOA, Tcb
 from evident.reference_values.model import ReferenceSet
 from evident.reference_values.snp_reference import snp_reference
 from evident.simulator.guest import SimulatedVm, VmState, stated_launch
 from evident.simulator.kds import KdsFetcher, Mode, SimulatedKds
 from evident.simulator.pki import SimulatorPki
 from evident.simulator.secure_processor import DEFAULT_TCB, Chip
-from evident.simulator.vmm import DEFAULT_POLICY, LaunchDescription, make_firmware
+from evident.simulator.vmm import LaunchDescription, make_firmware
 from evident.verification.context import Context
 from evident.verification.facts import StatedLaunch
 from evident.verification.pieces import Pieces

@@ -14,12 +14,12 @@ from typing import Final
 
 from evident.evidence import ovmf
 from evident.evidence.ovmf import SectionKind
+from evident.evidence.snp_report import DEFAULT_POLICY
 from evident.reference_values import vmsa
 from evident.reference_values.kernel_hashes import KernelHashes
 from evident.reference_values.snp_launch import SnpLaunch, launch_pages
 from evident.simulator.secure_processor import Guest, SecureProcessor
 
-DEFAULT_POLICY: Final = 0x30000
 """SMT allowed, reserved bit 17 set; no debug, no migration."""
 _HASH_TABLE: Final = 0x80FC00
 _RESET_ADDRESS: Final = 0x80B004

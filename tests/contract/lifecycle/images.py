@@ -10,12 +10,11 @@ from tests.unit.image.test_disk import a_stub
 
 from evident.audit.keys import SigningKey
 from evident.files import read_private
-from evident.image import build, inventory, manifest, uki
+from evident.image import build, inventory, manifest, names, uki
 from evident.image.lock import Lock
 from evident.image.manifest import Component, Manifest
 from evident.image.spec import ImageSpec
 from evident.image.tree import Tree
-from evident.lifecycle import from_image
 from evident.reference_values.model import ReferenceSet
 
 ROOT_HASH = b"\xcd" * 32
@@ -27,17 +26,17 @@ def an_image(folder: Path, key: SigningKey, *, name: str, at: datetime) -> None:
     line = f"ro evident.mode=integrity roothash={ROOT_HASH.hex()}"
     initrd = name.encode() * 64
     unified = uki.write(a_stub(), {".linux": a_stub(), ".cmdline": line.encode(), ".initrd": initrd, ".osrel": b"ID=evident\n"})
-    files = {build.KERNEL: a_stub(), build.INITRD: initrd, build.UKI: unified, build.ROOT: b"root" * 1024, build.HASH: b"tree" * 1024}
+    files = {names.KERNEL: a_stub(), names.INITRD: initrd, names.UKI: unified, names.ROOT: b"root" * 1024, names.HASH: b"tree" * 1024}
     folder.mkdir()
     for file, content in files.items():
         (folder / file).write_bytes(content)
-    build.write_disk(folder / build.DISK, unified, ())
-    parts = tuple(Component(file, hashlib.sha256(read_private(folder / file)).digest()) for file in (*files, build.DISK))
+    build.write_disk(folder / names.DISK, unified, ())
+    parts = tuple(Component(file, hashlib.sha256(read_private(folder / file)).digest()) for file in (*files, names.DISK))
     taken = inventory.take(spec, Tree(), Tree(), parts={}, modules_offered=0, python_modules=0)
     stated = Manifest(1, spec, Lock(1, "trixie", "amd64"), parts, line, ROOT_HASH, taken, ReferenceSet(1, (), name), "0", at)
-    (folder / from_image.MANIFEST).write_bytes(manifest.sign(stated, key))
+    (folder / names.MANIFEST).write_bytes(manifest.sign(stated, key))
 
 
 def digest(folder: Path) -> bytes:
     """What a document calls the image by."""
-    return hashlib.sha256((folder / build.DISK).read_bytes()).digest()
+    return hashlib.sha256((folder / names.DISK).read_bytes()).digest()

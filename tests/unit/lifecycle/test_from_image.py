@@ -14,7 +14,7 @@ from evident.audit import keys
 from evident.errors import NotAuthentic
 from evident.evidence import disk as partitions
 from evident.guest.config import parse_command_line
-from evident.image import build, inventory, manifest
+from evident.image import build, inventory, manifest, names
 from evident.image.lock import Lock
 from evident.image.manifest import Component, Manifest
 from evident.image.spec import ImageSpec
@@ -44,7 +44,7 @@ class Owner:
         line = f"ro evident.mode=encrypted roothash={'cd' * 32} evident.hashoffset=4096"
         taken = inventory.take(SPEC, Tree(), Tree(), parts={}, modules_offered=0, python_modules=0)
         stated = Manifest(1, SPEC, Lock(1, "trixie", "amd64"), parts, line, b"\xcd" * 32, taken, ReferenceSet(1, (), "shop"), "0", AT)
-        (self.image / from_image.MANIFEST).write_bytes(manifest.sign(stated, self._key))
+        (self.image / names.MANIFEST).write_bytes(manifest.sign(stated, self._key))
 
     def machine(self, name: str) -> Prepared:
         around = Surroundings(self.home / "state", lambda: AT, os.urandom, lambda _: None)

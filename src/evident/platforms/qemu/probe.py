@@ -18,9 +18,9 @@ from typing import Final
 
 from evident import processes
 from evident.errors import EvidentError, UsageError
+from evident.evidence.snp_report import DEFAULT_POLICY
 from evident.platforms.qemu import qmp, vm
 from evident.processes import Process
-from evident.simulator.vmm import DEFAULT_POLICY
 
 PROGRAM: Final = "qemu-system-x86_64"
 SWTPM: Final = "swtpm"
