@@ -41,6 +41,8 @@ def cast(verified: Verified[Any], profile: Profile | None) -> Cast:
         provider = "whoever runs the host"
     else:
         provider = holder or UNKNOWN_PROVIDER
+    if profile is not None and facts.vtpm and facts.vtpm.location == "host":
+        operator = provider  # whoever runs the host runs what nothing else vouches for
     return Cast(facts.tee.vendor if facts.tee else "nobody", provider, operator)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import date
 
 import pytest
 
@@ -10,6 +11,7 @@ from evident.appraisal.appraise import appraise
 from evident.appraisal.policy import Policy, RequiredLevels
 from evident.errors import NotAuthentic, UsageError
 from evident.evidence import binding
+from evident.platforms import registry
 from evident.reference_values.pcr import Measurement, Prediction, references
 from evident.simulator import clouds
 from evident.simulator.vtpm import UNRESTRICTED_ATTRIBUTES, SimulatedTpm
@@ -90,3 +92,15 @@ def test_what_the_tpm_says_is_the_hosts_word(cloud):
     assert snp_tpm.OPERATOR in statement.findings[0].found
     accepting = Policy(1, levels=policy.levels, allow_simulated=True, accepted_trust=(snp_tpm.OPERATOR,))
     assert appraise(verified, policy=accepting, references=(firmware, *PREDICTED)).decision == "accepted"
+
+
+def test_in_a_cloud_whoever_runs_the_host_has_a_name(cloud):
+    machine = SimulatedTpm()
+    machine.extend(11, {"sha256": KERNEL})
+    verified = snp_tpm.verify(pieces(cloud, machine), cloud.context(NONCE))
+    policy = Policy(1, levels=RequiredLevels(nominal=1, trustworthy=1), allow_simulated=True)
+    for profile, named in (("gcp-snp", "Google"), ("aws-snp", "AWS"), ("qemu-snp", snp_tpm.OPERATOR)):
+        statement = appraise(verified, policy=policy, references=PREDICTED, profile=registry.profile(profile, date(2026, 11, 22)))
+        chain = next(layer for layer in statement.layers if layer.name == "boot_chain")
+        assert named in " ".join((*chain.endorsers, *chain.trusted_parties))
+        assert (snp_tpm.OPERATOR in chain.trusted_parties) is (named == snp_tpm.OPERATOR)
