@@ -24,7 +24,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from evident.appraisal.policy import Policy, RequiredLevels
-from evident.appraisal.statement import TrustStatement
+from evident.appraisal.statement import Layer, TrustStatement
 from evident.audit import keys
 from evident.audit.replay import replay
 from evident.endorsements.anchors import AnchorSet
@@ -47,11 +47,13 @@ from evident.platforms.driver import Collected, Order, Surroundings
 from evident.platforms.simulated import launch as simulated_launch
 from evident.reference_values import documents
 from evident.reports.json_report import Outcome
+from evident.simulator.cloud_pki import CloudPki
 from evident.simulator.pki import SimulatorPki
 from evident.simulator.scenario import Scenario
 from evident.verification.credential import NamedKey
 
 pytestmark = pytest.mark.skipif(shutil.which("swtpm") is None, reason="not installed: swtpm (Debian: swtpm)")
+ROOM = 2048
 
 
 def absent(_command: bytes) -> bytes:
@@ -110,17 +112,17 @@ def der(transact: Transact) -> bytes:
     return endorsement_key(transact).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def store(transact: Transact, report: bytes) -> None:
-    """NV_UndefineSpace (where there is one), NV_DefineSpace with owner's and own authorisation, NV_Write."""
-    index = vtpm.SVSM_REPORT.to_bytes(4, "big")
+def store(transact: Transact, content: bytes) -> None:
+    """NV_DefineSpace (once, with room to spare) and NV_Write, at the index of an SVSM's report and of an EK's certificate alike."""
     try:
         Tpm(transact).nv_read(vtpm.SVSM_REPORT)
     except EvidentError:
         attributes = 0x02060006.to_bytes(4, "big")  # ownerwrite, authwrite, ownerread, authread, no_da
-        public = index + b"\x00\x0b" + attributes + sized(b"") + len(report).to_bytes(2, "big")
+        public = vtpm.SVSM_REPORT.to_bytes(4, "big") + b"\x00\x0b" + attributes + sized(b"") + ROOM.to_bytes(2, "big")
         command(transact, 0x12A, (HANDLE_OWNER,), sized(b"") + sized(public))
-    for start in range(0, len(report), 512):
-        command(transact, 0x137, (HANDLE_OWNER, vtpm.SVSM_REPORT), sized(report[start : start + 512]) + start.to_bytes(2, "big"))
+    padded = content.ljust(ROOM, b"\xff")
+    for start in range(0, ROOM, 512):
+        command(transact, 0x137, (HANDLE_OWNER, vtpm.SVSM_REPORT), sized(padded[start : start + 512]) + start.to_bytes(2, "big"))
 
 
 class Machine:
@@ -154,6 +156,7 @@ class World:
     def __init__(self, state: Path, pki: SimulatorPki, monkeypatch: pytest.MonkeyPatch) -> None:
         pki.save(state / "simulator")
         self.pki = pki
+        self.anchors = AnchorSet(())
         self.named: NamedKey | None = None
         self.evidence: Callable[[Scenario], Machine]
         self.machines: list[Machine] = []
@@ -178,11 +181,11 @@ class World:
 
     def attest(self) -> Answer:
         policy = Policy(version=1, allow_simulated=True, levels=RequiredLevels(nominal=2), accepted_trust=("AWS", "SVSM"))
-        return attest(self.target, anchors=AnchorSet(()), fetcher=StaticFetcher({}), key=self.key, policy=policy)
+        return attest(self.target, anchors=self.anchors, fetcher=StaticFetcher({}), key=self.key, policy=policy)
 
     def replayed(self, answer: Answer) -> Outcome:
         """What a stranger finds, who has the bundle, this verifier's key and the TEST roots."""
-        return replay(answer.bundle, trusted=[self.key.public], anchors=AnchorSet(self.pki.anchors())).outcome
+        return replay(answer.bundle, trusted=[self.key.public], anchors=self.anchors.plus(*self.pki.anchors())).outcome
 
 
 @pytest.fixture
@@ -195,6 +198,11 @@ def world(tmp_path: Path, simulator_pki: SimulatorPki, monkeypatch: pytest.Monke
 
 def remarks(found: TrustStatement) -> set[str]:
     return {caveat.code for layer in found.layers for caveat in layer.caveats}
+
+
+def vtpm_layer(found: Outcome) -> Layer:
+    assert isinstance(found, TrustStatement)
+    return next(layer for layer in found.layers if layer.name == "vtpm")
 
 
 def service_module(running: Scenario, quoting: Transact, answering: Transact) -> Machine:
@@ -226,7 +234,7 @@ def test_an_svsm_names_the_key_in_its_report(world: World, transact: Transact) -
     found = answer.outcome
     assert isinstance(found, TrustStatement)
     assert found.decision == "accepted", found.findings
-    assert "bound by the hardware's signed report" in next(layer.summary for layer in found.layers if layer.name == "vtpm")
+    assert "bound by the hardware's signed report" in vtpm_layer(found).summary
     assert "tpm.activation-witnessed" in remarks(found)
     assert answer.case.activation is not None
     assert world.replayed(answer) == found
@@ -252,8 +260,7 @@ def test_the_control_plane_names_the_key(world: World, transact: Transact, monke
     assert isinstance(found, TrustStatement)
     assert found.decision == "accepted", found.findings
     assert {"tpm.activation-witnessed", "tpm.ek-named-only"} <= remarks(found)
-    (vtpm_layer,) = (layer for layer in found.layers if layer.name == "vtpm")
-    assert (vtpm_layer.trusted_parties, vtpm_layer.needs_provider) == (("AWS",), True)
+    assert (vtpm_layer(found).trusted_parties, vtpm_layer(found).needs_provider) == (("AWS",), True)
     assert world.replayed(answer) == found
 
 
@@ -266,6 +273,21 @@ def test_at23_another_machines_tpm(world: World, transact: Transact, other: Tran
     assert world.replayed(answer).code == "tpm.ek-named"
     world.named = None
     assert world.attest().outcome.decision == "accepted"  # with nobody to say whose TPM it is
+
+
+def test_a_certificate_of_the_endorsement_key_vouches_too(world: World, other: Transact) -> None:
+    """The guest finds it in its TPM; the reader trusts its root, or does not."""
+    now = world.surroundings.clock()
+    authority = CloudPki(now - timedelta(days=1))
+    store(other, authority.ak_certificate(endorsement_key(other).public_key(), now))
+    world.evidence = lambda running: beside_the_report(running, other, other)
+    world.anchors = AnchorSet(authority.anchors())
+    answer = world.attest()
+    assert answer.outcome.decision == "accepted", answer.outcome.findings
+    assert "vouched for by a certificate of" in vtpm_layer(answer.outcome).summary
+    assert world.replayed(answer) == answer.outcome
+    world.anchors = AnchorSet(())
+    assert "nothing vouches for its key" in vtpm_layer(world.attest().outcome).summary
 
 
 def by_control_plane(transact: Transact, monkeypatch: pytest.MonkeyPatch) -> NamedKey:

@@ -6,9 +6,10 @@ The procedure ``snp-tpm``, in order:
 (2) tpm.*   the quotes are authentic and answer what the report answers: REPORT_DATA, which binds challenge and key, or the bare challenge;
             the AK's attributes and name hold; log and IMA list replay
 
-What the launch digest covers is the hardware's word. What the PCRs say beyond it is the word of whoever runs the TPM, taken for whoever
-runs the host: one that lies has its TPM quote any boot (AT-18). So no layer that rests on the quotes stands without that word, and the
-statement says so. Against everybody else they hold: a machine that booted something else than was predicted is refused.
+What the launch digest covers is the hardware's word. What the PCRs say beyond it is the word of whoever runs the TPM: of whom a certificate
+or the platform names for its endorsement key, once that activated; else it is taken for whoever runs the host. One that lies has its TPM
+quote any boot (AT-18). So no layer that rests on the quotes stands without that word, and the statement says so. Against everybody else
+they hold: a machine that booted something else than was predicted is refused.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def verify(pieces: Pieces, context: Context, *, without: frozenset[str] = frozen
         facts=_facts(root, quoted),
         context=context,
         revocation=root.revocation,
-        simulated=root.simulated,
+        simulated=root.simulated or quoted.simulated,
         endorsers=root.endorsers,
     )
 
@@ -96,7 +97,7 @@ def _facts(root: Verified[Any], quoted: TpmCase) -> Facts:
     claims: dict[str, Any] = {"snp": root.facts.claims, "tpm": tpm_facts.claims(quoted)}
     if quoted.log_claims:
         claims["log"] = dict(quoted.log_claims)
-    vtpm, caveats = tpm_facts.by_word(quoted, "host", OPERATOR)
+    vtpm, caveats = tpm_facts.anchored(quoted, "host", OPERATOR)
     return replace(
         root.facts,
         kind=NAME,

@@ -307,17 +307,14 @@ def _ak_name(case: Case) -> None:
 def _ak_certificate(case: Case) -> Open | None:
     """(11) Without a pinned root the key is just a key: the quote is authentic, and nobody knows whose it is."""
     certificate = case.ak.certificate or _activated_ek_certificate(case)
-    if certificate is None and tpm_activation.named_by(case) is not None:
-        return None
     if certificate is None:
-        finding = Finding(
+        return _unvouched(
+            case,
             "tpm.ak-certificate.missing",
-            LAYER,
             "somebody who vouches for the attestation key",
             "a bare key",
             "Pass ak-cert=PATH, activate a credential for it, or bind it to a TEE's report.",
         )
-        return Open(finding, waived_by="")
     path = certificate_path(case, certificate, "tpm.ak-certificate")
     case.ak_path = path
     signs = certificate.key_usage is None or "digital_signature" in certificate.key_usage
@@ -325,17 +322,21 @@ def _ak_certificate(case: Case) -> Open | None:
         raise refuse("tpm.ak-certificate.usage", "a certificate for signing", "one for another use", "Pass the certificate of the AK.")
     if path.anchor is None:
         top = path.chain[-1]
-        finding = Finding(
+        return _unvouched(
+            case,
             "tpm.ak-certificate.root",
-            LAYER,
             "a path to a pinned root: Google's, Azure's, or one that you give",
             f"it ends at {top.name}, issued by {top.issuer_cn or 'nobody named'}, SHA-256 {top.fingerprint}",
             "Pass the issuers as chain=PATH, or add the root to your anchors if you trust it.",
         )
-        return Open(finding, waived_by="")
     if CRL_DISTRIBUTION_POINTS_OID in certificate.extensions:
         case.caveats.append("tpm.ak-certificate.revocation-unchecked")
     return None
+
+
+def _unvouched(case: Case, code: str, expected: str, found: str, remedy: str) -> Open | None:
+    """What stays open for want of a certificate, unless whoever runs the TPM named the key that the AK lives beside."""
+    return None if tpm_activation.named_by(case) else Open(Finding(code, LAYER, expected, found, remedy), waived_by="")
 
 
 def _activated_ek_certificate(case: Case) -> Certificate | None:

@@ -15,13 +15,7 @@ Anchor = Literal["tee", "certificate", "operator", "none"]
 
 def facts(case: Case) -> Facts:
     """The facts of a TPM that stands alone: no TEE speaks for it, so it is worth what its certificate's issuer is."""
-    path = case.ak_path
-    if path is None:
-        found, remarks = by_word(case, "unknown", "unknown")
-    else:
-        location: Location = "hypervisor" if path.location == "hypervisor" else "unknown"
-        anchor: Anchor = "certificate" if path.anchor else "none"
-        found, remarks = vtpm(case, location, anchor, path.anchor.vendor if path.anchor else "unknown"), caveats(case)
+    found, remarks = anchored(case, "unknown", "unknown")
     return Facts(
         "tpm",
         None,
@@ -34,12 +28,16 @@ def facts(case: Case) -> Facts:
     )
 
 
-def by_word(case: Case, location: Location, operator: str) -> tuple[Vtpm, tuple[str, ...]]:
-    """The TPM of `case` and its remarks where nothing signed vouches for it: as it is named, else at `location`, run by `operator`."""
-    named = tpm_activation.named_by(case)
-    if named is None:
-        return vtpm(case, location, "none", operator), caveats(case)
-    return vtpm(case, named.location, "operator", named.operator), (*caveats(case), tpm_activation.NAMED)
+def anchored(case: Case, location: Location, operator: str) -> tuple[Vtpm, tuple[str, ...]]:
+    """The TPM of `case` and its remarks: as the certificate of its AK says, or of the EK that activated for it; else as who runs it names
+    it; else, where nobody vouches for it, at `location`, run by `operator`."""
+    path, named = case.ak_path or (case.ek_path if tpm_activation.activated(case) else None), tpm_activation.named_by(case)
+    if path is not None and path.anchor is not None:
+        where: Location = "hypervisor" if path.location == "hypervisor" else "unknown"
+        return vtpm(case, where, "certificate", path.anchor.vendor), caveats(case)
+    if named is not None:
+        return vtpm(case, named.location, "operator", named.operator), (*caveats(case), tpm_activation.NAMED)
+    return vtpm(case, location, "none", operator), caveats(case)
 
 
 def caveats(case: Case) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from evident.errors import EvidentError
 from evident.evidence import azure_hcl, tpm
 from evident.evidence.cmw import Pieces
 from evident.evidence.snp_report import REPORT_BYTES
+from evident.evidence.tpm_templates import EK_CERTIFICATE
 from evident.guest.source import Evidence, Question, absent, kernel_file
 from evident.guest.tpm_device import CharacterDevice, Tpm, Transact
 
@@ -94,7 +95,10 @@ class OwnQuote(_Vtpm):
 
     def collect(self, question: Question) -> Evidence:
         with self._open() as transact:
-            return Evidence("tpm", self._own_quote(Tpm(transact), question, "quote"), self.label)
+            chip = Tpm(transact)
+            pieces = self._own_quote(chip, question, "quote")
+            certificate = _ek_certificate(chip)
+        return Evidence("tpm", {**pieces, "ek-cert": (certificate,)} if certificate else pieces, self.label)
 
 
 class AzureNv(_Vtpm):
@@ -123,6 +127,15 @@ class SvsmNv(_Vtpm):
             if len(report) < REPORT_BYTES:
                 raise absent(self.label, f"a report of {REPORT_BYTES} bytes", f"{len(report)}")
             return Evidence("svsm", {**self._own_quote(chip, question, "tpm-quote"), "report": (report[:REPORT_BYTES],)}, self.label)
+
+
+def _ek_certificate(chip: Tpm) -> bytes:
+    """The certificate (DER) of the endorsement key out of its NV index, without what pads it; empty where there is none."""
+    try:
+        stored = chip.nv_read(EK_CERTIFICATE)
+    except EvidentError:
+        return b""
+    return stored[: 4 + int.from_bytes(stored[2:4], "big")] if stored[:2] == b"\x30\x82" else b""
 
 
 def beside(question: Question, opener: Opener = device) -> tuple[Evidence, ...]:
