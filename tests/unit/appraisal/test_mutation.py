@@ -6,14 +6,13 @@ The mutants are made from the source, one per finding, in process; the rows are 
 from __future__ import annotations
 
 import ast
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.mutation import Guarded, Mutant, mutants
 from tests.unit.appraisal.test_rules import CASES
 
 from evident.appraisal import appraise as appraising
@@ -120,7 +119,7 @@ def rows() -> dict[str, Row]:
     )
 
 
-GUARDED: tuple[tuple[types.ModuleType, frozenset[str] | None], ...] = (
+GUARDED: Guarded = (
     (rules, None),
     (requirements, None),
     (beside, frozenset({"userspace_remarks"})),
@@ -128,13 +127,6 @@ GUARDED: tuple[tuple[types.ModuleType, frozenset[str] | None], ...] = (
     (folds, None),
     (appraising, frozenset({"appraise", "_all_steps", "_decide", "_open_points"})),
 )
-
-
-@dataclass(frozen=True)
-class Mutant:
-    name: str
-    function: types.FunctionType
-    code: types.CodeType
 
 
 def _weaker(statement: ast.stmt) -> ast.stmt | None:
@@ -148,31 +140,6 @@ def _weaker(statement: ast.stmt) -> ast.stmt | None:
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
         return ast.Pass()
     return None
-
-
-def _mutants(module: types.ModuleType, only: frozenset[str] | None) -> Iterator[Mutant]:
-    source = Path(str(module.__file__)).read_text()
-    for position, function in enumerate(ast.parse(source).body):
-        if not isinstance(function, ast.FunctionDef) or (only is not None and function.name not in only):
-            continue
-        for index, statement in enumerate(node for node in ast.walk(function) if isinstance(node, ast.stmt)):
-            if _weaker(statement) is None:
-                continue
-            tree = ast.parse(source)
-            target = [node for node in ast.walk(tree.body[position]) if isinstance(node, ast.stmt)][index]
-            _replace(tree.body[position], target)
-            compiled = compile(ast.fix_missing_locations(tree), str(module.__file__), "exec")
-            code = next(part for part in compiled.co_consts if isinstance(part, types.CodeType) and part.co_name == function.name)
-            yield Mutant(f"{module.__name__}.{function.name}:{statement.lineno}", getattr(module, function.name), code)
-
-
-def _replace(function: ast.stmt, target: ast.stmt) -> None:
-    for node in ast.walk(function):
-        for _, block in ast.iter_fields(node):
-            if isinstance(block, list) and target in block:
-                block[block.index(target)] = _weaker(target)
-                return
-    raise AssertionError("the statement is in no block")
 
 
 def outcome(row: Row) -> object:
@@ -191,20 +158,16 @@ def outcome(row: Row) -> object:
 
 
 def survives(mutant: Mutant, expected: dict[str, object], rows: dict[str, Row]) -> bool:
-    original = mutant.function.__code__
-    mutant.function.__code__ = mutant.code
-    try:
+    with mutant.in_force():
         return all(outcome(row) == expected[name] for name, row in rows.items())
-    finally:
-        mutant.function.__code__ = original
 
 
 @pytest.mark.attack("AT-68", "Any one rule or finding is deleted from the code of the appraisal.", "the mutation test fails")
 def test_no_finding_can_be_deleted_unnoticed(rows: dict[str, Row]) -> None:
     expected = {name: outcome(row) for name, row in rows.items()}
-    mutants = [mutant for module, only in GUARDED for mutant in _mutants(module, only)]
-    assert len(mutants) > 30
-    assert [mutant.name for mutant in mutants if survives(mutant, expected, rows)] == []
+    tried = list(mutants(GUARDED, _weaker))
+    assert len(tried) > 30
+    assert [mutant.name for mutant in tried if survives(mutant, expected, rows)] == []
     assert expected == {name: outcome(row) for name, row in rows.items()}, "every function is whole again"
 
 

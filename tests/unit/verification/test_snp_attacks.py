@@ -12,14 +12,13 @@ from __future__ import annotations
 import ast
 import dataclasses
 import struct
-import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from tests.mutation import Guarded, Mutant, mutants
 
 from evident.endorsements import amd, crl, pem, x509
 from evident.errors import EvidentError
@@ -396,6 +395,13 @@ ROWS: tuple[Row, ...] = (
         ("pieces.unknown-role",),
     ),
     Row("a kind that is none", "AT-55", lambda w: lambda: kinds.verify("sev-es", {}, w.context()), ("kind.unknown",)),
+    Row(
+        "report data for evidence without a report",
+        "AT-05",
+        lambda w: lambda: kinds.verify("tpm", {}, dataclasses.replace(w.context(), report_data=bytes(64))),
+        ("pieces.challenge",),
+    ),
+    Row("a key that is none", "AT-64", lambda w: lambda: kinds.verify("tpm", {"key": (bytes(5000),)}, w.context()), ("pieces.size",)),
     Row("a challenge given twice", "AT-05", lambda w: lambda: kinds.verify("snp", {"nonce": (b"1",)}, w.context()), ("pieces.challenge",)),
     Row(
         "a report over another key",
@@ -594,7 +600,7 @@ def test_a_version_2_report_is_looked_up_as_either_product(world: Any) -> None:
 
 # --- Mutation -------------------------------------------------------------------------------------------------------------
 
-GUARDED: tuple[tuple[types.ModuleType, frozenset[str] | None], ...] = (
+GUARDED: Guarded = (
     (snp, None),
     (procedure, None),
     (pieces, None),
@@ -609,17 +615,9 @@ GUARDED: tuple[tuple[types.ModuleType, frozenset[str] | None], ...] = (
     (x509, frozenset({"verify_issued_by", "check_validity", "check_critical"})),
     (crl, frozenset({"verify_issued_by", "check_window", "check_floor", "check_not_revoked"})),
 )
-"""Modules, and the functions in them that SNP verification relies on (None: all)."""
+"""What SNP verification relies on."""
 EQUIVALENT: dict[str, str] = {}
 """Mutants that change nothing, with the reason. There are none, and there should be none."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Mutant:
-    name: str
-    removed: str
-    function: types.FunctionType
-    code: types.CodeType
 
 
 def _removable(statement: ast.stmt) -> ast.stmt | None:
@@ -633,31 +631,6 @@ def _removable(statement: ast.stmt) -> ast.stmt | None:
     if isinstance(statement, ast.AugAssign):
         return ast.Pass()
     return None
-
-
-def _mutants(module: types.ModuleType, only: frozenset[str] | None) -> Iterator[Mutant]:
-    source = Path(str(module.__file__)).read_text()
-    functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and (only is None or node.name in only)]
-    for function in functions:
-        for index, statement in enumerate(node for node in ast.walk(function) if isinstance(node, ast.stmt)):
-            if _removable(statement) is None:
-                continue
-            tree = ast.parse(source)
-            copy = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function.name)
-            _replace(copy, [node for node in ast.walk(copy) if isinstance(node, ast.stmt)][index])
-            compiled = compile(ast.fix_missing_locations(tree), str(module.__file__), "exec")
-            code = next(part for part in compiled.co_consts if isinstance(part, types.CodeType) and part.co_name == function.name)
-            name, removed = f"{module.__name__}.{function.name}:{statement.lineno}", ast.unparse(statement)
-            yield Mutant(name, removed, getattr(module, function.name), code)
-
-
-def _replace(function: ast.FunctionDef, target: ast.stmt) -> None:
-    for node in ast.walk(function):
-        for _, block in ast.iter_fields(node):
-            if isinstance(block, list) and target in block:
-                block[block.index(target)] = _removable(target)
-                return
-    raise AssertionError("the statement is in no block")
 
 
 def _outcome(evidence: Any) -> object:
@@ -676,19 +649,15 @@ def _outcome(evidence: Any) -> object:
 def _survives(mutant: Mutant, expected: dict[str, object], forged: dict[str, Any]) -> bool:
     """Whether every row still ends as `expected`; those whose code the removed statement names are tried first."""
     likely = sorted(ROWS, key=lambda row: not any(code.split(".")[-1] in mutant.removed for code in (*row.codes, *row.open)))
-    original = mutant.function.__code__
-    mutant.function.__code__ = mutant.code
-    try:
+    with mutant.in_force():
         return all(_outcome(forged[row.name]) == expected[row.name] for row in likely)
-    finally:
-        mutant.function.__code__ = original
 
 
 @pytest.mark.attack("AT-68", "Any one check is deleted from the code of the verifier.", "the mutation test fails")
 def test_no_refusal_can_be_deleted_unnoticed(forged: dict[str, Any], simulator_pki: SimulatorPki) -> None:
     expected = {row.name: _outcome(forged[row.name]) for row in ROWS}
-    mutants = [mutant for module, only in GUARDED for mutant in _mutants(module, only)]
-    survivors = [mutant.name for mutant in mutants if _survives(mutant, expected, forged)]
-    assert len(mutants) > 50
+    tried = list(mutants(GUARDED, _removable))
+    survivors = [mutant.name for mutant in tried if _survives(mutant, expected, forged)]
+    assert len(tried) > 50
     assert "\n".join(survivors) == "\n".join(EQUIVALENT)
     assert expected == {row.name: _outcome(forged[row.name]) for row in ROWS}, "every function is whole again"

@@ -7,8 +7,7 @@ import dataclasses
 import hashlib
 import json
 import re
-import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from cryptography import x509 as cx509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from tests.mutation import Guarded, mutants
 
 from evident.endorsements import anchors, intel, pem, x509
 from evident.endorsements.fetcher import Fetched, StaticFetcher
@@ -551,7 +551,7 @@ def test_sgx_documents_are_another_technology() -> None:
 
 # --- Mutation: every refusal and open point taken out of the code, one at a time; some row must then end differently (AT-68) ---
 
-GUARDED: tuple[tuple[types.ModuleType, frozenset[str] | None], ...] = (
+GUARDED: Guarded = (
     (tdx, None),
     (tdx_signatures, None),
     (tdx_collateral, None),
@@ -561,43 +561,23 @@ GUARDED: tuple[tuple[types.ModuleType, frozenset[str] | None], ...] = (
 )
 EQUIVALENT = frozenset(
     {
-        "tdx._log: raise AssertionError('a step ran without the piece that it is about')",  # the same
-        "tdx_collateral._authentic: raise AssertionError('called without a signer')",  # a defect of ours, which no evidence reaches
+        "evident.verification.tdx._log: raise AssertionError('a step ran without the piece that it is about')",  # the same
+        # a defect of ours, which no evidence reaches
+        "evident.verification.tdx_collateral._authentic: raise AssertionError('called without a signer')",
     }
 )
 
 
-def _mutants(module: types.ModuleType, only: frozenset[str] | None) -> Iterator[tuple[str, types.FunctionType, types.CodeType]]:
-    """Name, function, and the function's code with one statement gone: a raise, an `Open`, a finding collected, a result recorded."""
-    source = Path(str(module.__file__)).read_text()
-    for function in ast.parse(source).body:
-        if not isinstance(function, ast.FunctionDef) or (only is not None and function.name not in only):
-            continue
-        for index, statement in enumerate(node for node in ast.walk(function) if isinstance(node, ast.stmt)):
-            if not _guards(statement):
-                continue
-            tree = ast.parse(source)
-            copy = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function.name)
-            target = [node for node in ast.walk(copy) if isinstance(node, ast.stmt)][index]
-            for node in ast.walk(copy):
-                for _, block in ast.iter_fields(node):
-                    if isinstance(block, list) and target in block:
-                        block[block.index(target)] = ast.Return(ast.Constant(None)) if isinstance(target, ast.Return) else ast.Pass()
-            compiled = compile(ast.fix_missing_locations(tree), str(module.__file__), "exec")
-            code = next(part for part in compiled.co_consts if isinstance(part, types.CodeType) and part.co_name == function.name)
-            original = getattr(module, function.name)
-            if original.__code__.co_freevars == code.co_freevars:
-                yield f"{module.__name__.rpartition('.')[2]}.{function.name}: {ast.unparse(statement)[:90]}", original, code
-
-
-def _guards(statement: ast.stmt) -> bool:
+def _removable(statement: ast.stmt) -> ast.stmt | None:
+    """What is left of a raise, an `Open`, a finding collected, a result recorded; None for any other statement."""
     if isinstance(statement, ast.Raise | ast.AugAssign):
-        return True
+        return ast.Pass()
     if isinstance(statement, ast.Expr):
-        return isinstance(statement.value, ast.Call)
+        return ast.Pass() if isinstance(statement.value, ast.Call) else None
     if isinstance(statement, ast.Return) and isinstance(statement.value, ast.Call):
-        return ast.unparse(statement.value.func) in ("Open", "case.collateral_open", "_window")
-    return False
+        opens = ast.unparse(statement.value.func) in ("Open", "case.collateral_open", "_window")
+        return ast.Return(ast.Constant(None)) if opens else None
+    return None
 
 
 def _outcome(evidence: Evidence) -> object:
@@ -627,15 +607,11 @@ def test_no_check_can_go_missing_unnoticed() -> None:
     ]
     expected = [(_outcome(evidence), evidence) for evidence in forgeries]
     survivors = []
-    for module, only in GUARDED:
-        for name, function, code in list(_mutants(module, only)):
-            likely = sorted(expected, key=lambda known, name=name: not _names(known[0], name))
-            original, function.__code__ = function.__code__, code
-            try:
-                if all(_outcome(evidence) == wanted for wanted, evidence in likely):
-                    survivors.append(name)
-            finally:
-                function.__code__ = original
+    for mutant in list(mutants(GUARDED, _removable)):
+        likely = sorted(expected, key=lambda known, removed=mutant.removed: not _names(known[0], removed))
+        with mutant.in_force():
+            if all(_outcome(evidence) == wanted for wanted, evidence in likely):
+                survivors.append(f"{mutant.name.rpartition(':')[0]}: {mutant.removed}")
     assert set(survivors) <= EQUIVALENT
 
 
