@@ -12,9 +12,9 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m pytest -n auto --dist loadfile -m "not boot"
 
-# Whole machines, power-on to served page: minutes under emulation. Needs tools/install-debian.
+# Whole machines, power-on to served page, one per core: a quarter of an hour under emulation. Needs tools/install-debian.
 boot: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest -m boot tests/boot
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile -m boot tests/boot
 
 install: $(VENV)/.installed
 

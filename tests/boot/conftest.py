@@ -20,7 +20,7 @@ import pytest
 
 from evident.cli.deployments import surroundings as own_surroundings
 from evident.cli.main import main
-from evident.files import write_private_bytes
+from evident.files import locked, write_private_bytes
 from evident.keys.exchange import Offer
 from evident.keys.log import Entry
 from evident.keys.messages import EvidenceRequest
@@ -111,10 +111,13 @@ class Desk:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory, simulator_pki: SimulatorPki) -> Path:
+def built(tmp_path_factory: pytest.TempPathFactory, simulator_pki: SimulatorPki, worker_id: str) -> Path:
     """A home with the image of ``desk.yaml``, built once (set EVIDENT_IMAGE_STORE to a folder that keeps its packages between runs)."""
-    home = tmp_path_factory.mktemp("built")
-    with pytest.MonkeyPatch.context() as patch:
+    own = tmp_path_factory.getbasetemp()
+    home = (own if worker_id == "master" else own.parent) / "built"
+    with locked(home / "lock"), pytest.MonkeyPatch.context() as patch:
+        if (home / "image" / "manifest.json").exists():
+            return home  # another worker's
         patch.setenv("EVIDENT_HOME", str(home))
         simulator_pki.save(home / "state" / "simulator")
         large = base64.b64encode(b"evident " * (1 << 17)).decode()  # read by nobody until a test asks for it

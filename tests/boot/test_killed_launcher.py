@@ -29,7 +29,6 @@ from evident.platforms.qemu import launch, probe
 from evident.platforms.qemu.probe import Probed
 
 MOMENTS = 50
-LAUNCH_SECONDS = 1.6
 ROUNDS = 10
 DISK = "11111111-2222-3333-4444-555555555555"
 Named = Callable[[str], Deployment]
@@ -40,6 +39,16 @@ def paused(monkeypatch: pytest.MonkeyPatch) -> None:
     described = launch.described
     monkeypatch.setattr(launch, "described", lambda ordered: replace(described(ordered), paused=True, memory_mib=64))
     monkeypatch.setattr(probe, "kvm", lambda _machine, _image: Probed(False, "not asked"))
+
+
+@pytest.fixture
+def launch_seconds(named: Named) -> float:
+    """How long a launch takes here and now, at least."""
+    began = time.monotonic()
+    up(named("undisturbed"), "qemu", Order())
+    took = time.monotonic() - began
+    assert down(named("undisturbed"))
+    return took
 
 
 def inside(directory: Path) -> list[int]:
@@ -69,12 +78,14 @@ def launched_and_killed(desk: Deployment, after: float) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fork in a process with threads: the child is killed, whatever it does
-def test_kill_9_at_random_moments_neither_leaks_nor_loses(named: Named, eventually: Callable[..., None], tmp_path: Path) -> None:
+def test_kill_9_at_random_moments_neither_leaks_nor_loses(
+    named: Named, launch_seconds: float, eventually: Callable[..., None], tmp_path: Path
+) -> None:
     moments = random.Random(5)
     states: list[str] = []
     for number in range(MOMENTS):
         desk = named(f"desk-{number}")
-        launched_and_killed(desk, moments.uniform(0, LAUNCH_SECONDS))
+        launched_and_killed(desk, moments.uniform(0, 1.3 * launch_seconds))
         state = desk.journal.state
         states.append(str(state))
         if state is None:
@@ -91,9 +102,9 @@ def test_kill_9_at_random_moments_neither_leaks_nor_loses(named: Named, eventual
     assert {"planned", "launched"} <= set(states), f"the moments miss a phase: {states}"
 
 
-def test_after_a_kill_the_same_name_comes_up_again(named: Named, tmp_path: Path) -> None:
+def test_after_a_kill_the_same_name_comes_up_again(named: Named, launch_seconds: float, tmp_path: Path) -> None:
     desk = named("desk")
-    launched_and_killed(desk, LAUNCH_SECONDS / 2)
+    launched_and_killed(desk, launch_seconds / 2)
     up(desk, "qemu", Order()) if desk.journal.state != "launched" else None
     assert desk.driver().parts(desk.machine) == {"attendant": True, "qemu": True, "swtpm": True}
     down(desk)
