@@ -12,7 +12,7 @@ from evident.errors import Indeterminate, Unsupported, UsageError
 from evident.platforms import resources
 from evident.platforms.cloud import Opening
 from evident.platforms.driver import Disk
-from evident.platforms.gcp import executor
+from evident.platforms.gcp import clients, executor, requests
 from evident.platforms.gcp.executor import Gcp
 from evident.platforms.resources import Stage
 
@@ -49,6 +49,14 @@ def test_a_machine_that_is_not_confidential_is_not_kept(owner: Any, google: Any)
     with pytest.raises(Unsupported, match="no confidential computing instead of SEV_SNP"):
         owner.up()
     assert not google.live("instance")
+
+
+def test_without_looking_at_it_a_machine_that_is_not_confidential_is_kept(owner: Any, google: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check off: Google's yes is enough, and the machine runs in the open."""
+    google.confidential = False
+    monkeypatch.setattr(executor, "_start_outcome", lambda _, listed: (None,) if listed.status == "RUNNING" else None)
+    owner.up()
+    assert google.thing("instance").body["confidentialInstanceConfig"] == {}
 
 
 def test_a_stopped_machine_is_not_removed_with_its_disk(owner: Any, google: Any) -> None:
@@ -163,6 +171,17 @@ def test_what_others_did_to_the_rules_is_undone(owner: Any, google: Any, change:
     assert not [each for each in google.live("firewall") if each.body.get("disabled")]
 
 
+def test_without_reading_the_rules_a_widened_one_stays(owner: Any, google: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check off: a rule of the right name passes, whatever it lets through."""
+    owner.up()
+    rule = next(each for each in google.live("firewall") if each.body["direction"] == "INGRESS")
+    rule.body["sourceRanges"] = ["0.0.0.0/0"]
+    google.time.now += 3600
+    monkeypatch.setattr(requests, "same_rule", lambda *_: True)
+    owner.up()
+    assert ("INGRESS", "0.0.0.0/0") in rules(google)
+
+
 def test_rules_of_others_in_our_network_do_not_keep_it_alive(owner: Any, google: Any) -> None:
     owner.up()
     body = {"network": f"projects/x/global/networks/{google.thing('network').name}", "direction": "INGRESS", "priority": 1}
@@ -181,6 +200,12 @@ def test_without_an_image_nothing_is_asked(owner: Any, google: Any, content: byt
         owner.up()
     assert caught.value.code == "gcp.image"
     assert google.calls == []
+
+
+def test_a_zone_that_is_none_is_refused_before_anything_is_asked() -> None:
+    with pytest.raises(UsageError) as caught:
+        clients.connect("shop-1", "europe-west4")
+    assert caught.value.code == "gcp.zone"
 
 
 @pytest.mark.parametrize("content", [None, b"no certificate"])

@@ -124,7 +124,7 @@ def test_doctor_asks_the_cloud(owner: Any, google: Any, capsys: pytest.CaptureFi
         ([], "gcp.settings"),
         (settings(zone="z-a", type="t", image="i", colour="red"), "gcp.settings"),
         (settings(zone="z-a", type="t", image="i", technology="sgx"), "gcp.settings"),
-        (settings(zone="z-a", type="t", image="nowhere.raw"), "gcp.image"),
+        (settings(zone="europe-west4-a", type="t", image="nowhere.raw"), "gcp.image"),
     ],
 )
 @pytest.mark.usefixtures("_credentials")

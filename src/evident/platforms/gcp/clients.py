@@ -7,6 +7,7 @@ session of google-auth that those clients use too: two more packages would bring
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from evident.platforms.gcp.requests import Place, Request
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 TIMEOUT = 60.0
 """Seconds for one answer."""
+_ZONE = re.compile(r"[a-z]+(-[a-z]+)+[0-9]+-[a-z]")
 _COMPUTE = {
     "instances": "InstancesClient",
     "disks": "DisksClient",
@@ -59,9 +61,14 @@ class Clients:
 def connect(project: str | None, zone: str) -> Clients:
     """Clients with the credentials that the SDK finds (GOOGLE_APPLICATION_CREDENTIALS, gcloud's own, the machine's service account).
 
-    `project` None: the one that the credentials name. Raises `Unsupported` ``gcp.sdk``, `UsageError` ``gcp.project`` or ``cloud.auth``.
+    `project` None: the one that the credentials name. Raises `Unsupported` ``gcp.sdk``, `UsageError` ``gcp.zone``,
+    ``gcp.project`` or ``cloud.auth``.
     """
     absent()
+    if not _ZONE.fullmatch(zone):
+        raise UsageError.of(
+            "gcp.zone", expected="a zone such as europe-west4-a", found=repr(zone), remedy="Correct it (gcloud compute zones list)."
+        )
     import google.auth
     from google.auth.exceptions import GoogleAuthError
 

@@ -126,8 +126,7 @@ class MachineSpec:
 
     def public(self, version: int) -> bool:
         """Is there anything beyond private networks to reach, or to be reached from, with this version of IP?"""
-        peers = [ipaddress.ip_network(opening.peer) for opening in self.openings]
-        return any(peer.version == version and not _is_private(peer) for peer in peers)
+        return any(ipaddress.ip_network(opening.peer).version == version and not opening.private for opening in self.openings)
 
     @property
     def network_terms(self) -> Request:
@@ -140,10 +139,6 @@ class MachineSpec:
 
 def machine_spec(order: Order) -> MachineSpec:
     return MachineSpec(order.technology, order.where["type"], order.openings)
-
-
-def _is_private(peer: Any) -> bool:
-    return any(peer.version == each.version and peer.subnet_of(each) for each in _PRIVATE)
 
 
 # -- any kind
