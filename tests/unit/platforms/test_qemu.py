@@ -12,6 +12,7 @@ import pytest
 
 from evident.errors import Unsupported, UsageError
 from evident.evidence import ovmf
+from evident.files import write_private_bytes
 from evident.platforms.driver import KEY_SERVER, Disk, Order
 from evident.platforms.qemu import collector, console, firmware, launch, qmp, relay, vm
 from evident.platforms.qemu.console import ConsoleLog
@@ -143,6 +144,16 @@ def test_the_relay_carries_both_ways() -> None:
                 assert stream.recv(100) == b""
             carrier.join(5)
             assert not carrier.is_alive()
+
+
+def test_the_relay_waits_for_a_key_server_that_starts_after_its_machine(tmp_path: Path) -> None:
+    place = tmp_path / "port"
+    with pytest.raises(FileNotFoundError):
+        relay.port_in(place, patience=0.0)
+    later = threading.Timer(0.2, lambda: write_private_bytes(place, b"8443"))
+    later.start()
+    assert relay.port_in(place, patience=10.0) == 8443
+    later.join()
 
 
 def test_a_monitor_that_is_bound_but_does_not_listen_yet_is_waited_for(tmp_path: Path) -> None:

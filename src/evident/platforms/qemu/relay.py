@@ -2,8 +2,8 @@
 
     python -I -S relay.py FILE
 
-FILE holds the port on 127.0.0.1 where the verifier listens now; it may be another after a restart. Standard library alone, for it is
-started often.
+FILE holds the port on 127.0.0.1 where the verifier listens now; it may be another after a restart, and is waited for: a machine may ask
+before its key server has started. Standard library alone, for it is started often.
 """
 
 from __future__ import annotations
@@ -12,9 +12,14 @@ import os
 import socket
 import sys
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
+
+
+PATIENCE = 45.0
+"""Seconds to wait for FILE: less than a guest waits for its answer."""
 
 
 def argv(python: str, port_file: str) -> tuple[str, ...]:
@@ -33,6 +38,14 @@ def carry(port: int, source: IO[bytes], sink: IO[bytes]) -> None:
             sink.flush()
 
 
+def port_in(file: Path, *, patience: float = PATIENCE) -> int:
+    """The port that FILE names, once it does. Raises `OSError` when it stays away."""
+    deadline = time.monotonic() + patience
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return int(file.read_text())
+
+
 def _outward(source: IO[bytes], stream: socket.socket) -> None:
     with suppress(OSError):  # the verifier may have said all it wants to
         while chunk := source.read(65536):
@@ -44,4 +57,4 @@ if __name__ == "__main__":
     for descriptor in (0, 1):
         os.set_blocking(descriptor, True)  # QEMU hands over a socket that it has connected without waiting
     with open(0, "rb", buffering=0, closefd=False) as own_input:
-        carry(int(Path(sys.argv[1]).read_text()), own_input, sys.stdout.buffer)
+        carry(port_in(Path(sys.argv[1])), own_input, sys.stdout.buffer)
