@@ -17,7 +17,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-
 PATIENCE = 45.0
 """Seconds to wait for FILE: less than a guest waits for its answer."""
 
