@@ -16,7 +16,7 @@ COUNTS = {"one": "once", "optional": "at most once", "any": "any number"}
 HEAD = """# Kinds of evidence, and the roles they take
 
 `evident verify --kind KIND ROLE=PATH ...`. Made by `tools/kinds.py`; do not edit.
-[aws.md](aws.md) and [gcp.md](gcp.md) are about launching, [simulated.md](simulated.md) about tests.
+[aws.md](aws.md), [azure.md](azure.md) and [gcp.md](gcp.md) are about launching, [simulated.md](simulated.md) about tests.
 """
 TABLE = "| role | how often | what |\n| --- | --- | --- |"
 

@@ -22,7 +22,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from evident.errors import EvidentError, Finding, Indeterminate, Unsupported, UsageError
 
@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 
 LONGEST_PAUSE = 600.0
+_PRIVATE = tuple(ipaddress.ip_network(each) for each in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"))
+"""RFC 1918, RFC 4193."""
 TRANSIENT = "cloud.transient"
 CONFLICT = "cloud.conflict"
 
@@ -88,6 +90,12 @@ class Opening:
             raise self._wrong("a network such as 203.0.113.0/24", str(error)) from None
         if not 1 <= self.port <= 65535:
             raise self._wrong("a port from 1 to 65535", str(self.port))
+
+    @property
+    def private(self) -> bool:
+        """Whether its peer is in private networks: no public address is needed to reach that, or to be reached from it."""
+        peer: Any = ipaddress.ip_network(self.peer)
+        return any(peer.version == each.version and peer.subnet_of(each) for each in _PRIVATE)
 
     @staticmethod
     def _wrong(expected: str, found: str) -> UsageError:

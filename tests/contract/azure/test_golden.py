@@ -88,7 +88,7 @@ def sent(owner: Any, fake: Any, loopback: Any, tmp_path: Path) -> dict[str, dict
     found = seen(fake, plain)
     for name in ("PK", "KEK", "db"):
         (tmp_path / f"{name}.der").write_bytes(name.encode())
-    more = {"uefi_keys": str(tmp_path), "zone": "2", "encryption": "DiskWithVMGuestState"}
+    more = {"secure_boot_keys": str(tmp_path), "zone": "2", "encryption": "DiskWithVMGuestState"}
     owner.order = replace(owner.order, where={**owner.order.where, **more}, openings=())
     owner.path, owner.seed = tmp_path / "other.jsonl", "other"
     other = seen(fake, owner.up)

@@ -87,3 +87,30 @@ def test_a_peer_is_a_network(peer: str) -> None:
 def test_a_port_is_one(port: int) -> None:
     with pytest.raises(UsageError, match=r"cloud\.opening"):
         Opening("in", "tcp", port, "0.0.0.0/0")
+
+
+@pytest.mark.parametrize(
+    ("peer", "private"),
+    [
+        ("10.1.0.0/16", True),
+        ("192.168.0.7/32", True),
+        ("fd00::/8", True),
+        ("0.0.0.0/0", False),
+        ("8.0.0.0/7", False),
+        ("203.0.113.0/24", False),
+    ],
+)
+def test_what_needs_no_public_address(peer: str, private: bool) -> None:
+    assert Opening("in", "tcp", 443, peer).private is private
+
+
+def test_a_cloud_that_says_how_long_to_stay_away_is_heeded() -> None:
+    clock, pauses = Clock(), [0.0, 47.0, 99999.0]
+
+    def call() -> str:
+        if pauses:
+            raise cloud.transient("throttled", "wait", after=pauses.pop(0))
+        return "done"
+
+    assert clock.patience().insist("asking", call) == "done"
+    assert clock.slept == [2.0, 47.0, cloud.LONGEST_PAUSE]

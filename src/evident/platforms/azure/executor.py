@@ -102,7 +102,7 @@ class Azure:
         After a crash, repeat it. Raises the errors of `evident.platforms.cloud`, and `UsageError` ``azure.image``.
         """
         spec, file = requests.machine_spec(order), Path(order.disks[0].path)
-        image = images.described(file, requests.uefi_keys(order))
+        image = images.described(file, requests.secure_boot_keys(order))
         self._patience.insist("asking for the size", lambda: sizes.offered(self._clients, spec))
         version = self._image(stock, spec, image, file)
         interface = self._network(stock, spec)

@@ -81,8 +81,8 @@ class MachineSpec:
 
     @property
     def exposed(self) -> bool:
-        """Whether it gets a public address: it has no other way in, or out (the subnet has no implicit outbound access)."""
-        return bool(self.openings)
+        """Whether it gets a public address: without one nothing beyond private networks is reached, or reaches it."""
+        return not all(opening.private for opening in self.openings)
 
     def machine_terms(self, image: ImageSpec) -> Body:
         return {"image": image.terms, "spec": asdict(self)}
@@ -100,9 +100,9 @@ def machine_spec(order: Order) -> MachineSpec:
     return MachineSpec(where["region"], where["type"], order.technology, order.openings, encryption, where.get("zone"))
 
 
-def uefi_keys(order: Order) -> UefiKeys | None:
+def secure_boot_keys(order: Order) -> UefiKeys | None:
     """``PK.der``, ``KEK.der`` and ``db.der`` in the ordered directory. Raises `UsageError` where one cannot be read."""
-    directory = order.where.get("uefi_keys")
+    directory = order.where.get("secure_boot_keys")
     if directory is None:
         return None
     pk, kek, db = (base64.b64encode(read_private(Path(directory) / f"{name}.der")).decode() for name in ("PK", "KEK", "db"))

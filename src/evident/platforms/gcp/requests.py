@@ -34,7 +34,6 @@ CONFIDENTIAL: Final[Mapping[str, str]] = {"snp": "SEV_SNP", "tdx": "TDX"}
 FEATURES: Final = ("UEFI_COMPATIBLE", "GVNIC", "VIRTIO_SCSI_MULTIQUEUE", "SEV_SNP_CAPABLE", "TDX_CAPABLE")
 _IPV4_RANGE: Final = "10.73.0.0/29"
 """The smallest that Google has; the network is the deployment's own, so it overlaps nothing."""
-_PRIVATE: Final = tuple(ipaddress.ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"))
 _DENY, _ALLOW = 65000, 1000
 """Priorities of firewall rules: the smaller number wins, and the rules that Google implies have the largest."""
 
