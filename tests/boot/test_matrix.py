@@ -31,7 +31,7 @@ from evident.keys import release
 from evident.lifecycle import keyserver
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.keystore import DiskKey
-from evident.platforms.qemu import launch
+from evident.platforms.qemu import firmware, launch, probe
 from evident.platforms.qemu.order import FIRMWARE, INITRD, KERNEL, Launch
 
 pytestmark = pytest.mark.slow
@@ -64,10 +64,11 @@ def lengthened(raw: bytes) -> bytes:
     return raw + bytes(512)
 
 
-def with_foreign_variables(raw: bytes) -> bytes:
-    """Keys that somebody else enrolled for Secure Boot, in the variables that come with the firmware (AT-47)."""
-    foreign = FOREIGN_VARIABLES.read_bytes()
-    return bytes(new if new != 0xFF else old for new, old in zip(foreign, raw, strict=False)) + raw[len(foreign) :]
+def with_foreign_variables(_: bytes) -> bytes:
+    """The distribution's firmware, with keys that somebody else enrolled for Secure Boot in the variables that come with it (AT-47)."""
+    raw, foreign = probe.firmware(), FOREIGN_VARIABLES.read_bytes()
+    variables = bytes(new if new != 0xFF else old for new, old in zip(foreign, raw, strict=False))
+    return firmware.with_hash_page(variables + raw[len(foreign) :])
 
 
 def source(module: str) -> bytes:
