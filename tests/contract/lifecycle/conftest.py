@@ -30,6 +30,7 @@ from evident.evidence import cert_table, cmw
 from evident.evidence.binding import report_data
 from evident.evidence.tpm_algorithms import ALG_RSASSA, ALG_SHA256
 from evident.evidence.tpm_public import Scheme
+from evident.guest.source import Question
 from evident.keys.messages import AttestReply, AttestRequest, dumps, loads
 from evident.lifecycle import from_document
 from evident.lifecycle.attest import Answer, attest
@@ -94,6 +95,8 @@ class StandIn:
         self.tpm = SimulatedTpm(ak_key=roots.ak_key, ak_scheme=Scheme(ALG_RSASSA, ALG_SHA256))
         self.kind = ""
         self.asked = 0
+        self.as_guest = False
+        """Answer as the guest's own collectors do: the processor's report, and a TPM's quote beside it."""
 
     @property
     def launch(self) -> bytes:
@@ -107,7 +110,12 @@ class StandIn:
 
     def answer(self, nonce: bytes) -> bytes:
         self.asked += 1
-        return dumps(AttestReply(1, SPKI, cmw.encode(cmw.of_pieces(self.kind, self._stage.pieces(self, nonce)))))
+        if not self.as_guest:
+            return dumps(AttestReply(1, SPKI, cmw.encode(cmw.of_pieces(self.kind, self._stage.pieces(self, nonce)))))
+        question = Question(nonce, SPKI)
+        report = {"report": (self.guest.report(question.report_data),), "auxblob": self.table}
+        quotes = cmw.of_pieces("tpm", clouds.quoted(self.tpm, question.extra_data, "quote"))
+        return dumps(AttestReply(1, SPKI, cmw.encode(cmw.of_pieces("snp", report)), (cmw.encode(quotes),)))
 
     @property
     def believed(self) -> Believed:

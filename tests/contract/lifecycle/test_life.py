@@ -153,3 +153,15 @@ def test_evidence_of_another_image_is_refused(life: Any) -> None:
     assert statement.decision == "refused"
     assert target.journal.state is State.QUARANTINED
     assert "boot_chain" in {finding.layer for finding in statement.findings}
+
+
+@pytest.mark.parametrize("platform", ["aws", "gcp"])
+def test_what_the_guest_of_this_version_sends_there(life: Any) -> None:
+    """It has no collector for NitroTPM documents and for Google's attestation keys: a report, and beside it quotes by a key of its own."""
+    life.up()
+    life.machine.as_guest = True
+    statement = life.statement()
+    assert statement.kind == "snp-tpm"
+    assert statement.decision == "accepted", statement.findings
+    assert (statement.levels.nominal, statement.levels.trustworthy) == life.stage.levels
+    assert life.stage.provider in {party for layer in statement.layers for party in layer.trusted_parties}
