@@ -73,7 +73,8 @@ def loads(data: bytes, what: str, *, limit: int = MAX_JSON_BYTES) -> Any:
         ) from None
     except ValueError as error:  # an integer of more digits than Python converts
         raise _malformed(what, "json", expected="numbers of sensible size", found=str(error), remedy="Correct the document.") from None
-    _refuse_depth(value, what)
+    if data.count(b"{") + data.count(b"[") > MAX_JSON_DEPTH:  # every level needs one
+        _refuse_depth(value, what)
     return value
 
 
