@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from typing import Any
 
 import cbor2
 import pytest
@@ -143,3 +145,45 @@ def test_keys_of_mutated_public_areas_raise_only_known_errors(raw):
         public.public_key()
     except (Malformed, Unsupported):
         return
+
+
+_ODD: tuple[Any, ...] = (
+    *(None, True, 0, -1, 1.5, 1 << 70, [], {}, [[]], [None], {"a": 1}, {"a": {"b": []}}),
+    *("", "x", "\0", "\u00e9", "AAAA", "00" * 32, "9" * 5000),
+)
+_JSON, _CBOR = st.sampled_from(_ODD), st.sampled_from((*_ODD, b"", b"\xff" * 48, {0: b""}, [b""]))
+
+
+@st.composite
+def altered(draw: st.DrawFn, value: Any, anything: st.SearchStrategy[Any]) -> Any:
+    """`value` with one of its members, at any depth, of any other type: what no flipped bit makes of it."""
+    places = list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
+    if not places or draw(st.integers(0, 5)) == 0:
+        return draw(anything)
+    place = draw(st.sampled_from(places))
+    changed = draw(altered(value[place], anything))
+    return value | {place: changed} if isinstance(value, dict) else [*value[:place], changed, *value[place + 1 :]]
+
+
+@pytest.mark.parametrize("name", [name for name, (_, _, seed) in TARGETS.items() if seed[:1] in (b"{", b"[")])
+@given(data=st.data())
+def test_members_of_any_type_raise_only_known_errors(name, data):
+    changed = data.draw(altered(json.loads(TARGETS[name][2]), _JSON))
+    _only_known_errors(name, json.dumps(changed).encode())
+
+
+@given(data=st.data())
+def test_members_of_a_nitro_document_of_any_type_raise_only_known_errors(data):
+    protected, unprotected, payload, signature = cbor2.loads(_DOCUMENT)
+    inside = cbor2.dumps(data.draw(altered(cbor2.loads(payload), _CBOR)))
+    _only_known_errors("nitro", cbor2.dumps([protected, unprotected, inside, signature]))
+    _only_known_errors("cose", cbor2.dumps(data.draw(altered(cbor2.loads(_DOCUMENT), _CBOR))))
+
+
+@given(raw=st.one_of(mutated(_RSA_PUBLIC), mutated(_ECC_PUBLIC)))
+def test_a_public_area_that_parses_serialises_back(raw):
+    try:
+        public = tpm_public.parse(raw)
+    except (Malformed, Unsupported):
+        return
+    assert tpm_public.serialize(public) == public.raw == raw[-len(public.raw) :]
