@@ -182,6 +182,16 @@ def test_without_reading_the_rules_a_widened_one_stays(owner: Any, google: Any, 
     assert ("INGRESS", "0.0.0.0/0") in rules(google)
 
 
+def test_the_rules_of_other_networks_stay_even_if_google_filters_nothing(owner: Any, google: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = {"name": "theirs", "network": "projects/x/global/networks/default", "direction": "INGRESS", "priority": 1}
+    google._make("firewall", "theirs", {**body, "sourceRanges": ["10.0.0.0/8"], "allowed": [{"IPProtocol": "all"}]}, 0.0)
+    monkeypatch.setitem(type(google).answer.__globals__, "_passes", lambda *_: True)
+    google.time.now += 60
+    owner.up()
+    owner.down()
+    assert [each.name for each in google.live()] == ["theirs"]
+
+
 def test_rules_of_others_in_our_network_do_not_keep_it_alive(owner: Any, google: Any) -> None:
     owner.up()
     body = {"network": f"projects/x/global/networks/{google.thing('network').name}", "direction": "INGRESS", "priority": 1}

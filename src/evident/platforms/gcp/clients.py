@@ -46,6 +46,9 @@ class Endpoints:
     projects: str = "https://cloudresourcemanager.googleapis.com"
 
 
+GOOGLE = Endpoints()
+
+
 @dataclass(frozen=True, slots=True)
 class Clients:
     """One project and zone."""

@@ -129,7 +129,9 @@ class Gcp:
                 return found
 
     def _rules(self, network: str) -> list[Any]:
-        return pages(self._clients, "firewalls", requests.rules_in(self._place, network))
+        """The rules of `network`; looked at again here, for the filter is Google's to read, and what comes of this may be removed."""
+        listed = pages(self._clients, "firewalls", requests.rules_in(self._place, network))
+        return [rule for rule in listed if rule.network.endswith(f"/networks/{network}")]
 
     def _get(self, kind: str, name: str) -> Any:
         """The resource, or None where there is none of that name."""
@@ -172,7 +174,8 @@ class Gcp:
 
     def _latest(self, kind: str, name: str) -> Any:
         listed = pages(self._clients, requests.operations(kind), requests.operations_on(self._place, kind, name))
-        return max((each for each in listed if each.operation_type == "insert"), key=lambda each: str(each.insert_time), default=None)
+        making = [each for each in listed if each.operation_type == "insert" and each.target_link.endswith(f"/{name}")]
+        return max(making, key=lambda each: str(each.insert_time), default=None)
 
     def _waited(self, what: str, kind: str, name: str, judge: Callable[[Any], Outcome | None], within: float) -> EvidentError | None:
         return self._patience.until(what, lambda: self._made(kind, name, judge), within=within)[0]
