@@ -31,6 +31,7 @@ from evident.reference_values.model import ReferenceSet
 
 WRAPPING_KEY_BYTES = 32
 _IV_BYTES = 12
+_SECRETS = "secrets"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,7 @@ class WrappedSecrets:
                 found=f"{len(wrapping_key)}",
                 remedy="Make one from a good source of randomness, and keep it apart from the store.",
             )
-        self._directory = directory / "secrets"
+        self._directory = directory / _SECRETS
         self._cipher = AESGCM(wrapping_key)
         self._randomness = randomness
 
@@ -167,7 +168,16 @@ class WrappedSecrets:
         self._path(disk).unlink(missing_ok=True)
 
     def _path(self, disk: str) -> Path:
-        return self._directory / f"{check_disk(disk)}.json"
+        return _secret(self._directory, disk)
+
+
+def forget(directory: Path, disk: str) -> None:
+    """Delete the key of `disk` from the store in `directory`, without the wrapping key: whoever denies need not be able to open."""
+    _secret(directory / _SECRETS, disk).unlink(missing_ok=True)
+
+
+def _secret(directory: Path, disk: str) -> Path:
+    return directory / f"{check_disk(disk)}.json"
 
 
 class VolumeStore:

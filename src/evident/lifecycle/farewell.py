@@ -100,7 +100,7 @@ def _farewell(target: Deployment, number: int, events: tuple[Event, ...], denied
     except EvidentError as error:
         notes.append(f"last answer: {error.findings[0]}")
     try:
-        log = Head(*keystore.open_store(target.surroundings).log.head())
+        log = Head(*keystore.release_log(target.surroundings).head())
     except EvidentError as error:
         notes.append(f"release log: {error.findings[0]}")
     return Farewell(

@@ -71,8 +71,12 @@ def open_store(surroundings: Surroundings) -> KeyStore:
         VolumeStore(root),
         WrappedSecrets(root, wrapping, randomness=surroundings.randomness),
         signing.load_or_create(root / "releaser", surroundings.randomness),
-        ReleaseLog(root / "release.jsonl", clock=surroundings.clock),
+        release_log(surroundings),
     )
+
+
+def release_log(surroundings: Surroundings) -> ReleaseLog:
+    return ReleaseLog(directory(surroundings) / "release.jsonl", clock=surroundings.clock)
 
 
 def disks(surroundings: Surroundings, name: str) -> dict[str, str]:

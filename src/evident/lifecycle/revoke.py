@@ -6,7 +6,7 @@ identified it by, its key server, the machine. What was released before cannot b
 
 from __future__ import annotations
 
-from evident.keys.store import Revocation
+from evident.keys.store import Revocation, VolumeStore, forget
 from evident.lifecycle import keyserver, keystore
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.journal import State
@@ -24,16 +24,18 @@ def revoke(target: Deployment, reason: str) -> tuple[str, ...]:
 
 def deny(target: Deployment, reason: str) -> tuple[str, ...]:
     """Delete the keys of the deployment's disks, and ban those disks and whatever its evidence identified it by; all of it, as
-    ``name=value``. What was banned before stays as it was, and is not logged again.
+    ``name=value``. What was banned before stays as it was, and is not logged again. Needs no wrapping key: it may be elsewhere, or lost.
     """
-    store = keystore.open_store(target.surroundings)
-    disks = store.volumes.disks_under(target.name)
-    banned = {(each.name, each.value) for each in store.volumes.revocations()}
+    around = target.surroundings
+    root, log = keystore.directory(around), keystore.release_log(around)
+    volumes = VolumeStore(root)
+    disks = volumes.disks_under(target.name)
+    banned = {(each.name, each.value) for each in volumes.revocations()}
     denied = [*(("disk", disk) for disk in disks), *target.identities.items()]
     for name, value in denied:
         if (name, value) not in banned:
-            store.log.append("revoked", value if name == "disk" else "", codes=(f"{name}={value}",))
-            store.volumes.revoke(Revocation(name, value, target.surroundings.clock(), reason))
+            log.append("revoked", value if name == "disk" else "", codes=(f"{name}={value}",))
+            volumes.revoke(Revocation(name, value, around.clock(), reason))
     for disk in disks:
-        store.secrets.delete(disk)
+        forget(root, disk)
     return tuple(f"{name}={value}" for name, value in denied)

@@ -17,6 +17,7 @@ from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.farewell import down
 from evident.lifecycle.journal import State
 from evident.lifecycle.keystore import DiskKey
+from evident.lifecycle.revoke import revoke
 from evident.lifecycle.specification import Image, Specification
 from evident.platforms import cloud_driver
 from evident.platforms.resources import Resource, ResourceJournal, Stage
@@ -67,6 +68,17 @@ def test_keys_are_gone_and_identities_banned(owner: Any, shop: Deployment) -> No
             check_revoked(known, store.volumes.revocations())
     with pytest.raises(PolicyRefused, match=r"keys\.store\.no-key"):
         store.secrets.get(store.volumes.get(DISK))
+
+
+def test_neither_revoking_nor_destroying_needs_the_wrapping_key(owner: Any, shop: Deployment) -> None:
+    """It may be sealed elsewhere, or lost, on the day when everything has to be denied."""
+    wrapping = keystore.directory(owner.surroundings) / "wrapping.key"
+    wrapping.unlink()
+    wrapping.mkdir()
+    revoke(shop, "leaked")
+    assert down(shop) is not None
+    assert not list((keystore.directory(owner.surroundings) / "secrets").glob("*.json"))
+    assert said(owner, shop).notes == ()
 
 
 def test_one_that_was_never_attested_has_a_record_too(owner: Any) -> None:
