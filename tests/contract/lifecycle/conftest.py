@@ -6,6 +6,7 @@ It proves what Evident does with such evidence, and nothing of any cloud. To joi
 
 from __future__ import annotations
 
+import hashlib
 import http.server
 import itertools
 import json
@@ -176,7 +177,7 @@ class Life:
         return self.machine.at + self.later
 
     def randomness(self, count: int) -> bytes:
-        return next(self._random).to_bytes(4, "big").rjust(count, b"\x11")
+        return hashlib.shake_256(f"{next(self._random)}".encode()).digest(count)
 
     @property
     def surroundings(self) -> Surroundings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 from tests.unit.image.test_disk import a_stub
 
@@ -20,10 +21,10 @@ from evident.reference_values.model import ReferenceSet
 ROOT_HASH = b"\xcd" * 32
 
 
-def an_image(folder: Path, key: SigningKey, *, name: str, at: datetime) -> None:
-    """An image of profile ``integrity`` whose initrd says `name`, signed by `key`."""
-    spec = ImageSpec(1, name, ("/usr/bin/true",), profile="integrity")
-    line = f"ro evident.mode=integrity roothash={ROOT_HASH.hex()}"
+def an_image(folder: Path, key: SigningKey, *, name: str, at: datetime, profile: Literal["integrity", "encrypted"] = "integrity") -> None:
+    """An image whose initrd says `name`, signed by `key`."""
+    spec = ImageSpec(1, name, ("/usr/bin/true",), profile=profile)
+    line = f"ro evident.mode={profile} roothash={ROOT_HASH.hex()}"
     initrd = name.encode() * 64
     unified = uki.write(a_stub(), {".linux": a_stub(), ".cmdline": line.encode(), ".initrd": initrd, ".osrel": b"ID=evident\n"})
     files = {names.KERNEL: a_stub(), names.INITRD: initrd, names.UKI: unified, names.ROOT: b"root" * 1024, names.HASH: b"tree" * 1024}
