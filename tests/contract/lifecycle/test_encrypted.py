@@ -1,0 +1,68 @@
+"""An encrypted root in a cloud: its key stays with a key server of this host, which the machine reaches at the address in its document."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.contract.lifecycle.images import an_image, digest
+
+from evident import processes
+from evident.errors import PolicyRefused
+from evident.evidence import disk as partitions
+from evident.keys.messages import HEALTH
+from evident.lifecycle import farewell, keystore
+from evident.lifecycle.journal import State
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def healthy(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", HEALTH)
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("platform", ["aws"])
+def test_the_key_server_is_where_the_document_says(life: Any) -> None:
+    port = free_port()
+    folder = life.home / "sealed"
+    an_image(folder, life.key, name="sealed", at=life.now(), profile="encrypted")
+    life.write(image={"path": "sealed", "sha256": digest(folder).hex()}, disks={"root_key": "key-server"}, key_server=f"127.0.0.1:{port}")
+    with pytest.raises(PolicyRefused, match=r"plan\.key-server-port"):
+        life.up()
+    inbound = [{"port": 8442, "peer": "203.0.113.0/24"}]
+    life.write(network={"inbound": inbound, "outbound": [{"port": port, "peer": "127.0.0.1/32"}]})
+    target = life.up()
+    try:
+        assert healthy(port)
+        disk = keystore.open_store(target.surroundings).volumes.disks_under("shop")
+        uploaded = Path(target.directory / "disk.raw").read_bytes()[: 1 << 20]
+        assert disk[0] in {each.guid for each in partitions.read_partition_table(uploaded)[0].partitions}
+        line = next(value.command_line for value in target.references.values if value.command_line)
+        assert f"evident.verifier=127.0.0.1:{port}" in line
+        assert f"evident.key={keystore.open_store(target.surroundings).pin.hex()}" in line
+        assert target.journal.state is State.LAUNCHED
+        life.up()  # it runs on, and nothing is made again
+        assert healthy(port)
+        for process in processes.recorded(target.directory):
+            process.stop()
+        assert not healthy(port)
+        life.up()
+        assert healthy(port), "it is started again"
+    finally:
+        farewell.down(target)
+    assert not healthy(port)
+    assert life.cloud.live() == []
