@@ -15,6 +15,7 @@ from pathlib import Path
 
 from evident.errors import Finding
 from evident.lifecycle import farewell, quarantine, specification
+from evident.lifecycle.answers import levels
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.journal import State
 from evident.reports.json_report import Outcome
@@ -43,9 +44,10 @@ def answer(target: Deployment, outcome: Outcome, *, spare: bool = False) -> Refu
 
     `spare`: keep it whatever the specification says, for it was held to another policy than its own.
     """
-    first, said = outcome.findings[0], specification.kept(target)
-    what = said.on_refusal if said and not spare else "keep"
-    target.record(State.QUARANTINED, decision=outcome.decision, code=first.code, layer=first.layer, answer=what)
+    first, wanted = outcome.findings[0], specification.kept(target)
+    what = wanted.on_refusal if wanted and not spare else "keep"
+    said = {"decision": outcome.decision, "code": first.code, "layer": first.layer, "answer": what, **levels(outcome)}
+    target.record(State.QUARANTINED, **said)
     done = Refusal(first, farewell.down(target) if what == "destroy" else None)
     target.surroundings.progress(f"{target.name}: {done.words}")
     return done
