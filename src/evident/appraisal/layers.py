@@ -331,7 +331,8 @@ def _boot_evidence(facts: Facts, by_launch: bool) -> tuple[str, ...]:
         return ("kernel hashes inside the launch measurement",)
     if facts.boot is not None:
         carrier = "registers of the TEE's report" if facts.boot.measured_by == "tee" else "PCRs of the vTPM's quote"
-        return (f"boot log replayed to the {carrier} ({', '.join(sorted(facts.boot.registers))})",)
+        names = sorted(facts.boot.registers, key=lambda name: (len(name), name))
+        return (f"boot log replayed to the {carrier} ({', '.join(names)})",)
     return ()
 
 

@@ -45,7 +45,7 @@ from evident.evidence import tpm_algorithms as alg
 from evident.evidence.importers import containers
 from evident.evidence.tpm import Signature
 from evident.evidence.tpm_public import HANDLE_ENDORSEMENT, HIERARCHIES
-from evident.verification import boot_log, tpm_activation, tpm_ima
+from evident.verification import boot_log, ima, tpm_activation, tpm_ima
 from evident.verification import pieces as piece
 from evident.verification.composite import leave_out
 from evident.verification.context import Context
@@ -361,7 +361,8 @@ def _log(case: Case) -> Open | None:
         tcg_log.parse(raw, registers="pcr")
         finding = Finding("tpm.log.unquoted", LAYER, "PCR values to replay the log to", "none", "Pass pcrs=PATH with the quote.")
         return Open(finding, waived_by="")
-    told = boot_log.judge(raw, case.pcrs)
+    listed = () if case.ima is None else (ima.IMA_PCR,)  # step 15 speaks of that one
+    told = boot_log.judge(raw, {bank: {at: value for at, value in pcrs.items() if at not in listed} for bank, pcrs in case.pcrs.items()})
     case.boot, case.log_claims = told.boot, told.claims
     return None
 

@@ -81,6 +81,17 @@ def test_a_kernel_whose_policy_measures_nothing_shows_nothing() -> None:
     assert userspace(judged(*booted()).facts, "somebody", True, "fresh").verifiability == 0
 
 
+def test_what_the_list_explains_is_not_called_unexplained() -> None:
+    """PCR 10 is the kernel's: the firmware's log says nothing of it."""
+    machine, listed = booted(an_entry("/init"))
+    boot = judged(machine, listed).facts.boot
+    assert boot is not None
+    assert "log.register-unexplained" not in boot.caveats
+    machine.extend(13, {"sha256": bytes(32)})
+    assert (other := judged(machine, listed).facts.boot) is not None
+    assert "log.register-unexplained" in other.caveats
+
+
 @pytest.mark.attack("AT-35", "Entries are taken out of a measurement list, reordered, renamed or cut off.", "ima.replay")
 def test_at35_edited_lists_are_refused_by_this_step_alone() -> None:
     machine, listed = booted(an_entry("/bin/sh"), an_entry("/opt/rootkit"), an_entry("/init"))
