@@ -22,16 +22,6 @@ OWN = ("virtualMachines", "networkInterfaces", "publicIPAddresses", "virtualNetw
 IMAGE = ("galleries", "images", "versions")
 
 
-@pytest.fixture(autouse=True)
-def _process_crashes_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a process wrote outlives it without fsync; only the machine's own crash needs that, and it costs much of the time here."""
-
-    def nothing(_: int) -> None:
-        return None
-
-    monkeypatch.setattr("os.fsync", nothing)
-
-
 def standing(fake: Any, kind: str) -> list[dict[str, Any]]:
     """What is there and not on its way out."""
     return [each for each in fake.live(kind) if each.get("leaving") is None]

@@ -48,7 +48,7 @@ OUTLINE = Outline(
         "encryption": Setting("what Azure encrypts for the machine alone", choices=("VMGuestStateOnly", "DiskWithVMGuestState")),
         "secure_boot_keys": Setting("directory with PK.der, KEK.der and db.der: your own Secure Boot keys; left out: Secure Boot is off"),
     },
-    technologies=("tdx", "snp"),
+    technologies=("snp", "tdx"),
     items=_items,
     missing=sdk("azure.mgmt.compute", "azure"),
     fits=_fits,
