@@ -35,7 +35,7 @@ from evident.platforms.qemu import console, launch, probe
 from evident.platforms.qemu.order import Launch, write_launch
 from evident.simulator.pki import SimulatorPki
 
-BOOT_SECONDS = 180.0
+BOOT_SECONDS = launch.BOOT_SECONDS
 PROGRAMS = (probe.PROGRAM, probe.SWTPM)
 
 

@@ -59,7 +59,7 @@ def test_from_power_on_to_a_served_page(
     said = [(step.number, step.name) for step in console.steps(shop.machine) if step.event == "done"]
     assert said == list(enumerate(STEPS, start=1))
     assert desk.events == ["challenged", "released", "confirmed"]
-    eventually(lambda: MARKER in fetch(shop), "a served page", seconds=60)
+    eventually(lambda: MARKER in fetch(shop), "a served page")
     capsys.readouterr()
     assert main(["attest", "shop", "-o", "json"]) == 0
     statement = json.loads(capsys.readouterr().out)

@@ -45,7 +45,7 @@ def test_from_power_on_to_a_served_page(desk: Desk, capsys: pytest.CaptureFixtur
     assert desk.up("shop", "--boot", "uki") == 0
     assert [(step.number, step.name) for step in console.steps(shop.machine) if step.event == "done"] == list(enumerate(STEPS, start=1))
     assert desk.events == ["challenged", "released", "confirmed"]
-    eventually(lambda: MARKER in served(shop), "a served page", seconds=60)
+    eventually(lambda: MARKER in served(shop), "a served page")
     capsys.readouterr()
     assert main(["attest", "shop", "-o", "json"]) == 0
     statement = json.loads(capsys.readouterr().out)
