@@ -10,6 +10,7 @@ import pytest
 from tests.unit.image.test_disk import a_stub
 from tests.unit.lifecycle import test_from_image as images
 
+from evident.errors import UsageError
 from evident.evidence import disk as partitions
 from evident.evidence import uki as reader
 from evident.guest.config import parse_command_line
@@ -88,3 +89,12 @@ def test_secure_boot_is_predicted_for_the_distributions_firmware_alone(owner: im
     assert launch._measured(replace(made, firmware=b"another")) == made.references.values
     direct = replace(made, kernel=b"kernel", references=replace(made.references, values=()))
     assert launch._measured(direct) == ()
+
+
+def test_a_disk_that_names_another_key_server_is_refused_before_anything_starts(
+    owner: images.Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch._check(machine(owner).order)
+    monkeypatch.setitem(images.PARAMETERS, "evident.verifier", "10.0.2.2:1")
+    with pytest.raises(UsageError, match=r"qemu\.verifier"):
+        launch._check(machine(owner).order)

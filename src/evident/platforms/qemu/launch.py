@@ -133,7 +133,7 @@ class QemuPlatform:
             image = firmware.with_hash_page(image) if order.kernel else image
         elif order.kernel and not firmware.enforces_hashes(image):
             raise _no_hashes()
-        line = order.command_line or "" if order.kernel else disk_command_line(order.disks)
+        line = _command_line(order)
         _check_label(line, simulated=snp is None)
         kvm = probe.kvm(machine, image)
         around.progress(f"KVM {'works' if kvm.works else 'is not used'}: {kvm.why}")
@@ -260,6 +260,11 @@ def _said(command_line: str, parameter: str) -> str | None:
     return found[-1] if found else None
 
 
+def _command_line(order: Order) -> str:
+    """The kernel's, whichever way it is started."""
+    return order.command_line or "" if order.kernel else disk_command_line(order.disks)
+
+
 def disk_command_line(disks: Sequence[Disk]) -> str:
     """What the UKI says that firmware starts from the first disk; empty where there is none."""
     if not disks or not Path(disks[0].path).stat().st_size:
@@ -284,14 +289,6 @@ def _check_label(command_line: str, *, simulated: bool) -> None:
 
 
 def _check(order: Order) -> None:
-    verifier = _said(order.command_line or "", VERIFIER)
-    if verifier not in (None, KEY_SERVER):
-        raise UsageError.of(
-            "qemu.verifier",
-            expected=f"{VERIFIER}={KEY_SERVER}, where this platform lets a machine reach its key server",
-            found=f"{VERIFIER}={verifier}",
-            remedy="Correct the command line.",
-        )
     if order.attack is not None:
         raise UsageError.of(
             "qemu.attack",
@@ -309,6 +306,14 @@ def _check(order: Order) -> None:
     for disk in order.disks:
         if not Path(disk.path).is_file():
             raise UsageError.of("qemu.disk", expected=f"a raw disk image at {disk.path}", found="none", remedy="Correct the path.")
+    verifier = _said(_command_line(order), VERIFIER)
+    if verifier not in (None, KEY_SERVER):
+        raise UsageError.of(
+            "qemu.verifier",
+            expected=f"{VERIFIER}={KEY_SERVER}, where this platform lets a machine reach its key server",
+            found=f"{VERIFIER}={verifier}",
+            remedy="Correct the command line.",
+        )
 
 
 def _measured(order: Order) -> tuple[ReferenceValue, ...]:
