@@ -91,9 +91,7 @@ def test_secure_boot_is_predicted_for_the_distributions_firmware_alone(owner: im
     assert launch._measured(direct) == ()
 
 
-def test_a_disk_that_names_another_key_server_is_refused_before_anything_starts(
-    owner: images.Owner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_names_another_key_server_is_refused_at_once(owner: images.Owner, monkeypatch: pytest.MonkeyPatch) -> None:
     launch._check(machine(owner).order)
     monkeypatch.setitem(images.PARAMETERS, "evident.verifier", "10.0.2.2:1")
     with pytest.raises(UsageError, match=r"qemu\.verifier"):
