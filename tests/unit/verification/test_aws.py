@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -148,6 +149,17 @@ def test_at23_the_document_of_another_machine_is_refused(cloud):
     assert [(finding.code, finding.layer) for finding in refused.value.findings] == [("aws.binding", "vtpm")]
     passed = aws.verify(mixed, cloud.context(NONCE), without=frozenset({"aws.binding"}))
     assert "aws.binding" in passed.required - {record.id for record in passed.steps}
+
+
+def test_at23_the_caller_s_own_report_data_does_not_stand_for_the_binding(cloud):
+    """A report over bytes that the verifier computed otherwise is fresh, and still says nothing of the document."""
+    wanted = hashlib.sha512(b"the verifier's own way" + NONCE).digest()
+    with pytest.raises(NotAuthentic) as refused:
+        aws.verify(_pieces(cloud, report=(cloud.guest.report(wanted),)), cloud.context(NONCE, report_data=wanted))
+    assert refused.value.code == "aws.binding"
+    with pytest.raises(NotAuthentic) as foreign:
+        aws.verify(_pieces(cloud), cloud.context(NONCE, report_data=bytes(64)))
+    assert foreign.value.code == "aws.challenge.report-data"
 
 
 def test_without_the_challenge_nothing_ties_report_and_document(cloud):

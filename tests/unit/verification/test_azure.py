@@ -228,6 +228,14 @@ def test_an_ak_certificate_must_be_for_the_key_in_the_claims(cloud, machine):
     assert _refused(cloud, pieces | {"ak-cert": (other,)}, "tpm.ak-key") == "tpm.ak-key"
 
 
+def test_an_ak_certificate_of_a_test_root_is_refused_where_no_simulator_was_asked_for(cloud, machine):
+    pieces = clouds.azure_snp(cloud.guest, machine, NONCE) | {"vcek": (cloud.vcek,)}
+    made_up = cloud.pki.ak_certificate(machine.ak_key.public_key(), cloud.at)
+    with pytest.raises(NotAuthentic) as refused:
+        azure_snp.verify(pieces | {"ak-cert": (made_up,)}, cloud.context(NONCE, unsafe=frozenset()))
+    assert {"snp.root.simulated", "azure.ak-certificate.simulated"} <= {finding.code for finding in refused.value.findings}
+
+
 def test_the_public_area_of_the_ak_is_judged_where_given(cloud, machine):
     pieces = clouds.azure_snp(cloud.guest, machine, NONCE) | {"vcek": (cloud.vcek,), "ak": (machine.ak.tpm2b,)}
     verified = azure_snp.verify(pieces, cloud.context(NONCE))

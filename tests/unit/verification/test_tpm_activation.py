@@ -83,6 +83,13 @@ def test_a_certified_endorsement_key_vouches_too(cloud, machine):
     assert "tpm.ek-not-activated" not in verified.facts.caveats
 
 
+def test_an_endorsement_key_of_a_test_root_is_refused_where_no_simulator_was_asked_for(cloud, machine):
+    given = pieces(machine, **{"ek-cert": (cloud.pki.ak_certificate(machine.ek_key.public_key(), cloud.at),)})
+    with pytest.raises(NotAuthentic) as error:
+        tpm.verify(given, cloud.context(NONCE, activation=activated(machine), unsafe=frozenset()))
+    assert [finding.code for finding in error.value.findings] == ["tpm.ak-certificate.simulated", "tpm.ek-certificate.simulated"]
+
+
 @pytest.mark.attack("AT-23", "Another machine's TPM, genuine and willing, answers in place of this machine's.", "tpm.ek-named")
 def test_at23_the_tpm_of_another_machine(cloud, machine):
     """It has EK and AK of its own and activates what is made for them: only who runs this machine's TPM can tell."""
