@@ -17,10 +17,11 @@ from evident import codec, processes
 from evident.appraisal.policy import Policy
 from evident.errors import PolicyRefused
 from evident.files import write_private, write_private_bytes
-from evident.lifecycle import deployment, keyserver, refusal
+from evident.lifecycle import deployment, keyserver, refusal, specification
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.journal import State
 from evident.lifecycle.keystore import DiskKey
+from evident.lifecycle.specification import Specification
 from evident.platforms.driver import Order
 from evident.reference_values import documents
 
@@ -36,20 +37,39 @@ class Release:
     """TCP port of this host where a machine in a cloud reaches the key server; None: the machine runs on this host."""
 
 
-def up(target: Deployment, platform: str, order: Order, *, policy: Policy | None = None, release: Release | None = None) -> None:
-    """Create `target` and wait until it has booted. Raises what the platform refuses, and what ended the boot."""
-    deployment.up(target, platform, order, policy=policy, settled=lambda: _register(target, release))
+def up(
+    target: Deployment,
+    platform: str,
+    order: Order,
+    *,
+    policy: Policy | None = None,
+    release: Release | None = None,
+    document: Specification | None = None,
+) -> None:
+    """Create `target`, by its owner's `document` where there is one, and wait until it has booted.
+
+    Raises what the platform refuses, and what ended the boot.
+    """
+    deployment.up(target, platform, order, policy=policy, settled=lambda: _settled(target, release, document))
     _boot(target, release)
 
 
 def resume(target: Deployment, cache: Path, listen: int | None) -> None:
-    """Carry on where a boot was not seen to its end: the key server, where one is needed and none runs, and the waiting."""
+    """Carry on where a boot was not seen to its end, or its key server ended: that is started again, and the machine waited for."""
     if keyserver.registered(target) and not any(process.alive for process in processes.recorded(target.directory)):
         keyserver.begin(target, cache, listen)
     _settle(target)
 
 
-def update(target: Deployment, order: Order, *, window: timedelta, policy: Policy | None = None, release: Release | None = None) -> None:
+def update(
+    target: Deployment,
+    order: Order,
+    *,
+    window: timedelta,
+    policy: Policy | None = None,
+    release: Release | None = None,
+    document: Specification | None = None,
+) -> None:
     """Put a machine of another image in the place of the one that runs.
 
     For `window` the old reference values are accepted beside the new ones, by `attest` and by the key server, so that nothing that still
@@ -65,13 +85,15 @@ def update(target: Deployment, order: Order, *, window: timedelta, policy: Polic
         expectation = driver.launch(target.machine, order)
         write_private_bytes(target.directory / "references.json", documents.dump(expectation.references))
         write_private(target.directory / "policy.json", codec.encode(policy or expectation.policy))
-        _register(target, release)
+        _settled(target, release, document)
         target.record(State.LAUNCHED)
     _boot(target, release)
 
 
-def _register(target: Deployment, release: Release | None) -> None:
-    """The key is on record before the deployment counts as launched: a crash before that makes another disk, with another key."""
+def _settled(target: Deployment, release: Release | None, document: Specification | None) -> None:
+    """Key and document are on record before the deployment counts as launched: a crash before that makes another disk, with another key."""
+    if document is not None:
+        specification.keep(target, document)
     if release is not None:
         keyserver.register(target, release.disk)
 

@@ -53,15 +53,13 @@ def up(target: Deployment, wanted: Specification, builders: Builders, *, platfor
         return
     chosen = _planned(target, wanted, platform)
     ordered, release = _prepared(target, wanted, chosen, builders)
-    specification.keep(target, wanted)
-    bring_up.up(target, chosen.platform, ordered, policy=wanted.policy, release=release)
+    bring_up.up(target, chosen.platform, ordered, policy=wanted.policy, release=release, document=wanted)
 
 
 def update(target: Deployment, wanted: Specification, builders: Builders, *, window: timedelta) -> None:
     """Put a machine of `wanted` in the place of the one that runs, on the platform where that is. Raises as `up`, and `bring_up.update`."""
     ordered, release = _prepared(target, wanted, _planned(target, wanted, target.platform), builders)
-    specification.keep(target, wanted)
-    bring_up.update(target, ordered, window=window, policy=wanted.policy, release=release)
+    bring_up.update(target, ordered, window=window, policy=wanted.policy, release=release, document=wanted)
 
 
 def _planned(target: Deployment, wanted: Specification, platform: str | None) -> Option:
@@ -80,8 +78,14 @@ def _resume(target: Deployment, wanted: Specification, state: State, builders: B
             remedy=f"`evident update` puts the new machine in its place; `evident down {target.name}` removes the old one first.",
         )
     quarantine.check(target)
-    if state is State.LAUNCHED:
-        bring_up.resume(target, builders.cache, _listen(wanted, cloud=registry.OUTLINES[target.platform].cloud))
+    if state not in (State.LAUNCHED, State.ATTESTED, State.UNDECIDED):
+        raise UsageError.of(
+            "deployment.state",
+            expected="a deployment that runs, or none of this name",
+            found=f"{target.name!r}, {state}",
+            remedy=f"Finish what was begun: `evident status {target.name}` shows it; `evident down {target.name}` removes what there is.",
+        )
+    bring_up.resume(target, builders.cache, _listen(wanted, cloud=registry.OUTLINES[target.platform].cloud))
 
 
 def _prepared(target: Deployment, wanted: Specification, chosen: Option, builders: Builders) -> tuple[Order, Release | None]:
