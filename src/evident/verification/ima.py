@@ -198,6 +198,8 @@ def boot_aggregate(entries: tuple[Entry, ...], registers: Mapping[str, Mapping[i
     if not entries or entries[0].name != BOOT_AGGREGATE:
         raise NotAuthentic(_aggregate_finding("boot_aggregate as the first entry", "another entry" if entries else "an empty list"))
     entry = entries[0]
+    if entry.violation:  # PCR 10 took ff for it, so that nothing stands for its digest
+        raise NotAuthentic(_aggregate_finding("boot_aggregate as the first entry", "a violation"))
     bank = registers.get(entry.algorithm, {})
     tried: list[str] = []
     for last in (9, 7) if entry.algorithm != "sha1" else (7,):

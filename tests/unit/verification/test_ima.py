@@ -58,6 +58,19 @@ def test_both_kernel_generations_of_boot_aggregate(algorithm: str, last: int) ->
         ima.boot_aggregate(entries, {algorithm: {0: bank[0]}})
 
 
+def test_a_violation_in_the_place_of_boot_aggregate_ties_nothing() -> None:
+    """PCR 10 takes ff for a violation, whatever the line says: its digest is anybody's."""
+    bank = {index: bytes([index]) * 32 for index in range(10)}
+    digest = hashlib.sha256(b"".join(bank.values())).hexdigest()
+    genuine = an_entry("boot_aggregate").replace(DIGEST.encode(), digest.encode())
+    forged = b"10 " + b"0" * 40 + genuine[genuine.index(b" ima-ng") :]
+    assert ima.boot_aggregate(ima_log.parse(genuine).entries, {"sha256": bank})
+    with pytest.raises(NotAuthentic) as refused:
+        ima.boot_aggregate(ima_log.parse(forged).entries, {"sha256": bank})
+    assert refused.value.code == "ima.boot-aggregate"
+    assert refused.value.findings[0].found == "a violation"
+
+
 def test_a_list_without_boot_aggregate_is_refused() -> None:
     for entries in ((), ima_log.parse(an_entry("/init")).entries):
         with pytest.raises(NotAuthentic):
