@@ -11,8 +11,12 @@ examples:
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from evident.cli import up
+
+if TYPE_CHECKING:
+    from evident.lifecycle.deployment import Deployment
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
         from_document.update(target, wanted, up.builders(target), window=window)
     else:
         target = deployment(args.name, surroundings())
+        _refuse_document(target)
         if args.image and args.boot is None:  # as the machine that it replaces
             args.boot = "uki" if by_tpm(target.references.values) else "direct"
         order, release = up.ordered(args, target)
@@ -49,3 +54,17 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f"{target.name} runs the new image; the old one is accepted for {args.window} more.\nnext: evident attest {target.name}")
     return 0
+
+
+def _refuse_document(target: Deployment) -> None:
+    """A machine by options would not be what the deployment's document says."""
+    from evident.errors import UsageError
+    from evident.lifecycle import specification
+
+    if specification.kept(target) is not None:
+        raise UsageError.of(
+            "usage.update",
+            expected=f"the document that {target.name!r} was made from, with what is to change",
+            found="its name",
+            remedy="For example: evident update shop.yaml --window 30m",
+        )

@@ -55,9 +55,15 @@ def test_a_life_by_document(run: Run, tmp_path: Path) -> None:
     write(tmp_path, "two", reattest_seconds=1)
     code, _, err = run("up", "shop.yaml")
     assert (code, "deployment.changed" in err) == (2, True)
+    code, _, err = run("update", "shop", "--kernel", "one/vmlinuz")
+    assert (code, "usage.update" in err) == (2, True), "by options it would not be what its document says"
     assert run("update", "shop.yaml", "--window", "1h")[0] == 0
+    assert run("up", "shop.yaml")[0] == 0, "the new document is that of the deployment now"
     assert run("attest", "shop", "--every", "--times", "2")[0] == 0
     assert json.loads(run("status", "-o", "json")[1])["deployments"][0]["state"] == "attested"
+    assert run("revoke", "shop", "--reason", "over")[0] == 0
+    code, _, err = run("up", "shop.yaml")
+    assert (code, "deployment.state" in err) == (2, True)
     assert run("down", "shop")[0] == 0
 
 
