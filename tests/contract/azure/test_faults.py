@@ -278,6 +278,26 @@ def test_without_that_look_an_ordinary_machine_passes(world: Any, monkeypatch: p
     assert fake.one("virtualMachines")["body"]["properties"]["securityProfile"]["securityType"] == "TrustedLaunch"
 
 
+def test_a_machine_that_somebody_removes_while_it_starts(world: Any) -> None:
+    owner, fake = world()
+    handle = fake.handle
+
+    def removing(method: str, *rest: Any) -> Any:
+        answer = handle(method, *rest)
+        for machine in fake.live("virtualMachines"):
+            machine.setdefault("leaving", fake.time.now)
+        return answer
+
+    fake.handle = removing
+    with pytest.raises(UsageError) as caught:
+        owner.up()
+    assert caught.value.code == "cloud.conflict"
+    fake.handle = handle
+    owner.up()
+    owner.down()
+    assert fake.live() == []
+
+
 def test_stopping_and_starting(world: Any) -> None:
     owner, fake = world()
     machine = owner.up()
@@ -447,6 +467,16 @@ def test_a_size_that_this_subscription_may_not_have(world: Any) -> None:
     fake.restrictions = [{"type": "Zone", "restrictionInfo": {"zones": ["2"]}, "reasonCode": "NotAvailableForSubscription"}]
     owner.order = replace(owner.order, where={**owner.order.where, "zone": "2"})
     with pytest.raises(Unsupported, match="there is in 1, 3"):
+        owner.up()
+
+
+def test_a_tdx_machine_is_ordered_by_its_size(world: Any) -> None:
+    owner, fake = world()
+    owner.order = replace(owner.order, technology="tdx", where={**owner.order.where, "type": "Standard_DC2es_v6"})
+    owner.up()
+    assert fake.one("virtualMachines")["body"]["properties"]["hardwareProfile"] == {"vmSize": "Standard_DC2es_v6"}
+    owner.order = replace(owner.order, technology="snp")
+    with pytest.raises(Unsupported, match="is for TDX, not for SNP"):
         owner.up()
 
 

@@ -78,7 +78,7 @@ _CODES: dict[Rule, str] = {
     _TOKEN: "PropertyChangeNotAllowed ConflictingUserInput",
     _GROUP: "ResourceGroupNotFound ResourceGroupBeingDeleted",
     _LOCKED: "ScopeLocked",
-    _LOST: "ResourceNotFound NotFound ParentResourceNotFound InvalidResourceReference ImageNotFound BlobNotFound",
+    _LOST: "Deleting ResourceNotFound NotFound ParentResourceNotFound InvalidResourceReference ImageNotFound BlobNotFound",
     _ACCESS: "AuthenticationFailed InvalidAuthenticationInfo",
     _LATER: """TooManyRequests SubscriptionRequestsThrottled ResourceCollectionRequestsThrottled RetryableError AnotherOperationInProgress
         RetryableErrorDueToAnotherOperation ReferencedResourceNotProvisioned ResourceNotFinalState OperationPreempted

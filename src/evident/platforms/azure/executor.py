@@ -364,7 +364,11 @@ def _outcome(kind: str, listed: requests.Body) -> Outcome | None:
         return (None,)
     if state in _ON_THE_WAY:
         return None
-    return (cloud.conflict(f"{kind} {listed['name']} in state {state}", "Repeat the command: it is made anew."),)
+    return (
+        cloud.conflict(
+            f"{kind} {listed['name']} in state {state}", "The Activity log of the portal tells why. Repeated, the command makes it anew."
+        ),
+    )
 
 
 _ON_THE_WAY = {"Creating", "Updating", "Migrating"}
@@ -387,10 +391,9 @@ def _started(listed: requests.Body) -> Outcome | None:
         return None
     if state == "Succeeded":
         return (None,) if _power(listed) == "running" else None
-    told = _statuses(listed).get("ProvisioningState", {})
-    return (
-        errors.died(told.get("code", state).split("/")[-1], told.get("message", f"the machine is {state}"), "the start of the machine"),
-    )
+    told = _statuses(listed).get("ProvisioningState", {}) if state == "Failed" else {}
+    code, message = told.get("code", state).split("/")[-1], told.get("message", f"the machine is {state}")
+    return (errors.died(code, message, "the start of the machine"),)
 
 
 def _launched(listed: requests.Body) -> Outcome | None:
