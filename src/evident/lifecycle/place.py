@@ -132,7 +132,8 @@ def as_ordered(profile: Profile, outline: Outline, known: Known) -> Profile:
     """`profile` with the degrees that this deployment can reach there."""
     layers = dict(profile.layers)
     layers["firmware"] = _brought_down(profile, "firmware", *_firmware(profile, outline, known))
-    layers["userspace"] = _brought_down(profile, "userspace", 0, "nobody", "The image's kernel keeps no list of what is loaded (IMA).")
+    unlisted = Fact(0, SOURCE, "The image's kernel keeps no list of what is loaded (IMA).")
+    layers["userspace"] = LayerProfile(unlisted, Fact("nobody", SOURCE), Fact("none", SOURCE))
     for name in ("boot_chain", "root_filesystem"):
         layers[name] = _brought_down(profile, name, *_own(profile, name, outline, known))
     return replace(profile, layers=layers)

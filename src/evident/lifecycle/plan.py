@@ -138,7 +138,7 @@ def _because(best: Option, others: Sequence[Option], *, freely: bool) -> str:
     levels = best.prospect.levels
     reached = f"level {levels.nominal} of 4 can be proven there, {levels.trustworthy} without the provider's word"
     if not others:
-        return f"the only place that the document allows: {reached}"
+        return f"the only place asked for: {reached}"
     good = [each for each in others if not each.unmet]
     if best.unmet:
         return (

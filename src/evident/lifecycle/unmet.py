@@ -169,7 +169,7 @@ def _with(place: Place) -> str:
     levels = place.prospect.levels
     whom = " and ".join(place.parties) or "nobody beside the chip's maker"
     host = ", on a host with SEV-SNP" if place.simulated else ""
-    return f"{place.name}{host}: level {levels.nominal}, {levels.trustworthy} of it without the provider; trusting {whom}"
+    return f"{place.name}{host}: level {levels.nominal} of 4, {levels.trustworthy} without the provider; trusting {whom}"
 
 
 def _words(layer: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from datetime import datetime
 from pathlib import Path
@@ -38,6 +39,7 @@ def an_image(folder: Path, key: SigningKey, *, name: str, at: datetime, profile:
     (folder / names.MANIFEST).write_bytes(manifest.sign(stated, key))
 
 
+@functools.cache  # an image is never changed
 def digest(folder: Path) -> bytes:
     """What a document calls the image by."""
     return hashlib.sha256((folder / names.DISK).read_bytes()).digest()

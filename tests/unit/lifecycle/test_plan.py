@@ -34,21 +34,28 @@ OPEN = {"inbound": [{"port": 8442, "peer": "203.0.113.0/24"}]}
 Make = Callable[..., Plan]
 
 
-@pytest.fixture
-def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    """Plans a document whose image and firmware values are there, on a host with SEV-SNP, with every SDK."""
-    an_image(tmp_path / "image", keys.generate(os.urandom), name="shop", at=datetime(2026, 11, 22, tzinfo=UTC))
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the documents lie: an image and the firmware's value beside them."""
+    made = tmp_path_factory.mktemp("documents")
+    an_image(made / "image", keys.generate(os.urandom), name="shop", at=datetime(2026, 11, 22, tzinfo=UTC))
     firmware = ReferenceValue(("firmware",), "launch", bytes(48), Strength.RECOMPUTED, "you", "firmware", Provenance("a test", "stated"))
-    (tmp_path / "firmware.json").write_bytes(documents.dump(ReferenceSet(1, (firmware,), "firmware")))
+    (made / "firmware.json").write_bytes(documents.dump(ReferenceSet(1, (firmware,), "firmware")))
+    return made
+
+
+@pytest.fixture
+def make(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Plans a document on a host with SEV-SNP, with every SDK."""
     usual: dict[str, Outline] = {}
     for name, outline in registry.OUTLINES.items():
         usual[name] = replace(outline, missing=lambda: (), simulated=lambda: False)
     monkeypatch.setattr(registry, "OUTLINES", MappingProxyType(usual))
+    least = {"version": 1, "name": "shop", "image": {"path": "image", "sha256": digest(folder / "image").hex()}, "network": OPEN}
 
     def made(*, platform: str | None = None, preferred: str | list[str] = "any", **changes: Any) -> Plan:
-        least = {"version": 1, "name": "shop", "image": {"path": "image", "sha256": digest(tmp_path / "image").hex()}, "network": OPEN}
         document = {**least, "where": WHERE, "references": ["firmware.json"], "platform": preferred, **changes}
-        return plan(specification.read(document, tmp_path), at=TODAY, platform=platform)
+        return plan(specification.read(document, folder), at=TODAY, platform=platform)
 
     return made
 
@@ -175,7 +182,7 @@ def test_without_an_sdk(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     assert codes(make(platform="aws", policy=policy())) == {"plan.here"}
 
 
-def test_the_example_of_the_documentation_is_one(tmp_path: Path) -> None:
+def test_the_example_of_the_documentation_is_one() -> None:
     example = Path(__file__).resolve().parents[3] / "examples" / "deployment.yaml"
     read_back = read_specification(example)
     assert plan(read_back, at=TODAY).chosen.resources
