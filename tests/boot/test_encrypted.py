@@ -16,6 +16,7 @@ import pytest
 from evident.cli.main import main
 from evident.errors import PolicyRefused
 from evident.evidence import disk as partitions
+from evident.image import seal
 from evident.lifecycle import keyserver
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.keystore import DiskKey
@@ -25,6 +26,8 @@ from evident.platforms.qemu.order import read_launch
 pytestmark = pytest.mark.slow
 Desk = Any  # of conftest.py
 MARKER = b"marker of the desk"
+JOURNAL_BYTES = 3 << 20
+"""What dm-integrity writes is in the first of it."""
 NEVER_READ = b"evident " * (1 << 17)
 """What ``/never-read-before`` holds, from conftest.py."""
 STEPS = ["devices", "network", "key", "challenge", "evidence", "release", "luks", "verity", "root"]
@@ -70,7 +73,7 @@ def test_from_power_on_to_a_served_page(
     assert MARKER in (desk.image / "root.erofs").read_bytes()
     assert MARKER not in (shop.directory / "disk.raw").read_bytes()
     no_copy_of(keys[0], shop.surroundings.state)
-    an_edit_of_the_running_disk(shop)
+    an_edit_of_the_running_disk(desk, shop, eventually)
     denied_from_now_on(desk, shop)
     another_machine_of_the_image(desk, eventually)
 
@@ -85,16 +88,17 @@ def no_copy_of(key: bytes, state: Path) -> None:
             assert not any(raw.find(form) >= 0 for form in forms), path
 
 
-def an_edit_of_the_running_disk(shop: Deployment) -> None:
-    """AT-16, AT-36: what was not read before the host changed it is not served as if nothing had happened."""
+def an_edit_of_the_running_disk(desk: Desk, shop: Deployment, eventually: Callable[..., None]) -> None:
+    """AT-16, AT-36: what was not read before the host changed it is not served as if nothing had happened, and the console says why."""
     path = shop.directory / "disk.raw"
     with path.open("rb") as stream:
         table, sector = partitions.read_partition_table(stream.read(1 << 20))
-    first = next(each.first for each in table.partitions if each.name == "data") * sector + (16 << 20)
+    volume = next(each.first for each in table.partitions if each.name == "data") * sector + seal.DATA_OFFSET
     with path.open("r+b") as stream, mmap.mmap(stream.fileno(), 0) as raw:
-        for at in range(first + (len(raw) - first) // 8, len(raw) - (1 << 20), 4096):
+        for at in range(volume + JOURNAL_BYTES, len(raw) - (1 << 20), seal.BLOCK):
             raw[at] ^= 1
     assert NEVER_READ not in fetch(shop, "/never-read-before")
+    eventually(lambda: any("INTEGRITY AEAD ERROR" in text for text in desk.console(shop)), "an error of dm-crypt's")
 
 
 def denied_from_now_on(desk: Desk, shop: Deployment) -> None:

@@ -39,7 +39,7 @@ WAYS = {
     "AT-26": ("Orders to a guest agent.",),
 }
 HEEDING = """
-import os, urllib.request
+import os, time, urllib.request
 def taken(way, what):
     os.write(os.open('/dev/console', os.O_WRONLY), f'\\nevident-test: taken over by {way} {what}\\n'.encode())
 disk = open('/dev/vdb', 'rb').read(1 << 17)
@@ -50,7 +50,9 @@ taken('metadata', urllib.request.urlopen('http://10.0.2.169/latest/user-data', t
 ports = '/sys/class/virtio-ports'
 port = next(each for each in os.listdir(ports) if 'guest_agent' in open(f'{ports}/{each}/name').read())
 channel = open(f'/dev/{port}', 'rb+', buffering=0)
-taken('agent', channel.read(4096).decode().strip())
+while not (said := channel.read(4096)):  # the host is not there yet
+    time.sleep(0.1)
+taken('agent', said.decode().strip())
 channel.write(b'{"return": {}}\\n')
 taken('console', open('/dev/ttyS0').readline().strip())
 """
