@@ -188,6 +188,20 @@ def remember_crls(cache: Cache, recorded: Mapping[str, Fetched], trusted: Anchor
                 cache.raise_crl_floor(intel.crl_scope(issuer), crl.issued(found))
 
 
+class RememberingFetcher:
+    """Passes everything on, and remembers at once how new the revocation lists in it are: for a process that judges again and again."""
+
+    def __init__(self, cache: Cache, inner: Fetcher, trusted: AnchorSet) -> None:
+        self._cache = cache
+        self._inner = inner
+        self._trusted = trusted
+
+    def fetch(self, url: str, *, limit: int) -> Fetched:
+        fetched = self._inner.fetch(url, limit=limit)
+        remember_crls(self._cache, {url: fetched}, self._trusted)
+        return fetched
+
+
 def _authentic(fetched: Fetched | None, issuer: Certificate) -> Crl | None:
     """The list in a body, None unless `issuer` signed it; whoever verified with such a body has refused it, or will."""
     with suppress(EvidentError):

@@ -20,7 +20,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from threading import Lock
 from typing import Any, Protocol
@@ -75,7 +75,8 @@ class Surety:
     policy: Policy
     profile: Profile | None = None
     unsafe: frozenset[str] = frozenset()
-    crl_floor: Mapping[str, int] = field(default_factory=dict)
+    crl_floors: Callable[[], Mapping[str, int]] = dict
+    """How new the revocation lists are that were seen so far, asked at every decision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +243,7 @@ class ReleaseService:
     def _verified(self, request: EvidenceRequest, volume: RootVolume, at: datetime) -> tuple[Verified[Any], bytes | None]:
         """(3) on the TEE's evidence, together with what the terms demand beside it. What they do not demand is not looked at."""
         surety = self._surety
-        context = Context(at, surety.anchors, surety.fetcher, crl_floor=surety.crl_floor, unsafe=surety.unsafe)
+        context = Context(at, surety.anchors, surety.fetcher, crl_floor=surety.crl_floors(), unsafe=surety.unsafe)
         _, given = cmw.to_pieces(cmw.decode(request.evidence))
         pieces = of_machine(given)
         if not volume.beside or "tpm-quote" in pieces:  # a TPM that the report came through has quoted already

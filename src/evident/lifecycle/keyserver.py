@@ -21,6 +21,7 @@ from evident.appraisal.statement import TrustStatement
 from evident.endorsements import anchors
 from evident.endorsements.cache import Cache
 from evident.endorsements.http import real_world, standard_fetcher
+from evident.endorsements.prefetch import RememberingFetcher
 from evident.errors import UsageError
 from evident.files import write_private_bytes
 from evident.keys.release import ReleaseService, Surety
@@ -119,13 +120,14 @@ def service(target: Deployment, cache: Path) -> ReleaseService:
     """What decides on releases for `target`."""
     around = target.surroundings
     store, believed, stored = keystore.open_store(around), target.driver().believed(target.machine), Cache(cache)
+    trusted = anchors.production().plus(*believed.anchors)
     surety = Surety(
-        anchors=anchors.production().plus(*believed.anchors),
-        fetcher=believed.fetcher or standard_fetcher(stored, real_world()),
+        anchors=trusted,
+        fetcher=RememberingFetcher(stored, believed.fetcher or standard_fetcher(stored, real_world()), trusted),
         policy=target.policy,
         profile=registry.profile(target.driver().profile(target.machine), around.clock().date()),
         unsafe=believed.unsafe,
-        crl_floor=stored.crl_floors(),
+        crl_floors=stored.crl_floors,
     )
     challenges = Challenges(around.state / "challenges", clock=around.clock, randomness=around.randomness)
 
