@@ -33,7 +33,7 @@ def level(sgx: tuple[int, ...], tdx: tuple[int, ...], pce: int, status: S = S.UP
 def info(*levels: TcbLevel, modules: tuple[ModuleIdentity, ...] = ()) -> TcbInfo:
     module = ModuleIdentity("", bytes(48), bytes(8), b"\xff" * 8)
     ordered = tuple(sorted(levels, key=lambda item: (item.sgx, item.pce_svn, item.tdx), reverse=True))
-    return TcbInfo(AT, AT, b"\0" * 6, b"\0\0", 0, 1, module, modules, ordered)
+    return TcbInfo(AT, AT, b"\0" * 6, b"\0\0", 1, module, modules, ordered)
 
 
 def pck(sgx: tuple[int, ...], pce: int) -> Pck:
