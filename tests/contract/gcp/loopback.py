@@ -109,14 +109,7 @@ class Answer:
 _COMPUTE = re.compile(
     r"/compute/v1/projects/([^/]+)(?:/(?:global|zones/([^/]+)|regions/([^/]+))(?:/([a-zA-Z]+)(?:/([^/]+)(?:/(\w+))?)?)?)?"
 )
-_KINDS = {
-    "instances": "instance",
-    "disks": "disk",
-    "images": "image",
-    "networks": "network",
-    "subnetworks": "subnetwork",
-    "firewalls": "firewall",
-}
+_KINDS = {f"{kind}s": kind for kind in ("instance", "disk", "image", "network", "subnetwork", "firewall")}
 _MESSAGES = {
     "instances": (compute_v1.Instance, compute_v1.InstanceList),
     "disks": (compute_v1.Disk, compute_v1.DiskList),
@@ -126,8 +119,8 @@ _MESSAGES = {
     "firewalls": (compute_v1.Firewall, compute_v1.FirewallList),
     "operations": (compute_v1.Operation, compute_v1.OperationList),
 }
-_MAKING = {"instance": 7.0, "image": 7.0, "network": 4.0, "subnetwork": 4.0, "firewall": 3.0, "disk": 0.0}
-_ENDING = {"instance": 6.0, "network": 4.0, "subnetwork": 4.0}
+_MAKING = {"instance": 4.0, "image": 4.0, "network": 4.0, "subnetwork": 4.0, "firewall": 3.0, "disk": 0.0}
+_ENDING = {"instance": 4.0, "network": 4.0, "subnetwork": 4.0}
 _NEEDED: dict[str, tuple[str, ...]] = {
     "projects.get": ("compute.projects.get",),
     "zones.get": ("compute.zones.get",),

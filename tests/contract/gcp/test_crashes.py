@@ -60,7 +60,7 @@ def live_a_life(owner: Any, google: Any, chance: random.Random, first: int, tags
         google.survives(chance.choice((owner.up, owner.down)))
         nothing_lost_or_doubled(owner, google, tags)
     google.dies_at(None)
-    if chance.random() < 0.5:
+    if chance.random() < 0.3:
         owner.up()
         assert [len(google.live(kind)) for kind in KEPT] == [1, 1, 1, 1]
         assert google.live("bucket") == []
