@@ -149,7 +149,7 @@ _NEEDED: dict[str, tuple[str, ...]] = {
     "objects.delete": ("storage.objects.delete",),
     "projects.testIamPermissions": (),
 }
-"""What the reference of each method asks for ("IAM Permissions"); all others need ``compute.COLLECTION.METHOD``."""
+"""What each method asks for, where that is not ``compute.COLLECTION.METHOD``: put together without the per-method reference at hand."""
 
 
 class Google:
