@@ -38,17 +38,17 @@ def nothing_lost_or_doubled(owner: Any, fake: Any) -> None:
 
 
 def live_a_life(owner: Any, fake: Any, chance: random.Random, first: int) -> None:
-    """Die at moment `first` of up and down, then a few times more anywhere; at last live."""
+    """Die at moment `first` of up and down, then perhaps once more anywhere; at last live."""
     fake.dies_at(first)
     assert not fake.survives(lambda: (owner.up(), owner.down()))
     nothing_lost_or_doubled(owner, fake)
-    for _ in range(chance.randrange(3)):
+    for _ in range(chance.randrange(2)):
         fake.time.now += chance.choice((0.0, 5.0, 3600.0))
         fake.dies_at(chance.randrange(1, 300))
         fake.survives(chance.choice((owner.up, owner.down)))
         nothing_lost_or_doubled(owner, fake)
     fake.dies_at(None)
-    if chance.random() < 0.5:
+    if chance.random() < 0.4:
         owner.up()
         assert [len(standing(fake, kind)) for kind in (*OWN, *IMAGE)] == [1] * 8
         nothing_lost_or_doubled(owner, fake)
