@@ -110,6 +110,7 @@ class ReleaseService:
         on_statement: Callable[[str, TrustStatement], None] = lambda _disk, _statement: None,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
+        """`on_statement` hears, before anything is sealed, on what a key is released, and what else was not accepted."""
         self._volumes = volumes
         self._secrets = secrets
         self._surety = surety
@@ -220,6 +221,7 @@ class ReleaseService:
         check_revoked(known, revocations)
         key = self._secrets.get(volume)
         secret = dumps(Volume(1, volume.disk, key, volume.root_hash, volume.hash_device))
+        self._on_statement(request.disk, judged.statement)
         return judged, volume, secret
 
     def _judge(self, request: EvidenceRequest, volume: RootVolume) -> Judged:
@@ -228,8 +230,9 @@ class ReleaseService:
         verified, bound = self._verified(request, volume, self._clock())
         statement = appraise(verified, policy=raised(surety.policy, volume), references=references, profile=surety.profile)
         judged = Judged(statement, verified, bound)
-        self._on_statement(request.disk, judged.statement)
-        check_accepted(judged.statement)
+        if statement.decision != "accepted":
+            self._on_statement(request.disk, statement)
+        check_accepted(statement)
         if judged.verified.facts.tee is None:
             raise PolicyRefused.of(
                 "keys.no-tee",
@@ -246,7 +249,7 @@ class ReleaseService:
         context = Context(at, surety.anchors, surety.fetcher, crl_floor=surety.crl_floors(), unsafe=surety.unsafe)
         _, given = cmw.to_pieces(cmw.decode(request.evidence))
         pieces = of_machine(given)
-        if not volume.beside or "tpm-quote" in pieces:  # a TPM that the report came through has quoted already
+        if not volume.beside or environment.OF_THE_BOOT & pieces.keys():
             asked = replace(context, activation=self._activation(request, pieces))
             return environment.verify(pieces, asked, request.nonce, request.key)
         beside = dict(cmw.to_pieces(cmw.decode(form)) for form in request.beside)

@@ -29,6 +29,8 @@ from evident.reference_values import documents
 from evident.reference_values.model import ReferenceSet
 
 RETIRED: Final = "retired.json"
+AT_BOOT: Final = "boot"
+"""Detail ``at`` of what the key server writes of a machine that asked it for its key."""
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -74,13 +76,19 @@ class Deployment:
 
     @property
     def identities(self) -> Mapping[str, str]:
-        """What the last evidence of this launch identified the machine by, by name, hex; empty before there was any."""
+        """What the last accepted evidence of this launch identified the machine by, by name, hex; where none was accepted, what the last
+        that its owner asked for did, though somebody else may have answered. Empty before there was any.
+        """
+        refused: Mapping[str, str] = {}
         for event in reversed(self.journal.events()):
             if event.state in (State.PLANNED, State.UPDATING):
                 break
             if "report_id" in event.detail:
-                return {"report_id": event.detail["report_id"]}
-        return {}
+                known = {"report_id": event.detail["report_id"]}
+                if event.state is State.ATTESTED:
+                    return known
+                refused = refused or ({} if event.detail.get("at") == AT_BOOT else known)
+        return refused
 
     @property
     def policy(self) -> Policy:

@@ -17,7 +17,7 @@ from evident.errors import EvidentError, NotAuthentic
 from evident.files import read_private
 from evident.lifecycle import quarantine, specification
 from evident.lifecycle.answers import bundle_name
-from evident.lifecycle.deployment import Deployment, deployments
+from evident.lifecycle.deployment import AT_BOOT, Deployment, deployments
 from evident.lifecycle.drift import drift
 from evident.lifecycle.journal import Event, State
 from evident.platforms.driver import Surroundings
@@ -117,7 +117,7 @@ def _stands(target: Deployment, known: Member, events: tuple[Event, ...], interv
 
 def _refused(held: Event) -> str:
     layer = f" at layer {held.detail['layer'].replace('_', ' ')}" if "layer" in held.detail else ""
-    where = " by its key server, at boot" if held.detail.get("at") == quarantine.AT_BOOT else "; it gets no secrets"
+    where = " by its key server, at boot" if held.detail.get("at") == AT_BOOT else "; it gets no secrets"
     return f"refused{layer} ({held.detail.get('code', 'no code')}) at {held.at:%Y-%m-%d %H:%M} UTC{where}"
 
 

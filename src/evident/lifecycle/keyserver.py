@@ -30,7 +30,8 @@ from evident.keys.store import RootVolume, VolumeStore, unknown_disk
 from evident.lifecycle import keystore, quarantine
 from evident.lifecycle.answers import levels, state_after
 from evident.lifecycle.challenges import Challenges
-from evident.lifecycle.deployment import Deployment, deployment
+from evident.lifecycle.deployment import AT_BOOT, Deployment, deployment
+from evident.lifecycle.journal import State
 from evident.lifecycle.keystore import DiskKey
 from evident.platforms import registry
 from evident.platforms.driver import PORT_FILE, Surroundings
@@ -132,9 +133,10 @@ def service(target: Deployment, cache: Path) -> ReleaseService:
     challenges = Challenges(around.state / "challenges", clock=around.clock, randomness=around.randomness)
 
     def proved(_disk: str, statement: TrustStatement) -> None:
-        target.record(
-            state_after(statement.decision), decision=statement.decision, code=statement.code, at=quarantine.AT_BOOT, **levels(statement)
-        )
+        """What is not accepted may be a stranger's: it counts for no more than the first word after the launch."""
+        if statement.decision != "accepted" and target.journal.state is not State.LAUNCHED:
+            return
+        target.record(state_after(statement.decision), decision=statement.decision, code=statement.code, at=AT_BOOT, **levels(statement))
 
     return ReleaseService(
         _Terms(target),

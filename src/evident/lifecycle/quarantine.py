@@ -7,15 +7,11 @@ server alone does not.
 
 from __future__ import annotations
 
-from typing import Final
-
 from evident import codec
 from evident.errors import PolicyRefused
-from evident.lifecycle.deployment import Deployment
+from evident.lifecycle.deployment import AT_BOOT, Deployment
 from evident.lifecycle.journal import Event, State
 
-AT_BOOT: Final = "boot"
-"""Detail ``at`` of what the key server writes of a machine that asked it for its key."""
 _ANOTHER_MACHINE = frozenset({State.PLANNED, State.LAUNCHED, State.UPDATING})
 
 

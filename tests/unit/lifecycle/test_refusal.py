@@ -14,7 +14,7 @@ from evident.errors import PolicyRefused, UsageError
 from evident.evidence import cmw
 from evident.keys.messages import EvidenceRequest
 from evident.lifecycle import bring_up, keyserver, quarantine, refusal, specification
-from evident.lifecycle.deployment import Deployment
+from evident.lifecycle.deployment import AT_BOOT, Deployment
 from evident.lifecycle.journal import State
 from evident.lifecycle.keystore import DiskKey
 from evident.lifecycle.specification import Image, Specification
@@ -83,7 +83,7 @@ def test_the_failing_layer_is_reported(owner: Any) -> None:
 def test_only_an_accepted_answer_to_the_owner_ends_it(owner: Any, shop: Deployment) -> None:
     refuse(owner, shop)
     shop.record(State.UNDECIDED, decision="indeterminate", code="snp.revocation.unknown")
-    shop.record(State.ATTESTED, decision="accepted", code="accepted", at=quarantine.AT_BOOT)
+    shop.record(State.ATTESTED, decision="accepted", code="accepted", at=AT_BOOT)
     with pytest.raises(PolicyRefused, match=r"keys\.quarantined"):
         boots(shop)
     assert owner.attest(shop).outcome.decision == "accepted"
@@ -98,7 +98,7 @@ def test_another_image_in_its_place_ends_it(owner: Any, shop: Deployment) -> Non
 
 def test_a_refusal_at_boot_withholds_that_boots_key_only(owner: Any, shop: Deployment) -> None:
     """The key server judges every boot by itself; the quarantine is its owner's."""
-    shop.record(State.REFUSED, decision="refused", code="launch.kernel", at=quarantine.AT_BOOT)
+    shop.record(State.REFUSED, decision="refused", code="launch.kernel", at=AT_BOOT)
     boots(shop)
 
 
