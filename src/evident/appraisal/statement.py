@@ -136,5 +136,3 @@ class TrustStatement:
     endorsers: tuple[str, ...] = ()
     kind: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
-
-
