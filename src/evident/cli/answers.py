@@ -62,13 +62,14 @@ def _external(outcome: Outcome, bundle_sha256: str) -> None:
     """The protocol of Terraform's ``external`` data source: the query is read, and a failure is told on standard error."""
     import sys
 
+    from evident.cli.terminal import tell
     from evident.reports import external
 
     if not sys.stdin.isatty():
         sys.stdin.read()
     print(external.render(outcome, bundle_sha256=bundle_sha256))
     for finding in outcome.findings:
-        print(f"evident: {outcome.decision}: {finding}", file=sys.stderr)
+        tell(f"evident: {outcome.decision}: {finding}")
 
 
 def _ear(outcome: Outcome, case: Case) -> str:

@@ -114,6 +114,7 @@ def _again(ask: Callable[[], Answer], interval: timedelta, times: int | None) ->
     """Ask until an answer is not accepted, or `times` answers were given; the last one."""
     import time
 
+    from evident.cli.terminal import tell
     from evident.lifecycle.drift import drift
 
     answer, given = ask(), 1
@@ -122,5 +123,5 @@ def _again(ask: Callable[[], Answer], interval: timedelta, times: int | None) ->
         before, answer = answer, ask()
         given += 1
         for change in drift(before.outcome, answer.outcome):
-            print(f"evident: drift: {change}", file=sys.stderr)
+            tell(f"evident: drift: {change}")
     return answer

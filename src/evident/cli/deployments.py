@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,9 +14,7 @@ def surroundings() -> Surroundings:
     from datetime import UTC, datetime
 
     from evident.cli.paths import state_dir, wrapping_key
+    from evident.cli.terminal import tell
     from evident.platforms.driver import Surroundings
 
-    def say(text: str) -> None:
-        print(f"evident: {text}", file=sys.stderr)
-
-    return Surroundings(state_dir(), lambda: datetime.now(UTC), os.urandom, say, wrapping_key())
+    return Surroundings(state_dir(), lambda: datetime.now(UTC), os.urandom, lambda text: tell(f"evident: {text}"), wrapping_key())

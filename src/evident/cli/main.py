@@ -10,6 +10,7 @@ import traceback
 from types import MappingProxyType, ModuleType
 
 from evident import __version__
+from evident.cli.terminal import tell
 from evident.errors import EvidentError
 
 VERBS = MappingProxyType(
@@ -114,8 +115,8 @@ def _report(error: EvidentError, output: str) -> int:
 
         print(render_error(error))
     for finding in error.findings:
-        print(f"evident: {finding.code} [{finding.layer}]", file=sys.stderr)
-        print(f"  expected  {finding.expected}\n  found     {finding.found}\n  next      {finding.remedy}", file=sys.stderr)
+        tell(f"evident: {finding.code} [{finding.layer}]")
+        tell(f"  expected  {finding.expected}\n  found     {finding.found}\n  next      {finding.remedy}")
     return error.exit_code
 
 

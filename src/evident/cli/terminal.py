@@ -15,6 +15,13 @@ MAX_WIDTH = 110
 """Of running text; longer lines are hard to read."""
 
 
+def tell(text: str) -> None:
+    """Print what is said beside a result to standard error: whatever in it comes from elsewhere can only be read."""
+    from evident.reports.view import clean
+
+    print(clean(text), file=sys.stderr)
+
+
 def show_outcome(outcome: Outcome) -> None:
     """Print a statement, or the error that prevented one, to standard output."""
     from evident.reports import text

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import http.client
 import socket
+import time
+from contextlib import suppress
 from functools import partial
+from threading import Timer
 from typing import Final
 
 from evident.errors import Indeterminate
@@ -18,7 +21,7 @@ from evident.platforms.driver import Collected
 from evident.verification import snp, snp_tpm, tpm
 
 TIMEOUT: Final = 60.0
-"""Seconds for an answer: the guest may be emulated."""
+"""Seconds for a whole answer, however busily it comes: the guest may be emulated."""
 _CONNECT_TIMEOUT: Final = 5.0
 _ANSWER_LIMIT: Final = 4 * 1024 * 1024
 
@@ -45,18 +48,32 @@ def activate(host: str, port: int, nonce: bytes, credential_blob: bytes, encrypt
 
 def post(host: str, port: int, path: str, body: bytes) -> bytes:
     """The body of the agent's answer with status 200. Raises `Indeterminate` ``agent.unreachable``."""
-    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT)
+    connection, began = http.client.HTTPConnection(host, port, timeout=TIMEOUT), time.monotonic()
     try:
-        connection.request("POST", path, body, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        answer = response.read(_ANSWER_LIMIT)
+        connection.connect()
+        deadline = Timer(TIMEOUT, _hang_up, (connection.sock,))
+        deadline.daemon = True
+        deadline.start()
+        try:
+            connection.request("POST", path, body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            answer = response.read(_ANSWER_LIMIT)
+        finally:
+            deadline.cancel()
     except (OSError, http.client.HTTPException) as error:
         raise unreachable(str(error) or type(error).__name__) from None
     finally:
         connection.close()
+    if time.monotonic() - began >= TIMEOUT:  # what came is not all
+        raise unreachable(f"no whole answer within {TIMEOUT:.0f} s")
     if response.status != 200:
         raise unreachable(f"status {response.status}: {answer[:200].decode('ascii', 'replace')}")
     return answer
+
+
+def _hang_up(stream: socket.socket) -> None:
+    with suppress(OSError):
+        stream.shutdown(socket.SHUT_RDWR)
 
 
 def listens(host: str, port: int) -> bool:
