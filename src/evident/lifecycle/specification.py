@@ -18,6 +18,7 @@ from evident.appraisal.policy import Policy
 from evident.errors import Malformed, Unsupported
 from evident.files import read_private, write_private_bytes
 from evident.lifecycle.deployment import Deployment
+from evident.platforms import registry
 from evident.platforms.cloud import Opening
 
 WHAT: Final = "specification"
@@ -172,7 +173,14 @@ def read(value: Any, folder: Path) -> Specification:
         image=replace(read.image, path=str(root / read.image.path)),
         disks=replace(read.disks, data=tuple(str(root / path) for path in read.disks.data)),
         references=tuple(str(root / path) for path in read.references),
+        where={platform: _seen_from(root, platform, settings) for platform, settings in read.where.items()},
     )
+
+
+def _seen_from(root: Path, platform: str, settings: Mapping[str, str]) -> dict[str, str]:
+    """The settings of `platform`, those that are paths absolute."""
+    known = registry.OUTLINES[platform].settings if platform in registry.OUTLINES else {}
+    return {name: str(root / value) if name in known and known[name].path else value for name, value in settings.items()}
 
 
 def keep(target: Deployment, specification: Specification) -> None:

@@ -24,6 +24,8 @@ class Setting:
     required: bool = False
     choices: tuple[str, ...] = ()
     """Empty: any text."""
+    path: bool = False
+    """A file or folder of the owner's, seen from the document."""
 
 
 @dataclass(frozen=True, slots=True)

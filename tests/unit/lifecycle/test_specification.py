@@ -69,6 +69,23 @@ def test_what_is_wrong_is_refused(document: dict[str, Any], code: str, word: str
     assert word in caught.value.findings[0].remedy
 
 
+def test_settings_that_are_paths_are_seen_from_the_document_too() -> None:
+    where = read(
+        where={
+            "aws": {"uefi_data": "keys/uefi.b64", "type": "m6a.large"},
+            "azure": {"secure_boot_keys": "keys"},
+            "gcp": {"secure_boot_keys": "/etc/keys", "zone": "europe-west4-a"},
+            "nowhere": {"secure_boot_keys": "keys"},
+        }
+    ).where
+    assert where == {
+        "aws": {"uefi_data": "/documents/keys/uefi.b64", "type": "m6a.large"},
+        "azure": {"secure_boot_keys": "/documents/keys"},
+        "gcp": {"secure_boot_keys": "/etc/keys", "zone": "europe-west4-a"},
+        "nowhere": {"secure_boot_keys": "keys"},
+    }
+
+
 @pytest.mark.parametrize("key", ["identity", "secrets"])
 def test_what_comes_later_says_so(key: str) -> None:
     with pytest.raises(Unsupported) as caught:

@@ -25,7 +25,7 @@ OUTLINE = Outline(
         "type": Setting("an instance type with SEV-SNP, such as m6a.large", required=True),
         "subnet": Setting("the id of a subnet of yours, such as subnet-0a1b", required=True),
         "public": Setting("whether it gets a public address", choices=("yes", "no")),
-        "uefi_data": Setting("file with a UEFI variable store in base64: your own Secure Boot keys"),
+        "uefi_data": Setting("file with a UEFI variable store in base64: your own Secure Boot keys", path=True),
     },
     technologies=("snp",),
     items=_items,

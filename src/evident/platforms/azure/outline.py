@@ -46,7 +46,9 @@ OUTLINE = Outline(
         "type": Setting("a confidential size, such as Standard_DC2as_v5 (SEV-SNP) or Standard_DC2es_v6 (TDX)", required=True),
         "zone": Setting("an availability zone of the region; left out: Azure's choice", choices=("1", "2", "3")),
         "encryption": Setting("what Azure encrypts for the machine alone", choices=("VMGuestStateOnly", "DiskWithVMGuestState")),
-        "secure_boot_keys": Setting("directory with PK.der, KEK.der and db.der: your own Secure Boot keys; left out: Secure Boot is off"),
+        "secure_boot_keys": Setting(
+            "directory with PK.der, KEK.der and db.der: your own Secure Boot keys; left out: Secure Boot is off", path=True
+        ),
     },
     technologies=("snp", "tdx"),
     items=_items,

@@ -42,7 +42,7 @@ OUTLINE = Outline(
         "project": Setting("the project's id; left out: the one that your credentials name"),
         "zone": Setting("the zone, such as europe-west4-a", required=True),
         "type": Setting("a machine type with confidential computing: n2d-standard-2 (SEV-SNP), c3-standard-4 (TDX)", required=True),
-        "secure_boot_keys": Setting("directory with PK.der, KEK.der and db.der: your own Secure Boot keys"),
+        "secure_boot_keys": Setting("directory with PK.der, KEK.der and db.der: your own Secure Boot keys", path=True),
     },
     technologies=("tdx", "snp"),
     items=_items,
