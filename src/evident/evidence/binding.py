@@ -3,10 +3,15 @@
     REPORT_DATA = SHA-512( "evident report data v1" ‖ 00 ‖ u32 length of nonce ‖ nonce ‖ SHA-384(SPKI) )
     answer      = HMAC-SHA256( activated secret, "evident credential v1" ‖ 00 ‖ REPORT_DATA )
 
+and in a cloud's machine, where the report names what the hypervisor's TPM says beside it:
+
+    REPORT_DATA = SHA-512( TPMT_PUBLIC of the attestation key ‖ nonce )     Google (kind ``gcp-snp``)
+    REPORT_DATA = SHA-512( NitroTPM document ‖ nonce )                      AWS (kind ``aws-snp``)
+
 big endian; SPKI is the DER SubjectPublicKeyInfo of a key made in the guest. The label keeps the value apart from every other
 use of REPORT_DATA, and the length keeps nonce and digest apart, so one report never speaks for two challenges or two keys. The secret
 that a TPM activated never leaves the guest, which therefore opens nothing for others that was encrypted to its TPM.
-Evident's own format; both sides call this one function.
+Evident's own format, but for the last two, which reclaimprotocol/attestor-core (51afb434) makes so; both sides call these functions.
 """
 
 from __future__ import annotations
@@ -27,6 +32,11 @@ def key_digest(spki: bytes) -> bytes:
 def report_data(nonce: bytes, spki: bytes) -> bytes:
     """The 64 bytes that bind `nonce` and the key `spki` (DER)."""
     return hashlib.sha512(_LABEL + len(nonce).to_bytes(4, "big") + nonce + key_digest(spki)).digest()
+
+
+def beside(said: bytes, nonce: bytes) -> bytes:
+    """The 64 bytes that bind a report to what a TPM beside it says: `said` is its key (TPMT_PUBLIC) or its document."""
+    return hashlib.sha512(said + nonce).digest()
 
 
 def credential_answer(secret: bytes, challenge: bytes) -> bytes:

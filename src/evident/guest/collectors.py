@@ -7,24 +7,26 @@ The measured command line says which world this is. ``evident.tee=hardware`` nev
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
-from evident.errors import EvidentError, Unsupported
-from evident.guest.source import Evidence, Question, Source
+from evident.guest.source import Evidence, Question, Source, first
 from evident.guest.sources import vtpm
 from evident.guest.sources.configfs_tsm import ConfigfsTsm
+from evident.guest.sources.nitro_tpm import NitroTpm
 from evident.guest.sources.sev_guest import SevGuest
 from evident.guest.sources.simulated import SimulatedProcessor
-from evident.guest.sources.vtpm import AzureNv, SvsmNv
+from evident.guest.sources.vtpm import AzureNv, GoogleNv, SvsmNv
 
 Tee = Literal["hardware", "simulated"]
 
 
 def sources(tee: Tee) -> tuple[Source, ...]:
-    """The sources to try, in order."""
+    """The sources to try, in order: those with a TPM that somebody speaks for go before the TEE's report alone."""
     if tee == "simulated":
         return (SimulatedProcessor(),)
-    return (ConfigfsTsm(), SevGuest(), AzureNv(), SvsmNv())
+    tees = (ConfigfsTsm(), SevGuest())
+    return (AzureNv(), GoogleNv(tees), NitroTpm(tees), *tees, SvsmNv())
 
 
 def answer(candidates: Sequence[Source], question: Question) -> tuple[Evidence, ...]:
@@ -34,16 +36,5 @@ def answer(candidates: Sequence[Source], question: Question) -> tuple[Evidence, 
 
 
 def collect(candidates: Sequence[Source], question: Question) -> Evidence:
-    """The answer of the first source that gives one; `Unsupported` ``guest.no-evidence`` with what became of each."""
-    failures: list[str] = []
-    for source in candidates:
-        try:
-            return source.collect(question)
-        except EvidentError as error:
-            failures.append(f"{error.code} ({error.findings[0].found})")
-    raise Unsupported.of(
-        "guest.no-evidence",
-        expected="an interface to a secure processor, a TD module or a confidential VM's vTPM",
-        found="; ".join(failures) or "no source to try",
-        remedy="This is no confidential VM, or its kernel lacks the driver: launch it as one.",
-    )
+    """The answer of the first source that gives one. Raises as `first`."""
+    return first(partial(source.collect, question) for source in candidates)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from evident.errors import Unsupported
+from evident.errors import EvidentError, Unsupported
 from evident.evidence import binding
 from evident.evidence.cmw import Pieces
 
@@ -52,6 +53,36 @@ class Source(Protocol):
     def name(self) -> str: ...
 
     def collect(self, question: Question) -> Evidence: ...
+
+
+class Tee(Protocol):
+    """A TEE that signs 64 bytes of the guest's choice, by the kind of its evidence (``snp``, ``tdx``).
+
+    `report` raises an `EvidentError` when it does not work here, or is of a kind that is not asked for.
+    """
+
+    def report(self, report_data: Mapping[str, bytes]) -> Evidence: ...
+
+
+def with_key(evidence: Evidence, question: Question) -> Evidence:
+    """`evidence` with the key that it binds."""
+    return replace(evidence, pieces={**evidence.pieces, "key": (question.spki,)})
+
+
+def first(attempts: Iterable[Callable[[], Evidence]]) -> Evidence:
+    """What the first attempt that works gives; `Unsupported` ``guest.no-evidence`` with what became of each."""
+    failures: list[str] = []
+    for attempt in attempts:
+        try:
+            return attempt()
+        except EvidentError as error:
+            failures.append(f"{error.code} ({error.findings[0].found})")
+    raise Unsupported.of(
+        "guest.no-evidence",
+        expected="an interface to a secure processor, a TD module or a confidential VM's vTPM",
+        found="; ".join(failures) or "no source to try",
+        remedy="This is no confidential VM, or its kernel lacks the driver: launch it as one.",
+    )
 
 
 def absent(name: str, wanted: str, found: str) -> Unsupported:

@@ -38,10 +38,16 @@ _NO_SESSIONS, _SESSIONS = 0x8001, 0x8002
 _PASSWORD_SESSION = 0x40000009
 _POLICY_SESSION = 1
 _HANDLE_NULL = 0x40000007
+_NV_UNDEFINE, _NV_DEFINE, _NV_WRITE, _GET_CAPABILITY = 0x122, 0x12A, 0x137, 0x17A
 _CREATE_PRIMARY, _ACTIVATE_CREDENTIAL, _NV_READ, _POLICY_SECRET, _CREATE = 0x131, 0x147, 0x14E, 0x151, 0x153
 _LOAD, _QUOTE, _UNSEAL = 0x157, 0x158, 0x15E
 _FLUSH_CONTEXT, _NV_READ_PUBLIC, _READ_PUBLIC, _START_AUTH_SESSION, _PCR_READ, _POLICY_PCR = 0x165, 0x169, 0x173, 0x176, 0x17E, 0x17F
 _NV_CHUNK = 512
+_CAP_COMMANDS = 2
+_COMMAND_BITS = 0x2000FFFF
+"""Of a TPMA_CC: the vendor bit and the command's index, which together are its code."""
+_AUTH_READ_WRITE = 0x00040004
+"""TPMA_NV_AUTHREAD, TPMA_NV_AUTHWRITE: whoever has the index's own authorisation, here the empty password."""
 _TRY_AGAIN = (0x908, 0x90A, 0x922)
 """TPM_RC_YIELDED, TPM_RC_TESTING, TPM_RC_RETRY: ask once more (Part 1, section on response codes)."""
 _TRIES, _PAUSE = 100, 0.05
@@ -96,6 +102,10 @@ class Tpm:
     def create_ak(self) -> tuple[int, Public]:
         """A restricted ECDSA P-256 signing key of the endorsement hierarchy: its handle and public area. The same on every boot."""
         return self._create_primary(HANDLE_ENDORSEMENT, _p256(AK_ATTRIBUTES, _ECDSA_SHA256, Symmetric()))
+
+    def create_from(self, template: bytes) -> tuple[int, Public]:
+        """The key of the endorsement hierarchy that a template (TPM2B_PUBLIC or TPMT_PUBLIC) makes; the same on every boot."""
+        return self._create_primary(HANDLE_ENDORSEMENT, parse(template))
 
     @contextmanager
     def endorsement_key(self) -> Iterator[tuple[int, Public]]:
@@ -152,8 +162,36 @@ class Tpm:
             wanted = [index for index in wanted if index not in values]
         return values
 
-    def nv_read(self, index: int) -> bytes:
-        """The contents of an NV index, read with the owner's (empty) authorisation."""
+    def implements(self, code: int) -> bool:
+        """Whether the TPM lists this command (Part 3, TPM2_GetCapability: from `code` on, those of a vendor last)."""
+        reader = self._plain(_GET_CAPABILITY, _word(_CAP_COMMANDS) + _word(code) + _word(1))
+        reader.take(1 + 4, "more data, capability")
+        return reader.u32("number of commands", order="big") > 0 and reader.u32("command", order="big") & _COMMAND_BITS == code
+
+    @contextmanager
+    def message_buffer(self, index: int, size: int) -> Iterator[None]:
+        """An NV index of `size` bytes for `nv_write`, `nv_read` and `vendor` by its own authorisation; what was there before is gone."""
+        public = _word(index) + _half(alg.ALG_SHA256) + _word(_AUTH_READ_WRITE) + sized(b"") + _half(size)
+        with suppress(EvidentError):  # of a run that was killed
+            self._authorised(_NV_UNDEFINE, (HANDLE_OWNER, index), b"")
+        self._authorised(_NV_DEFINE, (HANDLE_OWNER,), sized(b"") + sized(public))
+        try:
+            yield
+        finally:
+            with suppress(EvidentError):
+                self._authorised(_NV_UNDEFINE, (HANDLE_OWNER, index), b"")
+
+    def nv_write(self, index: int, data: bytes) -> None:
+        """Write `data` to the begin of a `message_buffer`."""
+        for offset in range(0, len(data), _NV_CHUNK):
+            self._authorised(_NV_WRITE, (index, index), sized(data[offset : offset + _NV_CHUNK]) + _half(offset))
+
+    def vendor(self, code: int, index: int) -> None:
+        """A vendor's command on a `message_buffer`: its handles are the index that authorises, and the index."""
+        self._authorised(code, (index, index), b"")
+
+    def nv_read(self, index: int, authority: int = HANDLE_OWNER) -> bytes:
+        """The contents of an NV index, read with the (empty) authorisation of the owner, or of the index where that is the `authority`."""
         public = Reader(buffer(self._plain(_NV_READ_PUBLIC, index.to_bytes(4, "big")), "NV public"), "tpm.nv")
         public.take(4 + 2 + 4, "index, name algorithm, attributes")
         buffer(public, "policy")
@@ -162,7 +200,7 @@ class Tpm:
         while len(contents) < size:
             count = min(_NV_CHUNK, size - len(contents))
             parameters = count.to_bytes(2, "big") + len(contents).to_bytes(2, "big")
-            chunk = buffer(self._authorised(_NV_READ, (HANDLE_OWNER, index), parameters), "NV data")
+            chunk = buffer(self._authorised(_NV_READ, (authority, index), parameters), "NV data")
             if len(chunk) != count:
                 raise absent(NAME, f"{count} bytes of NV index {index:#x}", f"{len(chunk)}")
             contents += chunk
@@ -277,6 +315,10 @@ def _p256(attributes: int, scheme: Scheme, symmetric: Symmetric) -> Public:
 
 def _half(value: int) -> bytes:
     return value.to_bytes(2, "big")
+
+
+def _word(value: int) -> bytes:
+    return value.to_bytes(4, "big")
 
 
 def _selections(selections: tuple[tpm.PcrSelection, ...]) -> bytes:

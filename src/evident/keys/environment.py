@@ -17,12 +17,19 @@ from evident.verification.verified import Verified
 ESSENTIAL = {
     "azure-snp": {"hcl", "tpm-quote"},
     "azure-tdx": {"hcl", "tpm-quote", "quote"},
+    "gcp-snp": {"report", "tpm-quote", "ak-cert"},
+    "aws-snp": {"report", "document"},
     "svsm": {"report", "tpm-quote"},
     "snp": {"report"},
     "tdx": {"quote"},
+    "nitrotpm": {"document"},
     "tpm": {"quote", "ak"},
 }
 """Kinds from the most to the least specific, and the pieces without which evidence is none of that kind."""
+
+
+OF_THE_BOOT = {"tpm-quote", "document"}
+"""What a TPM says in evidence of a TEE that came through it or names it: no other has to speak of the boot."""
 
 
 def candidates(pieces: Pieces) -> tuple[str, ...]:

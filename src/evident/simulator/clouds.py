@@ -13,12 +13,12 @@ from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from evident.evidence import azure_hcl, svsm_manifest
+from evident.evidence import azure_hcl, binding, svsm_manifest
 from evident.evidence.tpm import PcrValues
 from evident.simulator.cloud_pki import CloudPki
 from evident.simulator.secure_processor import Guest
 from evident.simulator.vtpm import SimulatedTpm
-from evident.verification import aws, gcp, svsm
+from evident.verification import svsm
 
 Pieces = dict[str, tuple[bytes, ...]]
 
@@ -77,14 +77,14 @@ def azure_snp(guest: Guest, tpm: SimulatedTpm, nonce: bytes, *, fresh: bool = Fa
 
 def gcp_snp(guest: Guest, tpm: SimulatedTpm, nonce: bytes, pki: CloudPki, at: datetime) -> Pieces:
     """Kind ``gcp-snp``, with the AK's certificate by the TEST authority."""
-    report = guest.report(gcp.report_data(tpm.ak.raw, nonce))
+    report = guest.report(binding.beside(tpm.ak.raw, nonce))
     return {"report": (report,), "ak-cert": (pki.ak_certificate(tpm.ak_key.public_key(), at),), **quoted(tpm, nonce)}
 
 
 def aws_snp(guest: Guest, tpm: SimulatedTpm, nonce: bytes, pki: CloudPki, at: datetime, *, key: bytes | None = None) -> Pieces:
     """Kind ``aws-snp``: the NitroTPM document first, which names the guest's `key`, then the report that names the document."""
     document = pki.nitro_document(tpm.pcrs["sha384"], nonce, at, public_key=key)
-    return {"document": (document,), "report": (guest.report(aws.report_data(document, nonce)),)}
+    return {"document": (document,), "report": (guest.report(binding.beside(document, nonce)),)}
 
 
 def svsm_vtpm(guest: Guest, tpm: SimulatedTpm, nonce: bytes, *, vmpl: int = 0) -> Pieces:

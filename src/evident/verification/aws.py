@@ -16,7 +16,6 @@ Source: AWS EC2 User Guide, "Attest an Amazon EC2 instance with AMD SEV-SNP"; gi
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from types import MappingProxyType
 from typing import Any
 
 from evident.errors import Indeterminate, NotAuthentic, UsageError
-from evident.evidence import content
+from evident.evidence import binding, content
 from evident.evidence.importers import containers
 from evident.evidence.nitro import NitroDocument
 from evident.evidence.snp_report import SnpReport
@@ -68,11 +67,6 @@ class Case:
     context: Context
 
 
-def report_data(document: bytes, nonce: bytes) -> bytes:
-    """The 64 bytes with which a guest asks for the report that binds `document` to `nonce`."""
-    return hashlib.sha512(document + nonce).digest()
-
-
 def _binding(case: Case) -> None:
     """(3) AT-23."""
     nonce = case.context.nonce
@@ -85,7 +79,7 @@ def _binding(case: Case) -> None:
             remedy="Pass nonce=PATH; without it nothing ties the report to the document.",
             layer="vtpm",
         )
-    expected = report_data(case.document, nonce)
+    expected = binding.beside(case.document, nonce)
     if not hmac.compare_digest(expected, case.report_data):
         raise NotAuthentic.of(
             "aws.binding",

@@ -15,7 +15,6 @@ Source: google/go-tpm-tools ``proto/attest.proto`` (67670e5c); the binding as re
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from uuid import UUID
 from evident.endorsements import google, x509
 from evident.endorsements.google import VerifiedEndorsement
 from evident.errors import Indeterminate, NotAuthentic, UsageError
-from evident.evidence import cert_table, content, gce_endorsement
+from evident.evidence import binding, cert_table, content, gce_endorsement
 from evident.evidence.importers import containers
 from evident.evidence.snp_report import SnpReport
 from evident.verification import challenge, snp, tpm, tpm_facts
@@ -82,11 +81,6 @@ class Case:
     endorsement: VerifiedEndorsement | None = None
 
 
-def report_data(ak: bytes, nonce: bytes) -> bytes:
-    """The 64 bytes with which a guest asks for the report that binds its AK (TPMT_PUBLIC) to `nonce`."""
-    return hashlib.sha512(ak + nonce).digest()
-
-
 def _binding(case: Case) -> None:
     """(3) AT-22, AT-23."""
     public, context = case.tpm.ak.public, case.context
@@ -99,7 +93,7 @@ def _binding(case: Case) -> None:
             remedy="Pass nonce=PATH and ak=PATH (TPM2B_PUBLIC); without them nothing ties the report to the vTPM.",
             layer="vtpm",
         )
-    expected = report_data(public.raw, context.nonce)
+    expected = binding.beside(public.raw, context.nonce)
     if not hmac.compare_digest(expected, case.report.report_data):
         raise NotAuthentic.of(
             "gcp.binding",

@@ -7,31 +7,35 @@ import hashlib
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import cbor2
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from evident.endorsements.anchors import AnchorSet
+from evident.endorsements.anchors import Anchor, AnchorSet
 from evident.errors import EvidentError, NotAuthentic, Unsupported
-from evident.evidence import cmw, tpm_public
+from evident.evidence import binding, cmw, cose, tpm_public
 from evident.evidence.reader import Reader
 from evident.evidence.tpm import parse_selections
 from evident.guest import collectors, sealing
 from evident.guest.source import Evidence, Question, Source
 from evident.guest.sources.configfs_tsm import ConfigfsTsm
+from evident.guest.sources.nitro_tpm import AWS_NSM_REQUEST, INDEX, NitroTpm
 from evident.guest.sources.sev_guest import GET_DERIVED_KEY, SevGuest
 from evident.guest.sources.simulated import SimulatedProcessor
-from evident.guest.sources.vtpm import AzureNv, SvsmNv, through
+from evident.guest.sources.vtpm import GOOGLE_CERTIFICATE, GOOGLE_TEMPLATE, AzureNv, GoogleNv, SvsmNv, through
 from evident.keys import environment
 from evident.simulator import clouds, scenario
+from evident.simulator.cloud_pki import CloudPki
 from evident.simulator.kds import KdsFetcher, SimulatedKds
 from evident.simulator.pki import SimulatorPki
 from evident.simulator.scenario import Scenario
 from evident.simulator.secure_processor import FieldSelect, Guest, KeyRequest
 from evident.simulator.vtpm import Scheme, SimulatedTpm
+from evident.verification import aws, gcp
 from evident.verification.context import Context
 
 QUESTION = Question(bytes(range(32)), b"SubjectPublicKeyInfo of a key made in this guest")
@@ -42,12 +46,17 @@ def machine(simulator_pki: SimulatorPki) -> Scenario:
     return scenario.good(simulator_pki)
 
 
-def context(machine: Scenario) -> Context:
+@pytest.fixture(scope="module")
+def cloud(machine: Scenario) -> CloudPki:
+    return CloudPki(machine.at - timedelta(days=1))
+
+
+def context(machine: Scenario, *others: Anchor) -> Context:
     def now() -> datetime:
         return machine.at
 
     fetcher = KdsFetcher(SimulatedKds(machine.pki, clock=now), clock=now)
-    return Context(machine.at, AnchorSet(machine.pki.anchors()), fetcher, unsafe=frozenset({"simulated-root"}))
+    return Context(machine.at, AnchorSet((*machine.pki.anchors(), *others)), fetcher, unsafe=frozenset({"simulated-root"}))
 
 
 class Chip:
@@ -102,6 +111,9 @@ class Chip:
         assert reader.u32("handle", order="big") == 0x81010001
         return self._tpm.ek.tpm2b
 
+    def _capability(self, _reader: Reader) -> bytes:
+        return bytes.fromhex("0000000002") + bytes(4)  # no command of a vendor
+
     _answers: dict[int, Callable[[Chip, Reader], bytes]] = {  # noqa: RUF012 - never changed
         0x169: _read_nv_public,
         0x14E: _read_nv,
@@ -110,6 +122,66 @@ class Chip:
         0x131: _create,
         0x173: _read_public,
         0x165: lambda _self, _reader: b"",
+        0x17A: _capability,
+    }
+
+
+class NitroChip(Chip):
+    """A stand-in for a NitroTPM: the vendor's command as AWS's own tool asks for it, answered with a document of the TEST authority."""
+
+    def __init__(self, tpm: SimulatedTpm, machine: Scenario, cloud: CloudPki, answer: bytes = b"") -> None:
+        super().__init__(tpm, {INDEX: b"left by a run that was killed"})
+        self._machine, self._cloud, self._answer = machine, cloud, answer
+        self.requests: list[Any] = []
+
+    def _capability(self, reader: Reader) -> bytes:
+        assert reader.take(12, "capability") == bytes.fromhex("000000022000000100000001")
+        return bytes.fromhex("00000000020000000124400001")  # TPMA_CC: two handles, nv, vendor
+
+    def _define(self, reader: Reader) -> bytes:
+        assert reader.take(4 + 13, "owner and password") == bytes.fromhex("4000000100000009400000090000000000")
+        assert tpm_public.buffer(reader, "password") == b""
+        area = Reader(tpm_public.buffer(reader, "public"), "test")
+        index, _, attributes = area.u32("index", order="big"), area.take(2, "hash"), area.u32("attributes", order="big")
+        assert (attributes, area.u16("policy", order="big"), index in self._indices) == (0x00040004, 0, False)
+        self._indices[index] = b"\xff" * area.u16("size", order="big")
+        return b""
+
+    def _undefine(self, reader: Reader) -> bytes:
+        reader.take(4, "owner")
+        del self._indices[reader.u32("index", order="big")]
+        return b""
+
+    def _write(self, reader: Reader) -> bytes:
+        index = self._by_itself(reader)
+        data, offset = tpm_public.buffer(reader, "data"), reader.u16("offset", order="big")
+        old = self._indices[index]
+        self._indices[index] = old[:offset] + data + old[offset + len(data) :]
+        return b""
+
+    def _attest(self, reader: Reader) -> bytes:
+        index = self._by_itself(reader)
+        reader.end()
+        request = cbor2.loads(self._indices[index])
+        self.requests.append(request)
+        asked = request["Attestation"]
+        document = self._cloud.nitro_document(self._tpm.pcrs["sha384"], asked["nonce"], self._machine.at, public_key=asked["public_key"])
+        answer = self._answer or cose.encode({"Attestation": {"document": document}})
+        self._indices[index] = answer + self._indices[index][len(answer) :]
+        return b""
+
+    @staticmethod
+    def _by_itself(reader: Reader) -> int:
+        authority, index = reader.u32("authority", order="big"), reader.u32("index", order="big")
+        assert (authority, reader.take(13, "password")) == (index, bytes.fromhex("00000009400000090000000000"))
+        return index
+
+    _answers = Chip._answers | {
+        0x17A: _capability,
+        0x12A: _define,
+        0x122: _undefine,
+        0x137: _write,
+        AWS_NSM_REQUEST: _attest,
     }
 
 
@@ -189,9 +261,11 @@ def sources(**working: Source) -> Sequence[Source]:
     """All of them, in the order of `collectors.sources`, with just these working."""
     dead = through(lambda _command: bytes.fromhex("80010000000a0000018b"))
     own: dict[str, Source] = {
+        "azure": AzureNv(dead, log=NOTHING),
+        "google": GoogleNv((), dead, log=NOTHING),
+        "nitro": NitroTpm((), dead, log=NOTHING),
         "configfs": ConfigfsTsm(NOTHING),
         "sev": SevGuest(NOTHING),
-        "azure": AzureNv(dead, log=NOTHING),
         "svsm": SvsmNv(dead, log=NOTHING),
     }
     assert [type(source) for source in own.values()] == [type(source) for source in collectors.sources("hardware")]
@@ -239,6 +313,114 @@ def test_azure_is_chosen_by_its_index(machine: Scenario) -> None:
     assert (verified.facts.kind, bound) == ("azure-snp", hashlib.sha384(QUESTION.spki).digest())
     with pytest.raises(EvidentError, match=r"challenge"):
         judged(machine, evidence, nonce=bytes(32))
+
+
+def sev_guest(machine: Scenario, folder: Path) -> SevGuest:
+    """`/dev/sev-guest` of a machine with its certificates."""
+    device = folder / "sev-guest"
+    device.touch()
+    running = machine.start()
+    return SevGuest(device, ioctl=fake_ioctl(running.guest, running._table))
+
+
+def google_chip(machine: Scenario, cloud: CloudPki) -> Chip:
+    """The template is answered with the same key whatever it says; a software TPM makes one of it (tests/integration)."""
+    chip = SimulatedTpm()
+    certificate = cloud.ak_certificate(chip.ak_key.public_key(), machine.at)
+    return Chip(chip, {GOOGLE_TEMPLATE: chip.ak.raw, GOOGLE_CERTIFICATE: certificate + b"\xff" * 100})
+
+
+def test_google_is_chosen_by_its_template(machine: Scenario, cloud: CloudPki, tmp_path: Path) -> None:
+    device = sev_guest(machine, tmp_path)
+    source = GoogleNv((ConfigfsTsm(NOTHING), device), through(google_chip(machine, cloud)), log=NOTHING)
+    (evidence,) = collectors.answer(sources(google=source, sev=device), QUESTION)
+    assert (evidence.kind, evidence.source) == ("gcp-snp", "google-nv")
+    trusted = context(machine, *cloud.anchors())
+    verified, bound = environment.verify(evidence.pieces, trusted, QUESTION.nonce, QUESTION.spki)
+    assert (verified.facts.kind, bound) == ("gcp-snp", hashlib.sha384(QUESTION.spki).digest())
+    assert verified.facts.vtpm is not None
+    assert (verified.facts.vtpm.operator, verified.facts.vtpm.location) == ("Google", "hypervisor")
+    for nonce, key in ((bytes(32), QUESTION.spki), (QUESTION.nonce, b"another key")):
+        with pytest.raises(EvidentError, match=r"tpm\.challenge.*\n*.*gcp\.binding|gcp\.binding"):
+            environment.verify(evidence.pieces, trusted, nonce, key)
+
+
+def test_a_td_at_google_sends_its_quote_alone(machine: Scenario, cloud: CloudPki, configfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked once, for the challenge and the key as anywhere: its kind names no key of a TPM."""
+    read = Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda path, *words: "tdx_guest\n" if path.name == "provider" else read(path, *words))
+    written: list[bytes] = []
+    write = Path.write_bytes
+    monkeypatch.setattr(Path, "write_bytes", lambda path, data: (written.append(data), write(path, data))[1])
+    tee = ConfigfsTsm(configfs, log=NOTHING)
+    (evidence,) = collectors.answer([GoogleNv((tee,), through(google_chip(machine, cloud)), log=NOTHING), tee], QUESTION)
+    assert (evidence.kind, set(evidence.pieces), written) == ("gcp-tdx", {"quote", "key"}, [QUESTION.report_data])
+
+
+def test_aws_is_chosen_by_its_command(machine: Scenario, cloud: CloudPki, tmp_path: Path) -> None:
+    device, chip = sev_guest(machine, tmp_path), NitroChip(SimulatedTpm(), machine, cloud)
+    source = NitroTpm((ConfigfsTsm(NOTHING), device), through(chip), log=NOTHING)
+    (evidence,) = collectors.answer(sources(nitro=source, sev=device), QUESTION)
+    assert (evidence.kind, evidence.source) == ("aws-snp", "nitro-tpm")
+    assert chip.requests == [{"Attestation": {"user_data": None, "nonce": QUESTION.nonce, "public_key": QUESTION.spki}}]
+    assert chip._indices == {}, "the index is gone, and what a killed run left there too"
+    trusted = context(machine, *cloud.anchors())
+    verified, bound = environment.verify(evidence.pieces, trusted, QUESTION.nonce, QUESTION.spki)
+    assert (verified.facts.kind, bound) == ("aws-snp", hashlib.sha384(QUESTION.spki).digest())
+    for nonce, key in ((bytes(32), QUESTION.spki), (QUESTION.nonce, b"another key")):
+        with pytest.raises(EvidentError, match=r"nitro\.(challenge|key)"):
+            environment.verify(evidence.pieces, trusted, nonce, key)
+
+
+def test_aws_without_a_tee_sends_the_document_alone(machine: Scenario, cloud: CloudPki) -> None:
+    source = NitroTpm((ConfigfsTsm(NOTHING),), through(NitroChip(SimulatedTpm(), machine, cloud)), log=NOTHING)
+    (evidence,) = collectors.answer(sources(nitro=source), QUESTION)
+    verified, _ = environment.verify(evidence.pieces, context(machine, *cloud.anchors()), QUESTION.nonce, QUESTION.spki)
+    assert (evidence.kind, verified.facts.kind, verified.facts.tee) == ("nitrotpm", "nitrotpm", None)
+
+
+@pytest.mark.parametrize(("answer", "code"), [({"Error": "InvalidArgument"}, "nsm.refused"), ({"DescribeNSM": {}}, "nsm.response")])
+def test_a_module_that_gives_no_document(machine: Scenario, cloud: CloudPki, answer: object, code: str) -> None:
+    chip = NitroChip(SimulatedTpm(), machine, cloud, cbor2.dumps(answer))
+    with pytest.raises(EvidentError, match=code):
+        NitroTpm((), through(chip), log=NOTHING).collect(QUESTION)
+    assert chip._indices == {}
+
+
+def test_another_tpm_costs_three_questions(machine: Scenario) -> None:
+    """Azure's index, Google's index, AWS's command: each is asked for once, and nothing is written."""
+    asked: list[int] = []
+    chip = Chip(SimulatedTpm(), {})
+
+    def counted(command: bytes) -> bytes:
+        asked.append(int.from_bytes(command[6:10], "big"))
+        return chip(command)
+
+    for source in (AzureNv(through(counted)), GoogleNv((), through(counted)), NitroTpm((), through(counted))):
+        with pytest.raises(Unsupported):
+            source.collect(QUESTION)
+    assert asked == [0x169, 0x169, 0x17A]
+
+
+@pytest.mark.attack("AT-23", "A report that another machine made for its own TPM, beside this TPM's words.", "gcp.binding or aws.binding")
+@pytest.mark.parametrize("place", ["gcp", "aws"])
+def test_at23_a_report_of_another_machine(machine: Scenario, cloud: CloudPki, tmp_path: Path, place: str) -> None:
+    """With the binding off it passes: report and TPM are each authentic."""
+    device = sev_guest(machine, tmp_path)
+    if place == "gcp":
+        own, other = (GoogleNv((device,), through(google_chip(machine, cloud)), log=NOTHING).collect(QUESTION) for _ in range(2))
+    else:
+        chips = (NitroChip(SimulatedTpm(), machine, cloud) for _ in range(2))
+        own, other = (NitroTpm((device,), through(chip), log=NOTHING).collect(QUESTION) for chip in chips)
+    mixed = {**own.pieces, "report": other.pieces["report"]}
+    trusted = context(machine, *cloud.anchors())
+    with pytest.raises(EvidentError, match=rf"{place}\.binding"):
+        environment.verify(mixed, trusted, QUESTION.nonce, QUESTION.spki)
+    off, nonce = frozenset({f"{place}.binding"}), binding.report_data(QUESTION.nonce, QUESTION.spki)
+    if place == "gcp":
+        gcp.verify(mixed, replace(trusted, nonce=nonce), without=off)
+    else:
+        aws.verify(mixed, replace(trusted, nonce=QUESTION.nonce), without=off)
 
 
 def test_an_svsm_is_chosen_by_its_index(machine: Scenario) -> None:

@@ -7,9 +7,10 @@ Source: Linux, Documentation/ABI/testing/configfs-tsm-report: a directory made b
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
-from evident.guest.source import Evidence, Question, absent, kernel_file
+from evident.guest.source import Evidence, Question, absent, kernel_file, with_key
 
 NAME = "configfs-tsm"
 DIRECTORY = Path("/sys/kernel/config/tsm/report")
@@ -29,26 +30,32 @@ class ConfigfsTsm:
         return NAME
 
     def collect(self, question: Question) -> Evidence:
+        return with_key(self.report({kind: question.report_data for kind, _ in KINDS.values()}), question)
+
+    def report(self, report_data: Mapping[str, bytes]) -> Evidence:
+        """A report or quote over the 64 bytes of its kind."""
         entry = self._directory / f"evident-{os.getpid()}-{os.urandom(4).hex()}"
         try:
             entry.mkdir()
         except OSError as error:
             raise absent(NAME, f"a report directory below {self._directory}", error.strerror or type(error).__name__) from None
         try:
-            (entry / "inblob").write_bytes(question.report_data)
+            provider = (entry / "provider").read_text().strip()
+            kind, role = KINDS.get(provider, ("", ""))
+            if kind not in report_data:
+                raise absent(NAME, "a provider of " + " or ".join(report_data), f"{provider!r}")
+            (entry / "inblob").write_bytes(report_data[kind])
             before = (entry / "generation").read_bytes()
             outblob, auxblob = (entry / "outblob").read_bytes(), self._optional(entry / "auxblob")
-            provider = (entry / "provider").read_text().strip()
             if (entry / "generation").read_bytes() != before:
                 raise absent(NAME, "a report directory of our own", "another writer in it")
         except OSError as error:
             raise absent(NAME, "a report", error.strerror or type(error).__name__) from None
         finally:
             self._remove(entry)
-        if provider not in KINDS or not outblob:
-            raise absent(NAME, "a report by " + " or ".join(KINDS), f"{len(outblob)} bytes by {provider!r}")
-        kind, role = KINDS[provider]
-        pieces = {role: (outblob,), "key": (question.spki,)}
+        if not outblob:
+            raise absent(NAME, "a report", f"none by {provider!r}")
+        pieces = {role: (outblob,)}
         if auxblob and kind == "snp":
             pieces["auxblob"] = (auxblob,)
         log = kernel_file(self._log) if kind == "tdx" else b""

@@ -11,11 +11,11 @@ import fcntl
 import os
 import struct
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from evident.evidence.snp_report import REPORT_BYTES
-from evident.guest.source import Evidence, Question, absent
+from evident.guest.source import Evidence, Question, absent, with_key
 
 NAME = "sev-guest"
 DEVICE = Path("/dev/sev-guest")
@@ -48,13 +48,17 @@ class SevGuest:
         return NAME
 
     def collect(self, question: Question) -> Evidence:
+        return with_key(self.report({"snp": question.report_data}), question)
+
+    def report(self, report_data: Mapping[str, bytes]) -> Evidence:
+        """A report over these 64 bytes."""
         certificates = array("B", bytes(CERTIFICATES_BYTES))
-        request = struct.pack("<64sI28xQI4x", question.report_data, 0, certificates.buffer_info()[0], CERTIFICATES_BYTES)
+        request = struct.pack("<64sI28xQI4x", report_data["snp"], 0, certificates.buffer_info()[0], CERTIFICATES_BYTES)
         response = self._exchange(GET_EXT_REPORT, request, _RESPONSE_BYTES)
         status, size = struct.unpack_from("<II", response)
         if status or size != REPORT_BYTES:
             raise absent(NAME, f"a report of {REPORT_BYTES} bytes", f"status {status:#x}, {size} bytes")
-        pieces = {"report": (response[_PAYLOAD_AT : _PAYLOAD_AT + size],), "key": (question.spki,)}
+        pieces = {"report": (response[_PAYLOAD_AT : _PAYLOAD_AT + size],)}
         table = certificates.tobytes()
         if table.strip(b"\0"):
             pieces["auxblob"] = (table,)

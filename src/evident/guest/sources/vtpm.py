@@ -2,11 +2,13 @@
 
 * a quote by an attestation key of our own, over all PCRs, with their values, the firmware's event log and the kernel's IMA list
 * Azure: the HCL report in NV index 0x01400001, and a quote by the paravisor's key at 0x81000003
+* Google: a quote by the key that the template in NV index 0x01C10003 makes, its certificate in 0x01C10002, and a report that names the key
 * SVSM: the report in NV index 0x01C00002 that names the vTPM's endorsement key, and a quote by our own key
 
 Our own key comes with the TPM's endorsement key, for which the verifier makes a credential that this TPM alone can open (`activate`).
 
-Sources: Microsoft, "Azure confidential VM guest attestation design"; Narayanan et al., "Remote attestation of confidential VMs using
+Sources: Microsoft, "Azure confidential VM guest attestation design"; google/go-tpm-tools, ``client/handles.go`` (v0.4.4) for the indices
+and ``client/keys.go`` (03344915) for how a template becomes the key; Narayanan et al., "Remote attestation of confidential VMs using
 ephemeral vTPMs", section 4; event log: Linux, ``/sys/kernel/security/tpm0/binary_bios_measurements``; IMA list:
 ``/sys/kernel/security/ima/binary_runtime_measurements``.
 """
@@ -14,21 +16,24 @@ ephemeral vTPMs", section 4; event log: Linux, ``/sys/kernel/security/tpm0/binar
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 
 from evident.errors import EvidentError
-from evident.evidence import azure_hcl, tpm
+from evident.evidence import azure_hcl, binding, tpm
 from evident.evidence.cmw import Pieces
 from evident.evidence.snp_report import REPORT_BYTES
 from evident.evidence.tpm_templates import EK_CERTIFICATE
-from evident.guest.source import Evidence, Question, absent, kernel_file
+from evident.guest.source import Evidence, Question, Tee, absent, first, kernel_file, with_key
 from evident.guest.tpm_device import CharacterDevice, Tpm, Transact
 
 LOG = Path("/sys/kernel/security/tpm0/binary_bios_measurements")
 IMA = Path("/sys/kernel/security/ima/binary_runtime_measurements")
 AZURE_REPORT, AZURE_AK = 0x01400001, 0x81000003
+GOOGLE_CERTIFICATE, GOOGLE_TEMPLATE = 0x01C10002, 0x01C10003
+"""Of the key on P-256; one of RSA is two indices before each."""
 SVSM_REPORT = 0x01C00002
 BANK = "sha256"
 
@@ -72,8 +77,7 @@ class _Vtpm:
             "signature": (signature,),
             "pcrs": (json.dumps(listed, sort_keys=True).encode(),),
         }
-        told = {"log": kernel_file(self._log), "ima": kernel_file(self._ima)}
-        return {**pieces, **{name: (content,) for name, content in told.items() if content}}
+        return {**pieces, **told(self._log, self._ima)}
 
     def _own_quote(self, chip: Tpm, question: Question, role: str) -> dict[str, tuple[bytes, ...]]:
         """The same by a key of our own, with that key and the TPM's endorsement key."""
@@ -115,6 +119,34 @@ class AzureNv(_Vtpm):
         return Evidence(kind, pieces, self.label)
 
 
+class GoogleNv(_Vtpm):
+    """Google's SEV-SNP machine: its hypervisor's TPM, whose key Google certified, and a report of one of `tees` that names that key.
+
+    A TD names no key and needs none: its quote has the boot's registers, and what the TPM would add is not asked for (kind ``gcp-tdx``).
+    """
+
+    label = "google-nv"
+
+    def __init__(self, tees: Sequence[Tee], opener: Opener = device, *, log: Path = LOG, ima: Path = IMA) -> None:
+        super().__init__(opener, log=log, ima=ima)
+        self._tees = tees
+
+    def collect(self, question: Question) -> Evidence:
+        with self._open() as transact:
+            chip = Tpm(transact)
+            key, public = chip.create_from(chip.nv_read(GOOGLE_TEMPLATE))
+            try:
+                named = {"snp": binding.beside(public.raw, question.report_data), "tdx": question.report_data}
+                reported = first(partial(tee.report, named) for tee in self._tees)
+                if reported.kind == "tdx":
+                    return Evidence("gcp-tdx", with_key(reported, question).pieces, self.label)
+                quoted = self._quoted(chip, key, question, "tpm-quote")
+            finally:
+                chip.flush(key)
+            certificate = _certificate(chip.nv_read(GOOGLE_CERTIFICATE))
+        return Evidence("gcp-snp", {**reported.pieces, **quoted, "ak": (public.tpm2b,), "ak-cert": (certificate,)}, self.label)
+
+
 class SvsmNv(_Vtpm):
     """An SVSM with a vTPM: its report names the vTPM, whose quote answers the challenge."""
 
@@ -129,12 +161,22 @@ class SvsmNv(_Vtpm):
             return Evidence("svsm", {**self._own_quote(chip, question, "tpm-quote"), "report": (report[:REPORT_BYTES],)}, self.label)
 
 
+def told(log: Path, ima: Path) -> dict[str, tuple[bytes, ...]]:
+    """The firmware's event log, and the kernel's list where it keeps one."""
+    read = {"log": kernel_file(log), "ima": kernel_file(ima)}
+    return {name: (content,) for name, content in read.items() if content}
+
+
 def _ek_certificate(chip: Tpm) -> bytes:
-    """The certificate (DER) of the endorsement key out of its NV index, without what pads it; empty where there is none."""
+    """The certificate of the endorsement key; empty where there is none."""
     try:
-        stored = chip.nv_read(EK_CERTIFICATE)
+        return _certificate(chip.nv_read(EK_CERTIFICATE))
     except EvidentError:
         return b""
+
+
+def _certificate(stored: bytes) -> bytes:
+    """The certificate (DER) that an NV index holds, without what pads it; empty where it holds none."""
     return stored[: 4 + int.from_bytes(stored[2:4], "big")] if stored[:2] == b"\x30\x82" else b""
 
 
