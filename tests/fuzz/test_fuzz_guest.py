@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import cbor2
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evident.errors import EvidentError, Malformed, Unsupported
-from evident.evidence import cmw, sp_channel
+from evident.evidence import cmw, nsm, sp_channel
 from evident.guest import config, http
 from evident.guest.steps import network
 from evident.keys import environment, messages
@@ -30,6 +31,22 @@ NAMES = st.sampled_from(
 )
 JSON = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=6), max_leaves=12)
 TEXTS = st.builds(lambda value: json.dumps(value).encode(), JSON) | st.binary(max_size=200)
+
+
+RESPONSES = st.recursive(
+    st.none() | st.binary(max_size=300) | st.sampled_from(["InvalidArgument", "document", -1, 1.5, [b""]]),
+    lambda inner: st.dictionaries(st.sampled_from(["Attestation", "Error", "document", "nonce"]), inner, max_size=2),
+    max_leaves=6,
+)
+
+
+@given(st.builds(cbor2.dumps, RESPONSES) | st.binary(max_size=100), st.binary(max_size=4), st.integers(0, 400))
+def test_answers_of_a_nitro_module(answer: bytes, after: bytes, end: int) -> None:
+    try:
+        document = nsm.read_document((answer + after)[:end])
+    except (Malformed, Unsupported):
+        return
+    assert cbor2.loads(answer + after)["Attestation"]["document"] == document
 
 
 @given(TEXTS)

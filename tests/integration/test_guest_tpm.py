@@ -11,22 +11,29 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from evident.endorsements import anchors
+from evident.endorsements.anchors import AnchorSet
 from evident.endorsements.fetcher import Fetched
 from evident.errors import CollateralUnavailable, EvidentError
-from evident.evidence import tpm
+from evident.evidence import tpm, tpm_public
 from evident.evidence.tpm import PcrSelection
 from evident.evidence.tpm_templates import EK_ATTRIBUTES, EK_POLICY
 from evident.guest import sealing
-from evident.guest.source import Question
-from evident.guest.sources.vtpm import OwnQuote, through
+from evident.guest.source import Evidence, Question
+from evident.guest.sources.nitro_tpm import AWS_NSM_REQUEST, NitroTpm
+from evident.guest.sources.vtpm import GOOGLE_CERTIFICATE, GOOGLE_TEMPLATE, GoogleNv, OwnQuote, through
 from evident.guest.tpm_device import Tpm, policy_pcr
 from evident.keys import environment
+from evident.simulator import scenario
+from evident.simulator.cloud_pki import CloudPki
+from evident.simulator.kds import KdsFetcher, SimulatedKds
+from evident.simulator.pki import SimulatorPki
+from evident.simulator.scenario import Scenario
 from evident.simulator.vtpm import SimulatedTpm
 from evident.verification import credential
 from evident.verification.context import Context
@@ -125,6 +132,87 @@ def test_the_tpm_opens_what_is_for_its_own_keys_alone(transact: Callable[[bytes]
 def test_an_index_that_is_not_there_is_named(transact: Callable[[bytes], bytes]) -> None:
     with pytest.raises(EvidentError, match=r"guest\.tpm\.unavailable.*response code"):
         Tpm(transact).nv_read(0x01400001)
+
+
+TEMPLATE = bytes.fromhex("0023 000b 00050072 0000 0010 0018 000b 0003 0010 0000 0000")
+"""TPMT_PUBLIC of a restricted ECDSA key on P-256 with SHA-256, without a point: the form of Google's template."""
+MESSAGES = 0x01A04556
+OWNER = tpm_public.HANDLE_OWNER.to_bytes(4, "big")
+
+
+def manufacture(transact: Callable[[bytes], bytes], index: int, content: bytes) -> None:
+    """NV_DefineSpace and NV_Write, which the guest does not do to others' indices: for owner and index to read."""
+    public = index.to_bytes(4, "big") + bytes.fromhex("000b 02060006 0000") + len(content).to_bytes(2, "big")
+    commands = [(0x12A, OWNER, tpm_public.sized(b"") + tpm_public.sized(public))]
+    for start in range(0, len(content), 512):
+        commands.append(
+            (0x137, OWNER + index.to_bytes(4, "big"), tpm_public.sized(content[start : start + 512]) + start.to_bytes(2, "big"))
+        )
+    for code, handles, parameters in commands:
+        body = handles + bytes.fromhex("00000009400000090000000000") + parameters
+        response = transact(bytes.fromhex("8002") + (10 + len(body)).to_bytes(4, "big") + code.to_bytes(4, "big") + body)
+        assert response[6:10] == bytes(4), response.hex()
+
+
+class Device:
+    """A machine's secure processor, simulated: the report that is asked for, and the table of certificates."""
+
+    def __init__(self, machine: Scenario) -> None:
+        self._running = machine.start()
+
+    def report(self, report_data: Mapping[str, bytes]) -> Evidence:
+        return Evidence("snp", {"report": (self._running.guest.report(report_data["snp"]),), "auxblob": (self._running._table,)}, "test")
+
+
+def test_google_s_key_is_made_of_its_template(transact: Callable[[bytes], bytes], simulator_pki: SimulatorPki) -> None:
+    """All of kind ``gcp-snp`` but Google: a real TPM makes key, quote and PCRs; the certificate and the report are by TEST roots."""
+    machine = scenario.good(simulator_pki)
+    cloud = CloudPki(machine.at - timedelta(days=1))
+    source = GoogleNv((Device(machine),), through(transact))
+    with pytest.raises(EvidentError, match=r"command 0x169"):  # before the indices are there
+        source.collect(QUESTION)
+    manufacture(transact, GOOGLE_TEMPLATE, TEMPLATE)
+    chip = Tpm(transact)
+    handle, public = chip.create_from(TEMPLATE)
+    chip.flush(handle)
+    manufacture(transact, GOOGLE_CERTIFICATE, cloud.ak_certificate(public.public_key(), machine.at))
+    fetcher = KdsFetcher(SimulatedKds(machine.pki, clock=lambda: machine.at), clock=lambda: machine.at)
+    trusted = Context(machine.at, AnchorSet((*machine.pki.anchors(), *cloud.anchors())), fetcher, unsafe=frozenset({"simulated-root"}))
+    for _ in range(4):  # as often as it is asked: nothing stays loaded
+        evidence = source.collect(QUESTION)
+    assert evidence.pieces["ak"] == (public.tpm2b,)
+    verified, bound = environment.verify(evidence.pieces, trusted, QUESTION.nonce, QUESTION.spki)
+    assert (verified.facts.kind, bound) == ("gcp-snp", hashlib.sha384(QUESTION.spki).digest())
+    assert verified.facts.vtpm is not None
+    assert verified.facts.vtpm.pcrs["sha256"] == chip.pcr_read("sha256")
+    foreign = cloud.ak_certificate(SimulatedTpm().ak_key.public_key(), machine.at)
+    with pytest.raises(EvidentError, match=r"tpm\.ak-key"):
+        environment.verify({**evidence.pieces, "ak-cert": (foreign,)}, trusted, QUESTION.nonce, QUESTION.spki)
+
+
+def test_a_message_buffer_is_written_read_and_gone(transact: Callable[[bytes], bytes]) -> None:
+    """What the guest does to an NV index for AWS's command; that command itself no TPM here has."""
+    chip, message = Tpm(transact), bytes(range(256)) * 3
+    for _ in range(2):
+        with chip.message_buffer(MESSAGES, 1024):
+            chip.nv_write(MESSAGES, message)
+            assert chip.nv_read(MESSAGES, MESSAGES)[: len(message)] == message
+    with pytest.raises(EvidentError, match=r"command 0x169"):
+        chip.nv_read(MESSAGES)
+    with pytest.raises(ZeroDivisionError), chip.message_buffer(MESSAGES, 1024):
+        raise ZeroDivisionError
+    with pytest.raises(EvidentError, match=r"command 0x169"):
+        chip.nv_read(MESSAGES)
+    with chip.message_buffer(MESSAGES, 64), chip.message_buffer(MESSAGES, 128):  # one run was killed with its index defined
+        chip.nv_write(MESSAGES, message[:128])
+
+
+def test_a_tpm_says_which_commands_it_has(transact: Callable[[bytes], bytes]) -> None:
+    chip = Tpm(transact)
+    assert chip.implements(0x158)
+    assert not chip.implements(AWS_NSM_REQUEST)
+    with pytest.raises(EvidentError, match=r"guest\.nitro-tpm\.unavailable"):
+        NitroTpm((), through(transact)).collect(QUESTION)
 
 
 def test_a_key_sealed_to_pcrs_opens_until_they_change(transact: Callable[[bytes], bytes]) -> None:

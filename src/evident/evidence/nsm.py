@@ -25,7 +25,7 @@ _DEPTH = 4
 Item = dict[str, "Item"] | bytes | str | None
 
 
-def attestation_request(*, nonce: bytes, public_key: bytes) -> bytes:
+def request(*, nonce: bytes, public_key: bytes) -> bytes:
     """The request for a document with these two; `Unsupported` ``nsm.parameter`` for one that is too large."""
     for name, value in (("nonce", nonce), ("public key", public_key)):
         if len(value) > MAX_PARAMETER:
@@ -43,7 +43,7 @@ def attestation_request(*, nonce: bytes, public_key: bytes) -> bytes:
     return _head(_MAP, 1) + _text("Attestation") + _head(_MAP, 3) + b"".join(members)
 
 
-def attestation_document(response: bytes) -> bytes:
+def read_document(response: bytes) -> bytes:
     """The document in a response; `Unsupported` ``nsm.refused`` with the module's word where it gives none. Raises `Malformed`."""
     answer = _item(Reader(response, WHAT))
     if isinstance(answer, dict) and isinstance(answer.get("Error"), str):

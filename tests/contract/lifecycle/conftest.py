@@ -96,8 +96,8 @@ class StandIn:
         self.tpm = SimulatedTpm(ak_key=roots.ak_key, ak_scheme=Scheme(ALG_RSASSA, ALG_SHA256))
         self.kind = ""
         self.asked = 0
-        self.as_guest = False
-        """Answer as the guest's own collectors do: the processor's report, and a TPM's quote beside it."""
+        self.own_key = False
+        """Answer as the guest does where it finds no key or document of the cloud's: the processor's report, a quote of its own beside it."""
 
     @property
     def launch(self) -> bytes:
@@ -111,7 +111,7 @@ class StandIn:
 
     def answer(self, nonce: bytes) -> bytes:
         self.asked += 1
-        if not self.as_guest:
+        if not self.own_key:
             return dumps(AttestReply(1, SPKI, cmw.encode(cmw.of_pieces(self.kind, self._stage.pieces(self, nonce)))))
         question = Question(nonce, SPKI)
         report = {"report": (self.guest.report(question.report_data),), "auxblob": self.table}

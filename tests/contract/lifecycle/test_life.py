@@ -156,10 +156,10 @@ def test_evidence_of_another_image_is_refused(life: Any) -> None:
 
 
 @pytest.mark.parametrize("platform", ["aws", "gcp"])
-def test_what_the_guest_of_this_version_sends_there(life: Any) -> None:
-    """It has no collector for NitroTPM documents and for Google's attestation keys: a report, and beside it quotes by a key of its own."""
+def test_a_machine_whose_tpm_nobody_speaks_for(life: Any) -> None:
+    """Without a NitroTPM document, without Google's key: the guest sends a report, and beside it quotes by a key of its own."""
     life.up()
-    life.machine.as_guest = True
+    life.machine.own_key = True
     statement = life.statement()
     assert statement.kind == "snp-tpm"
     assert statement.decision == "accepted", statement.findings

@@ -58,6 +58,6 @@ class NitroTpm:
             if not chip.implements(AWS_NSM_REQUEST):
                 raise absent(NAME, f"a TPM with the command {AWS_NSM_REQUEST:#x} of AWS", "a TPM without it")
             with chip.message_buffer(INDEX, BUFFER_BYTES):
-                chip.nv_write(INDEX, nsm.attestation_request(nonce=question.nonce, public_key=question.spki))
+                chip.nv_write(INDEX, nsm.request(nonce=question.nonce, public_key=question.spki))
                 chip.vendor(AWS_NSM_REQUEST, INDEX)
-                return nsm.attestation_document(chip.nv_read(INDEX, INDEX))
+                return nsm.read_document(chip.nv_read(INDEX, INDEX))
