@@ -201,23 +201,16 @@ def _from_image(args: argparse.Namespace, target: Deployment, machine: Order) ->
     from pathlib import Path
 
     from evident.errors import UsageError
-    from evident.lifecycle import from_image, keystore
+    from evident.lifecycle import from_image
     from evident.lifecycle.bring_up import Release
-    from evident.lifecycle.deployment import driver
-    from evident.platforms.driver import AGENT_PORT, KEY_SERVER
 
     if args.kernel or args.initrd or args.append:
         raise UsageError.of(
             "usage.image", expected="an image, or kernel and initrd", found="both", remedy="Leave out --kernel, --initrd and --append."
         )
-    around, image = target.surroundings, Path(args.image)
-    platform = driver(getattr(args, "platform", None) or target.platform, around)
-    parameters = {**platform.parameters(target.machine), "evident.attest": str(AGENT_PORT)}
-    if from_image.needs_key(image):
-        parameters |= {"evident.verifier": KEY_SERVER, "evident.key": keystore.open_store(around).pin.hex()}
-    from_whom = builders(target)
-    prepared = from_image.prepare(
-        image, target.directory, around, trusted=from_whom.trusted, parameters=parameters, machine=machine, boot=args.boot or "direct"
+    platform, from_whom = getattr(args, "platform", None) or target.platform, builders(target)
+    prepared = from_image.ordered(
+        target, platform, Path(args.image), trusted=from_whom.trusted, machine=machine, boot=args.boot or "direct"
     )
     return prepared.order, Release(prepared.key, from_whom.cache) if prepared.key else None
 

@@ -8,24 +8,22 @@ a cloud it boots from its own disk, with the deployment's parameters on the comm
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
 from evident.audit.keys import VerifyingKey
-from evident.errors import NotAuthentic, UsageError
+from evident.errors import UsageError
 from evident.files import read_private
-from evident.image import manifest, names
-from evident.lifecycle import bring_up, from_image, keystore, quarantine, refusal, specification
+from evident.lifecycle import bring_up, from_image, quarantine, refusal, specification
 from evident.lifecycle.bring_up import Release
-from evident.lifecycle.deployment import Deployment, driver
+from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.journal import State
 from evident.lifecycle.place import order
 from evident.lifecycle.plan import Option, plan
 from evident.lifecycle.specification import Specification, address
 from evident.platforms import registry
-from evident.platforms.driver import AGENT_PORT, KEY_SERVER, Order
+from evident.platforms.driver import KEY_SERVER, Order
 from evident.reference_values import documents
 from evident.reference_values.model import ReferenceSet, ReferenceValue
 
@@ -89,37 +87,20 @@ def _resume(target: Deployment, wanted: Specification, state: State, builders: B
 
 
 def _prepared(target: Deployment, wanted: Specification, chosen: Option, builders: Builders) -> tuple[Order, Release | None]:
-    around, image, cloud = target.surroundings, Path(wanted.image.path), registry.OUTLINES[chosen.platform].cloud
-    _check_digest(wanted, builders.trusted)
+    cloud = registry.OUTLINES[chosen.platform].cloud
     machine = order(wanted, chosen.platform, chosen.technology)
-    parameters = dict(driver(chosen.platform, around).parameters(target.machine)) | {"evident.attest": str(AGENT_PORT)}
-    if from_image.needs_key(image):
-        pin = keystore.open_store(around).pin.hex()
-        parameters |= {"evident.verifier": (wanted.key_server or "") if cloud else KEY_SERVER, "evident.key": pin}
-    prepared = from_image.prepare(
-        image,
-        target.directory,
-        around,
+    prepared = from_image.ordered(
+        target,
+        chosen.platform,
+        Path(wanted.image.path),
         trusted=builders.trusted,
-        parameters=parameters,
         machine=replace(machine, disks=machine.disks[1:]),  # the first is the image's, and every machine gets its own
         boot="uki" if cloud else "direct",
+        verifier=(wanted.key_server or "") if cloud else KEY_SERVER,
+        sha256=wanted.image.sha256,
     )
-    ordered = replace(prepared.order, references=_references(prepared.order.references, wanted))
-    return ordered, Release(prepared.key, builders.cache, _listen(wanted, cloud=cloud)) if prepared.key else None
-
-
-def _check_digest(wanted: Specification, trusted: Iterable[VerifyingKey]) -> None:
-    stated, _ = manifest.verify(read_private(Path(wanted.image.path) / names.MANIFEST), trusted)
-    found = stated.file(names.DISK)
-    if found != wanted.image.sha256:
-        raise NotAuthentic.of(
-            "specification.image",
-            expected=f"the image whose disk.raw has the SHA-256 {wanted.image.sha256.hex()}",
-            found=found.hex(),
-            remedy="Name the image that you mean: `image.path` or `image.sha256` is of another one.",
-            layer="boot_chain",
-        )
+    made = replace(prepared.order, references=_references(prepared.order.references, wanted))
+    return made, Release(prepared.key, builders.cache, _listen(wanted, cloud=cloud)) if prepared.key else None
 
 
 def _references(own: ReferenceSet | None, wanted: Specification) -> ReferenceSet:

@@ -24,8 +24,10 @@ from evident.evidence import disk as partitions
 from evident.files import read_private
 from evident.image import build, manifest, names, seal, uki
 from evident.image.manifest import Manifest
+from evident.lifecycle import keystore
+from evident.lifecycle.deployment import Deployment, driver
 from evident.lifecycle.keystore import DiskKey
-from evident.platforms.driver import Disk, Order, Surroundings
+from evident.platforms.driver import AGENT_PORT, KEY_SERVER, Disk, Order, Surroundings
 from evident.reference_values import pcr
 from evident.reference_values.model import ReferenceSet
 from evident.reference_values.uki import predict_uki
@@ -44,6 +46,27 @@ class Prepared:
     """For the key server; None where the image needs none."""
 
 
+def ordered(
+    target: Deployment,
+    platform: str,
+    image: Path,
+    *,
+    trusted: Iterable[VerifyingKey],
+    machine: Order,
+    boot: Boot = "direct",
+    verifier: str = KEY_SERVER,
+    sha256: bytes | None = None,
+) -> Prepared:
+    """`prepare` for `target` on `platform`, with what its guest has to be told: where it runs, where its agent answers, and, where it has a
+    disk to open, its key server at `verifier` and the key that it knows that by.
+    """
+    around = target.surroundings
+    parameters = {**driver(platform, around).parameters(target.machine), "evident.attest": str(AGENT_PORT)}
+    if manifest.read(read_private(image / names.MANIFEST))[0].spec.profile == "encrypted":
+        parameters |= {"evident.verifier": verifier, "evident.key": keystore.open_store(around).pin.hex()}
+    return prepare(image, target.directory, around, trusted=trusted, parameters=parameters, machine=machine, boot=boot, sha256=sha256)
+
+
 def prepare(
     image: Path,
     directory: Path,
@@ -53,13 +76,17 @@ def prepare(
     parameters: Mapping[str, str],
     machine: Order,
     boot: Boot = "direct",
+    sha256: bytes | None = None,
 ) -> Prepared:
     """The order for `image`, its disk made in `directory`; `parameters` are appended to the command line, `machine` says all the rest.
 
     Booted by ``uki``, the first disk is all that a machine needs, here or in a cloud: a raw image with a GUID partition table.
+    `sha256`: of the one image's disk.raw that will do; None: any that is trusted.
     Raises `NotAuthentic` for a manifest or a file that is not what was signed, `UsageError` for what cannot be read.
     """
     stated, _ = manifest.verify(read_private(image / names.MANIFEST), trusted)
+    if sha256 is not None:
+        _check_wanted(stated, sha256)
     data = uuid.UUID(bytes=surroundings.randomness(16), version=4)
     own = {"evident.data": str(data)} if stated.spec.profile == "encrypted" else {}
     line = " ".join((stated.command_line, *(f"{name}={value}" for name, value in {**parameters, **own}.items())))
@@ -84,9 +111,16 @@ def _measured(unified: bytes, stated: Manifest, at: datetime) -> ReferenceSet:
     return ReferenceSet(1, tuple(replace(value, agents=stated.inventory.agents) for value in values), name)
 
 
-def needs_key(image: Path) -> bool:
-    """Whether a machine of `image` will ask a key server."""
-    return manifest.read(read_private(image / names.MANIFEST))[0].spec.profile == "encrypted"
+def _check_wanted(stated: Manifest, sha256: bytes) -> None:
+    found = stated.file(names.DISK)
+    if found != sha256:
+        raise NotAuthentic.of(
+            "specification.image",
+            expected=f"the image whose disk.raw has the SHA-256 {sha256.hex()}",
+            found=found.hex(),
+            remedy="Name the image that you mean: `image.path` or `image.sha256` is of another one.",
+            layer="boot_chain",
+        )
 
 
 def _file(image: Path, stated: Manifest, name: str) -> bytes:
