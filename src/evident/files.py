@@ -115,9 +115,9 @@ class Lines:
         except FileNotFoundError:
             return ()
         except OSError as error:
-            raise self._unusable(error) from None
+            raise unusable(self.path, error) from None
         if len(data) > MAX_JOURNAL_BYTES:  # the rest of the story must not be lost in silence
-            raise self._unusable(OSError(0, f"more than {MAX_JOURNAL_BYTES} bytes"))
+            raise unusable(self.path, OSError(0, f"more than {MAX_JOURNAL_BYTES} bytes"))
         return tuple(data[: data.rfind(b"\n") + 1].splitlines())
 
     @contextmanager
@@ -133,14 +133,14 @@ class Lines:
                 os.close(descriptor)
             _sync_directory(self.path.parent)
         except OSError as error:
-            raise self._unusable(error) from None
+            raise unusable(self.path, error) from None
 
     def _append(self, descriptor: int, value: Any) -> None:
         data = self.path.read_bytes()
         os.ftruncate(descriptor, data.rfind(b"\n") + 1)  # a torn last line
         line = json.dumps(value, sort_keys=True).encode() + b"\n"
         if os.write(descriptor, line) != len(line):
-            raise self._unusable(OSError(0, "the line was not written whole"))
+            raise unusable(self.path, OSError(0, "the line was not written whole"))
         os.fsync(descriptor)
 
     def damaged(self, line: int, found: str) -> Malformed:
@@ -152,13 +152,15 @@ class Lines:
             remedy="Restore the file from a backup; until then look after the machine by the platform's own means.",
         )
 
-    def _unusable(self, error: OSError) -> UsageError:
-        return UsageError.of(
-            "journal.unusable",
-            expected=f"a journal that can be read and written at {self.path}",
-            found=error.strerror or type(error).__name__,
-            remedy="Check permissions and free space, or point EVIDENT_HOME elsewhere.",
-        )
+
+def unusable(path: Path, error: OSError) -> UsageError:
+    """What to raise of a journal at `path` that the system does not let us read or add to."""
+    return UsageError.of(
+        "journal.unusable",
+        expected=f"a journal that can be read and written at {path}",
+        found=error.strerror or type(error).__name__,
+        remedy="Check permissions and free space, or point EVIDENT_HOME elsewhere.",
+    )
 
 
 def _unwritable(path: Path, error: OSError) -> UsageError:

@@ -11,7 +11,7 @@ from types import MappingProxyType, ModuleType
 
 from evident import __version__
 from evident.cli.terminal import tell
-from evident.errors import EvidentError
+from evident.errors import EvidentError, UsageError
 
 VERBS = MappingProxyType(
     {
@@ -101,6 +101,8 @@ def main(argv: list[str] | None = None) -> int:
         # The reader went away (`| head`): point stdout elsewhere so that the interpreter's own flush stays silent.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # nobody closer knew better: a full disk, a folder that may not be written
+        return _report(_denied_by_system(error), getattr(options, "output", "text"))
     except KeyboardInterrupt:
         print("evident: interrupted", file=sys.stderr)
         return 130
@@ -118,6 +120,17 @@ def _report(error: EvidentError, output: str) -> int:
         tell(f"evident: {finding.code} [{finding.layer}]")
         tell(f"  expected  {finding.expected}\n  found     {finding.found}\n  next      {finding.remedy}")
     return error.exit_code
+
+
+def _denied_by_system(error: OSError) -> UsageError:
+    if os.environ.get("EVIDENT_DEBUG"):
+        traceback.print_exception(error)
+    return UsageError.of(
+        "system.refused",
+        expected="a system that lets Evident read and write its files",
+        found=f"{error.filename}: {error.strerror}" if error.filename else str(error) or type(error).__name__,
+        remedy="Check the path, its permissions and the free space, then run it again. EVIDENT_DEBUG=1 shows where it happened.",
+    )
 
 
 def _report_defect(error: Exception, verb: str) -> int:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Literal
 
 from evident import codec
 from evident.errors import Malformed
-from evident.files import locked
+from evident.files import locked, unusable
 
 Event = Literal["challenged", "released", "confirmed", "denied", "revoked", "stored", "unlisted"]
 _FIRST = bytes(32)
@@ -53,8 +54,11 @@ class ReleaseLog:
     def append(
         self, event: Event, disk: str, *, codes: tuple[str, ...] = (), nonce: bytes = b"", guest: bytes = b"", statement: bytes = b""
     ) -> None:
-        """Add an entry; it is on disk when this returns. `guest` is the key's SPKI, `statement` a digest."""
-        with locked(self.path.with_suffix(".lock")):
+        """Add an entry; it is on disk when this returns. `guest` is the key's SPKI, `statement` a digest.
+
+        Raises `UsageError` ``journal.unusable``.
+        """
+        with locked(self.path.with_suffix(".lock")), self._usable():
             end, last = self._tail()
             previous = hashlib.sha256(last).digest() if last else _FIRST
             entry = Entry(
@@ -79,7 +83,7 @@ class ReleaseLog:
                 os.close(descriptor)
 
     def entries(self) -> tuple[Entry, ...]:
-        """All entries, oldest first. Raises `Malformed` ``keys.log`` when a line was changed, added or taken out."""
+        """All entries, oldest first. Raises `Malformed` ``keys.log`` when a line was changed, added or taken out, and as `append` does."""
         return tuple(self._check())
 
     def head(self) -> tuple[int, bytes]:
@@ -114,8 +118,13 @@ class ReleaseLog:
         return start + len(whole), whole[:-1].rpartition(b"\n")[2]
 
     def _lines(self) -> list[bytes]:
-        try:
-            data = self.path.read_bytes()
-        except FileNotFoundError:
-            return []
+        with self._usable():
+            data = self.path.read_bytes() if self.path.exists() else b""
         return data[: data.rfind(b"\n") + 1].splitlines()
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise unusable(self.path, error) from None

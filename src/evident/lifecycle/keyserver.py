@@ -85,7 +85,7 @@ def begin(target: Deployment, cache: Path, listen: int | None = None) -> Process
                 "keys.server",
                 expected="the key server to start",
                 found=output(target.directory, ROLE) or "that it ended, or said nothing",
-                remedy=f"See {target.directory / ROLE}.log.",
+                remedy=f"See {target.directory / ROLE}.log, then `evident up` again. A port in use: end what uses it, or choose another.",
             )
         waited += 0.05
     return process

@@ -101,3 +101,11 @@ def test_a_torn_line_is_no_decision(tmp_path: Path) -> None:
         stream.write(b"X")
     with pytest.raises(Malformed):
         log.entries()
+
+
+def test_a_log_that_the_system_withholds_is_said_so(tmp_path: Path) -> None:
+    log = ReleaseLog(tmp_path / "release.jsonl", clock=lambda: AT)
+    log.path.mkdir()
+    for ask in (lambda: log.append("denied", DISK), log.entries, log.head):
+        with pytest.raises(UsageError, match=r"journal\.unusable"):
+            ask()
