@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from evident.lifecycle.deployment import Deployment
 
 
+_TIME = len("2026-11-22T12:00:00")
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", nargs="?", help="only this one, with its whole journal")
     parser.add_argument("--offline", action="store_true", help="ask no cloud what is there")
@@ -94,15 +97,20 @@ def _row_or_damage(each: Deployment, *, offline: bool) -> dict[str, Any]:
 def _print(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from evident.reports.view import clean
 
     if not rows:
         print("No deployments. `evident up NAME --platform simulated` creates one.")
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("name", "platform", "state", "since (UTC)", "machine", "last answer"):
-        table.add_column(column, overflow="fold")
+        whole = column in ("state", "since (UTC)")
+        table.add_column(column, overflow="fold", no_wrap=whole, min_width=_TIME if column == "since (UTC)" else None)
     for row in rows:
-        table.add_row(row["name"], row["platform"], row["state"], row["since"][:19], _machine(row), _said(row["last"]))
+        cells = (row["name"], row["platform"], row["state"], row["since"][:_TIME], _machine(row), _said(row["last"]))
+        table.add_row(*(Text(clean(cell)) for cell in cells))
     Console().print(table)
 
 

@@ -84,7 +84,10 @@ def _replay(args: argparse.Namespace, data: bytes) -> int:
 
 def _present(args: argparse.Namespace, decision: Decision) -> int:
     from evident.cli import answers
+    from evident.errors import UsageError
 
+    if isinstance(decision.outcome, UsageError):  # nothing was decided: there is nothing to record or to render
+        raise decision.outcome
     digest = _write_bundle(args.bundle, decision) if args.bundle else ""
     return answers.give(decision.outcome, args.output, case=decision.case, bundle_sha256=digest)
 

@@ -134,3 +134,35 @@ def test_a_damaged_journal_hides_nobody_else(run: Run, tmp_path: Path) -> None:
     code, _, err = run("status", "bad")
     assert code == 30
     assert "journal.damaged" in err
+
+
+def test_what_the_system_refuses_is_no_defect_of_ours(run: Run, tmp_path: Path) -> None:
+    run("up", "shop", "--platform", "simulated")
+    in_the_way = tmp_path / "state" / "deployments" / "shop" / "bundles"
+    in_the_way.write_bytes(b"")
+    code, out, err = run("attest", "shop", "-o", "json")
+    assert (code, "internal error" in err) == (2, False)
+    assert str(in_the_way) in err
+    assert json.loads(out)["findings"][0]["code"] == "system.refused"
+
+
+def test_a_table_fits_80_columns_with_whole_times(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    run("up", "shop", "--platform", "simulated")
+    run("attest", "shop")
+    run("up", "a-name-that-is-as-long-as-names-become-in-practice", "--platform", "simulated")
+    run("revoke", "a-name-that-is-as-long-as-names-become-in-practice", "--reason", "disk [red]leaked[/]")
+    out = run("status")[1]
+    assert max(map(len, out.splitlines())) <= 80
+    for name in ("shop", "a-name-that-is-as-long-as-names-become-in-practice"):
+        last = json.loads(run("status", name, "-o", "json")[1])["deployments"][0]["since"]
+        assert last[:19] in out, "a time in one piece"
+    assert "[red]leaked[/]" in " ".join(out.split())
+
+
+def test_an_error_of_use_is_not_recorded_as_a_decision(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "report.bin").write_bytes(b"x")
+    code, _, err = run("verify", "--kind", "snp", "report=report.bin", "report=report.bin", "--bundle", "out.json")
+    assert (code, "pieces.count" in err) == (2, True)
+    assert not (tmp_path / "out.json").exists()
+    assert "bundle written" not in err
