@@ -97,7 +97,7 @@ class StandIn:
         self.kind = ""
         self.asked = 0
         self.own_key = False
-        """Answer as the guest does where it finds no key or document of the cloud's: the processor's report, a quote of its own beside it."""
+        """Answer as the guest does where the cloud offers neither key nor document: a report, and a quote by its own key beside it."""
 
     @property
     def launch(self) -> bytes:
