@@ -46,6 +46,7 @@ from evident.lifecycle.challenges import Challenges
 from evident.reference_values.model import Provenance, ReferenceValue, Strength
 from evident.simulator import clouds, scenario
 from evident.simulator.channel import SecureProcessorChannel
+from evident.simulator.cloud_pki import CloudPki
 from evident.simulator.guest import stated_launch
 from evident.simulator.kds import KdsFetcher, Mode, SimulatedKds
 from evident.simulator.pki import SimulatorPki
@@ -423,6 +424,30 @@ def test_a_tpm_beside_the_tee_answers_the_same_challenge_and_key(desk: Desk) -> 
         desk.store(replace(desk.volumes.get(DISK), beside=()), KEY)
         question = agent.challenge()
         assert agent.release(Direct(desk.machine).collect(question), (quoted(chip, bytes(32)),)).key == KEY
+
+
+@pytest.mark.parametrize("place", ["google", "aws"])
+def test_a_tpm_that_a_cloud_speaks_for_needs_none_beside_it(desk: Desk, place: str) -> None:
+    """A quote is demanded beside the TEE's evidence, and this brings a TPM's word along: one of the same machine and challenge."""
+    at = desk.machine.at
+    pki, running, chip = CloudPki(at - timedelta(days=1)), desk.machine.start(), SimulatedTpm()
+    desk.store(replace(desk.volumes.get(DISK), beside=("tpm",)), KEY)
+    surety = desk.service._surety
+    desk.service._surety = replace(surety, anchors=surety.anchors.plus(*pki.anchors()))
+    with desk.serving() as server:
+        agent = Agent(server, pinned=desk.pin, disk=DISK)
+        for honest in (True, False):
+            question = agent.challenge()
+            if place == "google":
+                pieces = clouds.gcp_snp(running.guest, chip, question.report_data if honest else bytes(32), pki, at)
+            else:
+                pieces = clouds.aws_snp(running.guest, chip, question.nonce if honest else bytes(32), pki, at, key=question.spki)
+            evidence = Evidence("snp", {**pieces, "auxblob": (running._table,)}, "test")
+            if honest:
+                assert agent.release(evidence).key == KEY
+                continue
+            with expected(desk, "gcp.binding" if place == "google" else "aws.binding", checked=True, before=1):
+                agent.release(evidence)
 
 
 def quoted(chip: SimulatedTpm, extra: bytes) -> Evidence:
