@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from evident.image.lock import Lock, Progress, Store
-    from evident.image.manifest import Launch, Manifest
+    from evident.image.manifest import Manifest
+    from evident.image.prediction import Launch
     from evident.image.spec import ImageSpec
 
 
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from evident.cli.outputs import write_file
     from evident.cli.paths import state_dir
     from evident.cli.progress import progress
-    from evident.image import build, manifest, names
+    from evident.image import build, manifest, names, prediction
     from evident.image.spec import ImageSpec
     from evident.reference_values import documents
 
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         built = build.build(spec, lock, store, out, progress=say)
         say("predicting what it will measure")
         key = keys.load_or_create(state_dir(), os.urandom)
-        made = manifest.of(built, at=datetime.now(UTC).replace(microsecond=0), builder=key.public, launches=launches)
+        made = prediction.manifest_of(built, at=datetime.now(UTC).replace(microsecond=0), builder=key.public, launches=launches)
         write_file(Path(out) / names.MANIFEST, manifest.sign(made, key))
         write_file(Path(out) / "reference.json", documents.dump(made.reference))
     print(json.dumps(codec.encode(made), indent=2) if args.output == "json" else _text(made, out))
@@ -126,7 +127,7 @@ def _lock(args: argparse.Namespace, spec: ImageSpec, addresses: Sequence[str], s
 def _launches(args: argparse.Namespace) -> tuple[Launch, ...]:
     from evident.cli.inputs import read_bytes
     from evident.errors import UsageError
-    from evident.image.manifest import Launch
+    from evident.image.prediction import Launch
     from evident.reference_values.vmsa import VCPU_TYPES
 
     if args.firmware is None:
