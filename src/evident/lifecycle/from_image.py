@@ -24,6 +24,7 @@ from evident.evidence import disk as partitions
 from evident.files import read_private
 from evident.image import build, manifest, names, seal, uki
 from evident.image.manifest import Manifest
+from evident.image.prediction import BANKS
 from evident.lifecycle import keystore
 from evident.lifecycle.deployment import Deployment, driver
 from evident.lifecycle.keystore import DiskKey
@@ -106,8 +107,8 @@ def prepare(
 def _measured(unified: bytes, stated: Manifest, at: datetime) -> ReferenceSet:
     """What firmware, systemd-stub and kernel measure into a TPM when they boot this very UKI."""
     name = f"image {stated.spec.name} with the command line of this deployment"
-    prediction = predict_uki(unified, banks=manifest.BANKS)
-    values = (value for bank in manifest.BANKS for value in pcr.references(prediction, bank=bank, origin=name, recorded_at=at))
+    prediction = predict_uki(unified, banks=BANKS)
+    values = (value for bank in BANKS for value in pcr.references(prediction, bank=bank, origin=name, recorded_at=at))
     return ReferenceSet(1, tuple(replace(value, agents=stated.inventory.agents) for value in values), name)
 
 
