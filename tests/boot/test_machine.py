@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from evident import processes
+from evident.errors import Malformed
 from evident.lifecycle.deployment import Deployment, up
 from evident.lifecycle.farewell import down
 from evident.platforms.driver import Order
@@ -42,6 +43,23 @@ def test_a_boot_from_power_on_to_power_off(
     assert value.layers == ("firmware", "boot_chain")
     assert down(desk)
     assert not desk.machine.exists()
+
+
+def test_a_machine_that_has_ended_is_started_again(named: Named, kernel: bytes, eventually: Callable[..., None]) -> None:
+    desk = named("desk")
+    up(desk, "qemu", Order(kernel=kernel, command_line=COMMAND_LINE, memory_mib=256))
+    before = processes.recorded(desk.machine)
+    desk.driver().start(desk.machine)
+    assert processes.recorded(desk.machine) == before, "it runs"
+    desk.driver().halt(desk.machine)
+    eventually(lambda: not any(desk.driver().parts(desk.machine).values()), "power off")
+    desk.driver().start(desk.machine)
+    assert all(desk.driver().parts(desk.machine).values())
+    desk.driver().halt(desk.machine)
+    (desk.machine / "kernel").write_bytes(b"another")
+    with pytest.raises(Malformed, match=r"qemu\.image"):
+        desk.driver().start(desk.machine)
+    down(desk)
 
 
 def test_a_guest_that_crashes_leaves_nothing_running(

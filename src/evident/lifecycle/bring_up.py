@@ -55,9 +55,11 @@ def up(
 
 
 def resume(target: Deployment, cache: Path, listen: int | None) -> None:
-    """Carry on where a boot was not seen to its end, or its key server ended: that is started again, and the machine waited for."""
-    if keyserver.registered(target) and not any(process.alive for process in processes.recorded(target.directory)):
-        keyserver.begin(target, cache, listen)
+    """Carry on where a boot was not seen to its end, or key server or machine ended: they are started again, and the machine waited for."""
+    if keyserver.registered(target):
+        _serve(target, cache, listen)
+    with target.exclusive():
+        target.driver().start(target.machine)
     _settle(target)
 
 
@@ -91,17 +93,28 @@ def update(
 
 
 def _settled(target: Deployment, release: Release | None, document: Specification | None) -> None:
-    """Key and document are on record before the deployment counts as launched: a crash before that makes another disk, with another key."""
+    """Key and document are on record before the deployment counts as launched: a crash before that makes another disk, with another key.
+    What is made without a document is not by that of a launch before, which a crash cut short.
+    """
     if document is not None:
         specification.keep(target, document)
+    else:
+        specification.drop(target)
     if release is not None:
         keyserver.register(target, release.disk)
 
 
 def _boot(target: Deployment, release: Release | None) -> None:
     if release is not None:
-        keyserver.begin(target, release.cache, release.listen)
+        _serve(target, release.cache, release.listen)
     _settle(target)
+
+
+def _serve(target: Deployment, cache: Path, listen: int | None) -> None:
+    """Have its key server run: one, whoever else carries on with the same deployment."""
+    with target.exclusive():
+        if not any(process.alive for process in processes.recorded(target.directory)):
+            keyserver.begin(target, cache, listen)
 
 
 def _settle(target: Deployment) -> None:

@@ -46,7 +46,7 @@ def down(target: Deployment) -> Path | None:
         denied = deny(target, REASON)
         driver.destroy(target.machine)
         path = _recorded(target, denied)
-        (target.directory / specification.FILE).unlink(missing_ok=True)  # it is of this machine, and not of the next of its name
+        specification.drop(target)  # it is of this machine, and not of the next of its name
         target.record(State.DESTROYED, record=path.name)
         return path
 

@@ -188,6 +188,11 @@ def keep(target: Deployment, specification: Specification) -> None:
     write_private_bytes(target.directory / FILE, json.dumps(codec.encode(specification), indent=1, sort_keys=True).encode())
 
 
+def drop(target: Deployment) -> None:
+    """From now on there is none for it."""
+    (target.directory / FILE).unlink(missing_ok=True)
+
+
 def kept(target: Deployment) -> Specification | None:
     """The document that `target` was made from; None where it was made from options."""
     path = target.directory / FILE

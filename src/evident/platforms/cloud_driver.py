@@ -1,4 +1,4 @@
-"""One driver for every cloud: its folder answers five calls (`CloudPlatform`), all the rest is here.
+"""One driver for every cloud: its folder answers a few calls (`CloudPlatform`), all the rest is here.
 
 In the machine's directory:
 
@@ -50,7 +50,7 @@ class CloudPlatform(Cloud, Protocol):
         ...
 
     def start(self, machine: str) -> None:
-        """Start what was stopped, and return when it runs."""
+        """Start what was stopped, and return when it runs. Silent where it does."""
         ...
 
 
@@ -106,6 +106,10 @@ class CloudDriver:
         host = self._address(machine)
         self._surroundings.progress(f"the machine runs at {host}; waiting for its agent")
         self._patience.until("waiting for the agent", lambda: agent.listens(host, AGENT_PORT) or None, within=BOOT_SECONDS)
+
+    def start(self, machine: Path) -> None:
+        kept = _read(machine)
+        self._opened(machine, kept)[0].start(_running(kept))
 
     def halt(self, machine: Path) -> None:
         kept = _read(machine)

@@ -128,6 +128,10 @@ class Driver(Protocol):
         """Wait until it has booted, telling of its progress. Raises `PolicyRefused` with the code of what ended the boot."""
         ...
 
+    def start(self, machine: Path) -> None:
+        """Start a launched machine again where it has stopped, as it is on record; silent where it runs."""
+        ...
+
     def halt(self, machine: Path) -> None:
         """Tell the machine to end, and see to it that it does; what is on record of it stays."""
         ...

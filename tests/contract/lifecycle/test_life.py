@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from evident.lifecycle.journal import State
 from evident.lifecycle.plan import plan
 from evident.lifecycle.reconcile import survey
 from evident.lifecycle.revoke import revoke
+from evident.platforms.cloud import Patience
 
 HOUR = timedelta(hours=1)
 
@@ -57,6 +59,23 @@ def test_up_again_finds_all_done(life: Any) -> None:
     life.write(reattest_seconds=60)
     with pytest.raises(UsageError, match=r"deployment\.changed"):
         life.up()
+
+
+def test_up_starts_a_machine_that_was_stopped(life: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = life.up()
+    before = life.cloud.live()
+    target.driver().halt(target.machine)
+    cloud = importlib.import_module(f"evident.platforms.{life.platform}.launch").cloud(
+        {**life.stage.where}, Patience.real(life.said.append)
+    )
+    started: list[str] = []
+    start = type(cloud).start
+    monkeypatch.setattr(type(cloud), "start", lambda own, machine: (start(own, machine), started.append(machine)))
+    life.up()
+    assert len(started) == 1
+    assert life.cloud.live() == before, "it is the same machine"
+    assert life.statement().decision == "accepted"
+    farewell.down(target)
 
 
 def test_what_was_made_is_what_the_plan_said(life: Any) -> None:

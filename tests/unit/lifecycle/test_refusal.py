@@ -169,3 +169,16 @@ def test_a_boot_that_is_refused_is_answered_too(
         bring_up.up(target, "simulated", Order())
     assert target.journal.state is state
     assert [event.detail["layer"] for event in target.journal.events() if event.state is State.QUARANTINED] == ["storage"]
+
+
+def test_a_document_whose_launch_a_crash_cut_short_does_not_rule_a_machine_by_options(owner: Any, killed: Kill) -> None:
+    target = owner.deployment()
+    specify_it = Specification(1, "shop", Image("unused", bytes(32)), on_refusal="destroy")
+    survived = 0
+    while not specification.kept(target):
+        assert killed(lambda: bring_up.up(target, "simulated", Order(), document=specify_it), survived)
+        survived += 1
+    assert target.journal.state is State.PLANNED
+    bring_up.up(target, "simulated", Order(attack="swap-kernel"))
+    assert owner.attest(target).outcome.decision == "refused"
+    assert target.journal.state is State.QUARANTINED, "kept: nobody said of this machine that it is to be destroyed"

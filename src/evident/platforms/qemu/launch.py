@@ -26,7 +26,7 @@ from evident.files import write_private_bytes
 from evident.platforms.driver import KEY_SERVER, PORT_FILE, Believed, Collected, Disk, Expectation, Order, Surroundings
 from evident.platforms.qemu import attendant, collector, console, firmware, probe, qmp, relay, swtpm, vm
 from evident.platforms.qemu.order import FILE as LAUNCH_FILE
-from evident.platforms.qemu.order import FIRMWARE, INITRD, KERNEL, Launch, read_launch, write_launch
+from evident.platforms.qemu.order import FIRMWARE, INITRD, KERNEL, Launch, check_images, read_launch, write_launch
 from evident.processes import Process
 from evident.reference_values import pcr
 from evident.reference_values.model import LAYERS, ReferenceSet, ReferenceValue, by_tpm
@@ -109,6 +109,16 @@ class QemuPlatform:
         with qmp.monitor(machine) as talk:
             reached = talk.forwarded()
         return {port: f"127.0.0.1:{reached[port]}" for port in read_launch(machine).published if port in reached}
+
+    def start(self, machine: Path) -> None:
+        if self.parts(machine).get(vm.ROLE):
+            return
+        launch = read_launch(machine)
+        check_images(machine, launch)
+        stop(machine)  # what has not ended with it
+        for left in (vm.CONSOLE_SOCKET, vm.PROCESSOR_SOCKET, vm.QMP_SOCKET, swtpm.SOCKET, console.HEAD, console.TAIL):
+            (machine / left).unlink(missing_ok=True)  # they would say that everything is there, and has booted
+        self._start(machine, launch)
 
     def halt(self, machine: Path) -> None:
         stop(machine)

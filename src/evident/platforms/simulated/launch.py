@@ -89,6 +89,9 @@ class SimulatedPlatform:
     def settle(self, machine: Path) -> None:
         """Nothing boots here."""
 
+    def start(self, machine: Path) -> None:
+        """Nothing runs here, so nothing has stopped."""
+
     def halt(self, machine: Path) -> None:
         """Nothing runs here."""
 
