@@ -20,7 +20,7 @@ from __future__ import annotations
 import ipaddress
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -113,6 +113,11 @@ class Probe:
     """What stands in the way, where it failed."""
 
 
+Step = tuple[str, Callable[[], str], tuple[str, ...]]
+"""Name of a probe; what looks, and says what it found (after `UNKNOWN` where that decides nothing); names of those that come first."""
+UNKNOWN = "cannot be told: "
+
+
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How often a cloud is asked again, and how long it is waited for."""
@@ -170,3 +175,20 @@ class Patience:
 
 def _asked_to_wait(error: EvidentError) -> float:
     return min(error.after, LONGEST_PAUSE) if isinstance(error, Busy) else 0.0
+
+
+def probed(steps: Iterable[Step], patience: Patience) -> tuple[Probe, ...]:
+    """Look at each of `steps` in turn; one whose forerunners are not all right is not looked at."""
+    probes: list[Probe] = []
+    for name, look, needs in steps:
+        failed = [probe.name for probe in probes if probe.name in needs and probe.state != "ok"]
+        if failed:
+            probes.append(Probe(name, "unknown", f"not looked at: {', '.join(failed)} comes first"))
+            continue
+        try:
+            found = patience.insist(name, look)
+        except EvidentError as error:
+            probes.append(Probe(name, "failed", error.findings[0].found, error.findings[0]))
+        else:
+            probes.append(Probe(name, "unknown" if found.startswith(UNKNOWN) else "ok", found.removeprefix(UNKNOWN)))
+    return tuple(probes)

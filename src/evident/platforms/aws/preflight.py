@@ -52,8 +52,7 @@ def doctor(settings: Mapping[str, str], patience: Patience) -> tuple[Probe, ...]
 def preflight(clients: Clients, spec: MachineSpec, image: ImageSpec, patience: Patience) -> tuple[Probe, ...]:
     """Probe everything that does not hang on a failed probe. Raises nothing that a cloud answers."""
     known: dict[str, Any] = {}
-    probes: list[Probe] = []
-    steps: tuple[tuple[str, Callable[[], str], tuple[str, ...]], ...] = (
+    steps: tuple[cloud.Step, ...] = (
         ("credentials", lambda: _who(clients), ()),
         ("instance type", lambda: _type(clients, spec, known), ("credentials",)),
         ("subnet", lambda: _subnet(clients, spec, known), ("credentials",)),
@@ -61,22 +60,7 @@ def preflight(clients: Clients, spec: MachineSpec, image: ImageSpec, patience: P
         ("quota", lambda: _quota(clients, known), ("instance type",)),
         *((f"permission {name}", _tried(clients, name, request), ("credentials", "subnet")) for name, request in _dry_runs(spec, image)),
     )
-    for name, look, needs in steps:
-        failed = [probe.name for probe in probes if probe.name in needs and probe.state != "ok"]
-        if failed:
-            probes.append(Probe(name, "unknown", f"not looked at: {', '.join(failed)} comes first"))
-            continue
-        try:
-            found = patience.insist(name, look)
-        except EvidentError as error:
-            probes.append(Probe(name, "failed", error.findings[0].found, error.findings[0]))
-        else:
-            unknown = found.startswith(_UNKNOWN)
-            probes.append(Probe(name, "unknown" if unknown else "ok", found.removeprefix(_UNKNOWN)))
-    return tuple(probes)
-
-
-_UNKNOWN = "cannot be told: "
+    return cloud.probed(steps, patience)
 
 
 def _who(clients: Clients) -> str:
@@ -131,7 +115,7 @@ def _quota(clients: Clients, known: Mapping[str, Any]) -> str:
     except EvidentError as error:
         if error.code == cloud.TRANSIENT:
             raise
-        return f"{_UNKNOWN}{error.findings[0].found}"
+        return f"{cloud.UNKNOWN}{error.findings[0].found}"
     limit = int(answer["Quota"]["Value"])
     running = [{"Name": "instance-state-name", "Values": ["pending", "running"]}]
     reservations = pages(clients.ec2, "describe_instances", {"Filters": running}, "Reservations")
@@ -172,7 +156,7 @@ def _tried(clients: Clients, operation: str, request: requests.Request) -> Calla
                 return "permitted"
             if error.code in {"cloud.auth", cloud.TRANSIENT}:
                 raise
-            return f"{_UNKNOWN}AWS answered {code} before it looked at permissions"
-        return f"{_UNKNOWN}AWS took no notice of DryRun"
+            return f"{cloud.UNKNOWN}AWS answered {code} before it looked at permissions"
+        return f"{cloud.UNKNOWN}AWS took no notice of DryRun"
 
     return look

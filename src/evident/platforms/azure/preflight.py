@@ -13,11 +13,11 @@ Asked in this order, each answer a `Probe`:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evident.errors import EvidentError, UsageError
+from evident.errors import UsageError
 from evident.platforms import cloud
 from evident.platforms.azure import errors, permissions, sizes
 from evident.platforms.azure.clients import Clients, connect
@@ -50,8 +50,7 @@ def doctor(settings: Mapping[str, str], patience: Patience) -> tuple[Probe, ...]
 def preflight(clients: Clients, spec: MachineSpec, image: Path, patience: Patience) -> tuple[Probe, ...]:
     """Probe everything that does not hang on a failed probe. Raises nothing that a cloud answers."""
     known: dict[str, Any] = {}
-    probes: list[Probe] = []
-    steps: tuple[tuple[str, Callable[[], str], tuple[str, ...]], ...] = (
+    steps: tuple[cloud.Step, ...] = (
         ("image", lambda: _image(image), ()),
         ("credentials", lambda: _who(clients, known), ()),
         ("clock", lambda: _clock(known), ("credentials",)),
@@ -60,16 +59,7 @@ def preflight(clients: Clients, spec: MachineSpec, image: Path, patience: Patien
         ("quota", lambda: _quota(clients, spec, known["size"]), ("size",)),
         ("permissions", lambda: _permissions(clients), ("resource group",)),
     )
-    for name, look, needs in steps:
-        failed = [probe.name for probe in probes if probe.name in needs and probe.state != "ok"]
-        if failed:
-            probes.append(Probe(name, "unknown", f"not looked at: {', '.join(failed)} comes first"))
-            continue
-        try:
-            probes.append(Probe(name, "ok", patience.insist(name, look)))
-        except EvidentError as error:
-            probes.append(Probe(name, "failed", error.findings[0].found, error.findings[0]))
-    return tuple(probes)
+    return cloud.probed(steps, patience)
 
 
 def _image(file: Path) -> str:

@@ -13,7 +13,7 @@ Asked in this order, each answer a `Probe`:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -79,7 +79,6 @@ PERMISSIONS: Final = (
 _PROCESSORS: Final[Mapping[str, Mapping[str, str]]] = {"snp": {"n2d": "AMD Milan"}, "tdx": {"c3": "Intel Sapphire Rapids"}}
 """Technology and machine family to the processor that has it. Source: Confidential VM documentation, "Supported configurations"."""
 SETTINGS: Final = ("zone", "type", "image", "project", "technology")
-_UNKNOWN: Final = "cannot be told: "
 
 
 def doctor(settings: Mapping[str, str], patience: Patience) -> tuple[Probe, ...]:
@@ -105,8 +104,7 @@ def doctor(settings: Mapping[str, str], patience: Patience) -> tuple[Probe, ...]
 def preflight(clients: Clients, spec: MachineSpec, image: ImageSpec, patience: Patience) -> tuple[Probe, ...]:
     """Probe everything that does not hang on a failed probe. Raises nothing that a cloud answers."""
     known: dict[str, Any] = {}
-    probes: list[Probe] = []
-    steps: tuple[tuple[str, Callable[[], str], tuple[str, ...]], ...] = (
+    steps: tuple[cloud.Step, ...] = (
         ("project", lambda: _project(clients, known), ()),
         ("zone", lambda: _zone(clients, known), ("project",)),
         ("machine type", lambda: _type(clients, spec, known), ("zone",)),
@@ -114,19 +112,7 @@ def preflight(clients: Clients, spec: MachineSpec, image: ImageSpec, patience: P
         ("quota", lambda: _quota(clients, spec, image, known), ("machine type",)),
         ("permissions", lambda: _permissions(clients), ("project",)),
     )
-    for name, look, needs in steps:
-        failed = [probe.name for probe in probes if probe.name in needs and probe.state != "ok"]
-        if failed:
-            probes.append(Probe(name, "unknown", f"not looked at: {', '.join(failed)} comes first"))
-            continue
-        try:
-            found = patience.insist(name, look)
-        except EvidentError as error:
-            probes.append(Probe(name, "failed", error.findings[0].found, error.findings[0]))
-        else:
-            unknown = found.startswith(_UNKNOWN)
-            probes.append(Probe(name, "unknown" if unknown else "ok", found.removeprefix(_UNKNOWN)))
-    return tuple(probes)
+    return cloud.probed(steps, patience)
 
 
 def _project(clients: Clients, known: dict[str, Any]) -> str:
@@ -167,10 +153,10 @@ def _confidential(spec: MachineSpec, known: Mapping[str, Any]) -> str:
     wanted = requests.CONFIDENTIAL[spec.technology]
     processor = _PROCESSORS[spec.technology].get(family)
     if processor is None:
-        return f"{_UNKNOWN}Evident knows of no {wanted} on {family}; Google's list of supported configurations decides"
+        return f"{cloud.UNKNOWN}Evident knows of no {wanted} on {family}; Google's list of supported configurations decides"
     if processor not in known["processors"]:
         raise errors.not_offered(f"no {processor} in this zone, which {wanted} on {family} takes")
-    return f"{_UNKNOWN}the zone has {processor}; whether it offers {wanted} on it, only Google's list of supported configurations says"
+    return f"{cloud.UNKNOWN}the zone has {processor}; whether it offers {wanted} on it, only Google's list of supported configurations says"
 
 
 def _quota(clients: Clients, spec: MachineSpec, image: ImageSpec, known: Mapping[str, Any]) -> str:
@@ -185,7 +171,7 @@ def _quota(clients: Clients, spec: MachineSpec, image: ImageSpec, known: Mapping
             quota = there[metric]
             raise errors.over_limit(f"{metric}: {quota.usage:.0f} of {quota.limit:.0f} in use, {count} more wanted")
     if family not in there:
-        return f"{_UNKNOWN}Google shows no limit called {family}; all others leave room"
+        return f"{cloud.UNKNOWN}Google shows no limit called {family}; all others leave room"
     return f"{there[family].usage:.0f} of {there[family].limit:.0f} {family} in use, {known['vcpus']} wanted; all others leave room"
 
 
