@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from evident.errors import UsageError
+from evident.platforms import boot_image
 from evident.platforms.aws.requests import BLOCK, ImageSpec
 
 
@@ -18,15 +18,7 @@ def blocks(file: Path) -> Iterator[tuple[int, bytes]]:
 
 def described(file: Path, uefi_data: str | None = None) -> ImageSpec:
     """The specification of the image in `file`. Raises `UsageError` ``aws.image`` when there is none."""
-    try:
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        size = file.stat().st_size
-    except OSError as error:
-        raise _no_image(file, error.strerror or type(error).__name__) from None
-    if size == 0:
-        raise _no_image(file, "an empty file")
-    return ImageSpec(digest, size, uefi_data)
+    return ImageSpec(*boot_image.measured(file, _no_image), uefi_data)
 
 
 def _no_image(file: Path, found: str) -> UsageError:

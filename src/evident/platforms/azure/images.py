@@ -7,7 +7,6 @@ Image Format Specification" 1.0 (2006-10-11), sections "Hard Disk Footer Format"
 
 from __future__ import annotations
 
-import hashlib
 import struct
 import uuid
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from evident.errors import UsageError
+from evident.platforms import boot_image
 from evident.platforms.azure.requests import ImageSpec, UefiKeys
 
 PAGES: Final = 4 << 20
@@ -29,15 +29,7 @@ _ZEROS: Final = bytes(PAGES)
 
 def described(file: Path, keys: UefiKeys | None = None) -> ImageSpec:
     """The specification of the image in `file`. Raises `UsageError` ``azure.image`` when there is none."""
-    try:
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        size = file.stat().st_size
-    except OSError as error:
-        raise _no_image(file, error.strerror or type(error).__name__) from None
-    if size == 0:
-        raise _no_image(file, "an empty file")
-    return ImageSpec(digest, size, keys)
+    return ImageSpec(*boot_image.measured(file, _no_image), keys)
 
 
 def pages(file: Path, image: ImageSpec) -> Iterator[tuple[int, bytes]]:

@@ -9,7 +9,6 @@ The archive is the same bytes for the same image, with one version of zlib: no t
 
 from __future__ import annotations
 
-import hashlib
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from evident.errors import UsageError
+from evident.platforms import boot_image
 from evident.platforms.gcp.requests import CHUNK, GIB, ImageSpec, SecureBootKeys
 
 MEMBER: Final = "disk.raw"
@@ -30,15 +30,7 @@ _LEVEL: Final = 1
 
 def described(file: Path, keys: SecureBootKeys | None = None) -> ImageSpec:
     """The specification of the image in `file`. Raises `UsageError` ``gcp.image`` when there is none."""
-    try:
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        size = file.stat().st_size
-    except OSError as error:
-        raise _no_image(file, error.strerror or type(error).__name__) from None
-    if size == 0:
-        raise _no_image(file, "an empty file")
-    return ImageSpec(digest, size, keys)
+    return ImageSpec(*boot_image.measured(file, _no_image), keys)
 
 
 def secure_boot_keys(directory: Path) -> SecureBootKeys:
