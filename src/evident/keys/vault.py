@@ -10,6 +10,7 @@ The token is read anew for every request (it may be renewed) and appears in no e
 from __future__ import annotations
 
 import hmac
+import http.client
 import json
 import ssl
 import urllib.error
@@ -109,7 +110,7 @@ class VaultSecrets:
                 if error.code == 404 and method == "GET":
                     return None
                 raise _unusable(f"{method} of a secret", f"HTTP status {error.code}") from None
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             raise _unusable("an answer", type(error).__name__) from None
         try:
             return codec.loads(answer, "keys.vault", limit=ANSWER_LIMIT) if answer else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -117,6 +118,24 @@ def test_whatever_else_it_says_releases_nothing(fake: Fake, secrets: VaultSecret
         secrets.get(VOLUME)
     assert TOKEN not in str(caught.value)
     assert ("GET", "/elsewhere") not in fake.seen, "no redirect is followed"
+
+
+@pytest.mark.parametrize(
+    "text", [b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n{", b"SSH-2.0-OpenSSH_9.2\r\n"], ids=["cut off", "no HTTP"]
+)
+def test_an_answer_that_breaks_off_or_is_none_releases_nothing(text: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            stream, _ = listener.accept()
+            with stream:
+                stream.recv(65536)
+                stream.sendall(text)
+
+        threading.Thread(target=answer, daemon=True).start()
+        store = VaultSecrets(VaultPlace(f"http://127.0.0.1:{listener.getsockname()[1]}"), lambda: TOKEN)
+        with pytest.raises(Indeterminate, match=r"keys\.vault"):
+            store.get(VOLUME)
 
 
 def test_a_store_that_is_not_there_releases_nothing() -> None:
