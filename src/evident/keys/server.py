@@ -64,7 +64,11 @@ class KeyServer(ThreadingHTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if self._places.enter(client_address[0]):
-            super().process_request(request, client_address)
+            try:
+                super().process_request(request, client_address)
+            except BaseException:  # no thread to be had: nobody would leave the place
+                self._places.leave(client_address[0])
+                raise
             return
         body = messages.dumps(Refusal(1, Indeterminate.decision, (_no_place().code,)))
         head = f"HTTP/1.1 503 Service Unavailable\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"

@@ -136,6 +136,7 @@ def service(target: Deployment, cache: Path) -> ReleaseService:
         """What is not accepted may be a stranger's: it counts for no more than the first word after the launch."""
         if statement.decision != "accepted" and target.journal.state is not State.LAUNCHED:
             return
+        quarantine.check(target)  # it may have begun while this was judged
         target.record(state_after(statement.decision), decision=statement.decision, code=statement.code, at=AT_BOOT, **levels(statement))
 
     return ReleaseService(

@@ -187,3 +187,14 @@ def test_a_connection_that_is_never_quite_silent_ends_too(monkeypatch: pytest.Mo
         except ConnectionError:
             ended = True
     assert ended == bounded
+
+
+def test_a_connection_that_gets_no_thread_keeps_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("socketserver.ThreadingMixIn.process_request", refused)
+    with KeyServer(("127.0.0.1", 0), Service()) as made:  # type: ignore[arg-type]
+        for _ in range(server.CONNECTIONS + 1):
+            with pytest.raises(RuntimeError):
+                made.process_request(None, ("192.0.2.1", 1))

@@ -53,8 +53,12 @@ def turn(target: Deployment) -> None:
     machine.write_text(machine.read_text().replace('"attack": null', '"attack": "debug"'))
 
 
+def document(what: Literal["keep", "destroy"]) -> Specification:
+    return Specification(1, "shop", Image("unused", bytes(32)), on_refusal=what)
+
+
 def specify(target: Deployment, what: Literal["keep", "destroy"]) -> None:
-    specification.keep(target, Specification(1, target.name, Image("unused", bytes(32)), on_refusal=what))
+    specification.keep(target, document(what))
 
 
 @pytest.mark.attack("AT-68", "A machine that its owner has refused boots again and asks for its disk's key.", "keys.quarantined")
@@ -66,6 +70,18 @@ def test_a_refused_machine_gets_no_secret(owner: Any, shop: Deployment, monkeypa
         monkeypatch.setattr(quarantine, "check", lambda _: None)
         boots(shop)
         return
+    with pytest.raises(PolicyRefused, match=r"keys\.quarantined"):
+        boots(shop)
+
+
+def test_one_that_is_refused_while_its_boot_is_judged_gets_no_secret(shop: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    references = keyserver._Terms.references
+
+    def meanwhile(terms: Any, name: str) -> Any:
+        shop.record(State.REFUSED, decision="refused", code="launch.kernel")
+        return references(terms, name)
+
+    monkeypatch.setattr(keyserver._Terms, "references", meanwhile)
     with pytest.raises(PolicyRefused, match=r"keys\.quarantined"):
         boots(shop)
 
@@ -158,7 +174,6 @@ def test_a_boot_that_is_refused_is_answered_too(
     owner: Any, monkeypatch: pytest.MonkeyPatch, what: Literal["keep", "destroy"], state: State
 ) -> None:
     target = owner.deployment()
-    specify(target, what)
     denied = PolicyRefused.of("keys.denied", expected="a key", found="none", remedy="Read the release log.", layer="storage")
 
     def ends(*_: object) -> None:
@@ -166,17 +181,16 @@ def test_a_boot_that_is_refused_is_answered_too(
 
     monkeypatch.setattr(SimulatedPlatform, "settle", ends)
     with pytest.raises(PolicyRefused, match=r"keys\.denied"):
-        bring_up.up(target, "simulated", Order())
+        bring_up.up(target, "simulated", Order(), document=document(what))
     assert target.journal.state is state
     assert [event.detail["layer"] for event in target.journal.events() if event.state is State.QUARANTINED] == ["storage"]
 
 
 def test_a_document_whose_launch_a_crash_cut_short_does_not_rule_a_machine_by_options(owner: Any, killed: Kill) -> None:
     target = owner.deployment()
-    specify_it = Specification(1, "shop", Image("unused", bytes(32)), on_refusal="destroy")
     survived = 0
     while not specification.kept(target):
-        assert killed(lambda: bring_up.up(target, "simulated", Order(), document=specify_it), survived)
+        assert killed(lambda: bring_up.up(target, "simulated", Order(), document=document("destroy")), survived)
         survived += 1
     assert target.journal.state is State.PLANNED
     bring_up.up(target, "simulated", Order(attack="swap-kernel"))
