@@ -136,7 +136,7 @@ class Aws:
         found: str | None = listed.get("PublicIpAddress") or listed.get("PrivateIpAddress")
         if found is None:
             raise cloud.conflict(
-                f"instance {machine} is {listed['State']['Name']} and has no address", "Start it again in EC2, or remove the deployment."
+                f"instance {machine} is {listed['State']['Name']} and has no address", "`evident up` with its document starts it again."
             )
         return found
 

@@ -102,7 +102,7 @@ class Gcp:
         found: str = next((address for address in outside if address), interface.network_i_p)
         if not found:
             raise cloud.conflict(
-                f"instance {machine} is {listed.status} and has no address", "Start it again in the console, or remove the deployment."
+                f"instance {machine} is {listed.status} and has no address", "`evident up` with its document starts it again."
             )
         return found
 
