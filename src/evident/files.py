@@ -69,7 +69,7 @@ def read_private(path: Path) -> bytes:
             "state.read",
             expected=f"a readable file {path}",
             found=error.strerror or type(error).__name__,
-            remedy="Correct its permissions, or delete it so that it is made anew.",
+            remedy="Correct the path or its permissions; what is lost, a backup has.",
         ) from None
 
 
