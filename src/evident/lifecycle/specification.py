@@ -11,15 +11,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from evident import codec
 from evident.appraisal.policy import Policy
 from evident.errors import Malformed, Unsupported
 from evident.files import read_private, write_private_bytes
-from evident.lifecycle.deployment import Deployment
 from evident.platforms import registry
 from evident.platforms.cloud import Opening
+
+if TYPE_CHECKING:
+    from evident.lifecycle.deployment import Deployment
 
 WHAT: Final = "specification"
 FILE: Final = "specification.json"

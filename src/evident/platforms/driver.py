@@ -6,15 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
-from evident.appraisal.policy import Policy
-from evident.endorsements.anchors import Anchor
-from evident.endorsements.fetcher import Fetcher
-from evident.platforms.cloud import Opening
-from evident.reference_values.model import ReferenceSet
-from evident.verification.credential import NamedKey
-from evident.verification.pieces import Pieces
+if TYPE_CHECKING:  # a contract in words of other rooms: whoever only states an order loads none of them
+    from evident.appraisal.policy import Policy
+    from evident.endorsements.anchors import Anchor
+    from evident.endorsements.fetcher import Fetcher
+    from evident.platforms.cloud import Opening
+    from evident.reference_values.model import ReferenceSet
+    from evident.verification.credential import NamedKey
+    from evident.verification.pieces import Pieces
 
 AGENT_PORT: Final = 8442
 """Where a guest's agent answers challenges, unless its command line says otherwise."""
