@@ -28,7 +28,7 @@ from evident.guest import luks_header
 from evident.image import build, disk, seal
 from evident.image.initrd import CONFIGURATION, PYTHON
 from evident.keys import release
-from evident.lifecycle import keyserver
+from evident.lifecycle import disks, keyserver
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.keystore import DiskKey
 from evident.platforms.qemu import firmware, launch, probe
@@ -176,7 +176,8 @@ def kept_keys(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 
 def raw_disk(shop: Deployment) -> Path:
-    return shop.directory / "disk.raw"
+    (only,) = disks.made(shop.directory)
+    return only
 
 
 def data_partition(path: Path) -> int:

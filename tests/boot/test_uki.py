@@ -18,6 +18,7 @@ from evident.evidence import disk as partitions
 from evident.evidence import uki as reader
 from evident.image import build, disk, uki
 from evident.keys import release
+from evident.lifecycle import disks
 from evident.lifecycle.deployment import Deployment
 from evident.platforms.qemu import console, launch
 from evident.platforms.qemu.order import Launch
@@ -82,7 +83,7 @@ def on_the_disk(how: Callable[[bytes], bytes]) -> Change:
     """Another UKI in the place of the one on the machine's disk."""
 
     def change(shop: Deployment, ordered: Launch) -> Launch:
-        path = shop.directory / "disk.raw"
+        (path,) = disks.made(shop.directory)
         raw = path.read_bytes()
         table, sector = partitions.read_partition_table(raw)
         system = next(each for each in table.partitions if each.type == partitions.SYSTEM_PARTITION)

@@ -17,7 +17,7 @@ from evident import codec, processes
 from evident.appraisal.policy import Policy
 from evident.errors import PolicyRefused
 from evident.files import write_private, write_private_bytes
-from evident.lifecycle import deployment, keyserver, refusal, specification
+from evident.lifecycle import deployment, disks, keyserver, refusal, specification
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.journal import State
 from evident.lifecycle.keystore import DiskKey
@@ -50,7 +50,7 @@ def up(
 
     Raises what the platform refuses, and what ended the boot.
     """
-    deployment.up(target, platform, order, policy=policy, settled=lambda: _settled(target, release, document))
+    deployment.up(target, platform, order, policy=policy, settled=lambda: _settled(target, order, release, document))
     _boot(target, release)
 
 
@@ -87,12 +87,12 @@ def update(
         expectation = driver.launch(target.machine, order)
         write_private_bytes(target.directory / "references.json", documents.dump(expectation.references))
         write_private(target.directory / "policy.json", codec.encode(policy or expectation.policy))
-        _settled(target, release, document)
+        _settled(target, order, release, document)
         target.record(State.LAUNCHED)
     _boot(target, release)
 
 
-def _settled(target: Deployment, release: Release | None, document: Specification | None) -> None:
+def _settled(target: Deployment, order: Order, release: Release | None, document: Specification | None) -> None:
     """Key and document are on record before the deployment counts as launched: a crash before that makes another disk, with another key.
     What is made without a document is not by that of a launch before, which a crash cut short.
     """
@@ -102,6 +102,7 @@ def _settled(target: Deployment, release: Release | None, document: Specificatio
         specification.drop(target)
     if release is not None:
         keyserver.register(target, release.disk)
+    disks.sweep(target.directory, order.disks)
 
 
 def _boot(target: Deployment, release: Release | None) -> None:

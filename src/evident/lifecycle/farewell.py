@@ -2,7 +2,7 @@
 
 (1) the journal says DESTROYING, and of what it consists
 (2) its key server ends, its disk keys are deleted, its disks and identities banned, as `revoke` does it
-(3) the platform removes everything; a cloud is asked until it lists nothing of it any more (`Stock.destroy`)
+(3) the platform removes everything; a cloud is asked until it lists nothing of it any more (`Stock.destroy`); the disks made for it go
 (4) the final record (`evident.audit.farewell`) is written, as ``farewell-N.json`` for the N-th life of this name
 (5) the journal says DESTROYED, and by which record
 
@@ -21,7 +21,7 @@ from evident.audit.farewell import Farewell, Head, LastAnswer
 from evident.audit.keys import SigningKey
 from evident.errors import EvidentError
 from evident.files import read_private
-from evident.lifecycle import keyserver, keystore, specification
+from evident.lifecycle import disks, keyserver, keystore, specification
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.journal import Event, State
 from evident.lifecycle.revoke import deny
@@ -45,6 +45,7 @@ def down(target: Deployment) -> Path | None:
         keyserver.end(target)
         denied = deny(target, REASON)
         driver.destroy(target.machine)
+        disks.sweep(target.directory)
         path = _recorded(target, denied)
         specification.drop(target)  # it is of this machine, and not of the next of its name
         target.record(State.DESTROYED, record=path.name)

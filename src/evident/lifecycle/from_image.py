@@ -25,7 +25,7 @@ from evident.files import read_private
 from evident.image import build, manifest, names, seal, uki
 from evident.image.manifest import Manifest
 from evident.image.prediction import BANKS
-from evident.lifecycle import keystore
+from evident.lifecycle import disks, keystore
 from evident.lifecycle.deployment import Deployment, driver
 from evident.lifecycle.keystore import DiskKey
 from evident.platforms.driver import AGENT_PORT, KEY_SERVER, Disk, Order, Surroundings
@@ -140,9 +140,8 @@ def _disk(
     image: Path, stated: Manifest, unified: bytes, data: uuid.UUID, directory: Path, surroundings: Surroundings
 ) -> tuple[Disk, DiskKey | None]:
     """The machine's own disk, which boots `unified`; encrypted, in the partition `data`, where its profile says so."""
-    own = directory / "disk.raw"
+    own = disks.path(directory, str(data))
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    own.unlink(missing_ok=True)  # a machine that is to be replaced runs on from the file that it has open
     content = _file(image, stated, names.ROOT) + _file(image, stated, names.HASH) if stated.root_hash else b""
     build.write_disk(own, unified, build.partitions(stated.spec, stated.root_hash, image, data))
     if stated.spec.profile != "encrypted":

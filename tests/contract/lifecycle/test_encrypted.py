@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import socket
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from evident import processes
 from evident.errors import PolicyRefused
 from evident.evidence import disk as partitions
 from evident.keys.messages import HEALTH
-from evident.lifecycle import farewell, keystore
+from evident.lifecycle import disks, farewell, keystore
 from evident.lifecycle.journal import State
 
 
@@ -49,7 +48,7 @@ def test_the_key_server_is_where_the_document_says(life: Any) -> None:
     try:
         assert healthy(port)
         disk = keystore.open_store(target.surroundings).volumes.disks_under("shop")
-        uploaded = Path(target.directory / "disk.raw").read_bytes()[: 1 << 20]
+        uploaded = disks.path(target.directory, disk[0]).read_bytes()[: 1 << 20]
         assert disk[0] in {each.guid for each in partitions.read_partition_table(uploaded)[0].partitions}
         line = next(value.command_line for value in target.references.values if value.command_line)
         assert f"evident.verifier=127.0.0.1:{port}" in line
