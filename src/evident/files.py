@@ -6,14 +6,17 @@ import fcntl
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from evident.errors import Malformed, UsageError
 
 MAX_JOURNAL_BYTES = 64 * 1024 * 1024
+GRACE = 2.0
+"""Seconds for which a lock that is not waited for is tried."""
 
 
 def replace_file(path: Path, data: bytes, *, mode: int = 0o600, aside: Path | None = None) -> None:
@@ -85,16 +88,30 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     except OSError as error:
         raise _unwritable(path, error) from None
     with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
+        if wait:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        elif not _tried(stream):
             raise UsageError.of(
                 "state.busy",
                 expected=f"nobody else at work in {path.parent}",
                 found="another process that changes it",
                 remedy="Wait until it is done, then try again.",
-            ) from None
+            )
         yield
+
+
+def _tried(stream: IO[str]) -> bool:
+    """Lock `stream` if it can be had at once, or nearly: what a killed process had just forked holds its locks until it notices."""
+    deadline = time.monotonic() + GRACE
+    while True:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
 
 
 class Lines:

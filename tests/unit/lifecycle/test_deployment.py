@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from evident import files
 from evident.appraisal.policy import STRICT
 from evident.appraisal.statement import TrustStatement
 from evident.audit import keys
@@ -256,6 +260,20 @@ def test_two_processes_do_not_work_on_one_deployment(world: World) -> None:
     with target.exclusive(), pytest.raises(UsageError, match=r"state\.busy"):
         down(world.deployment())
     assert target.journal.state is State.LAUNCHED
+
+
+@pytest.mark.parametrize("grace", [0.0, 5.0])
+def test_a_lock_that_is_let_go_of_in_a_moment_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grace: float) -> None:
+    """A process that was killed may have forked one that has not noticed yet: it lives for a moment, and holds its locks."""
+    monkeypatch.setattr(files, "GRACE", grace)
+    with (tmp_path / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        letting_go = threading.Timer(0.3, lambda: fcntl.flock(held, fcntl.LOCK_UN))
+        letting_go.start()
+        refused = pytest.raises(UsageError, match=r"state\.busy") if grace == 0 else nullcontext()
+        with refused, files.locked(tmp_path / "lock", wait=False):
+            pass
+        letting_go.join()
 
 
 def test_a_changed_image_on_disk_is_noticed(world: World) -> None:
