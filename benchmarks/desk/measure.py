@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -28,12 +27,12 @@ def run(*words: str, key: bytes = b"") -> str:
     done = subprocess.run(words, input=key, capture_output=True, env=environment, check=False)  # fixed words
     if done.returncode:
         print("bench failed", words, done.stderr.decode("ascii", "replace"), flush=True)
-        sys.exit(1)
+        raise SystemExit(1)
     return done.stdout.decode()
 
 
 def encrypt(device: str, *options: str) -> None:
-    """As Evident seals a root: AES-XTS, a random key that needs no stretching, blocks of 4096 bytes."""
+    """LUKS2 with cryptsetup's own cipher; a random key needs no stretching, and blocks have 4096 bytes, as where Evident seals a root."""
     stretching = ("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000")
     form = ("--type", "luks2", "--batch-mode", "--sector-size", "4096", "--key-file", "-")
     run("/usr/sbin/cryptsetup", "luksFormat", *form, *stretching, *options, device, key=KEY)
