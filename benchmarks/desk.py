@@ -2,9 +2,10 @@
 
     python benchmarks/desk.py [BOOTS] [--plot FILE]
 
-Builds `examples/shop.yaml` (and the same with ``swiotlb=force``) and ``desk/guest.yaml``, and boots them on the platform ``qemu``; which
-of two kinds comes first changes from round to round. Needs what `evident doctor` names for that platform, some 2 GB of disk, and where
-there is no KVM about a minute per boot; BOOTS is 10 unless given. Printed per row: n, mean, standard deviation, 95 % confidence interval.
+Builds `examples/shop.yaml` (and the same with ``swiotlb=force``) and ``desk/guest.yaml``, and boots them on the platform ``qemu``, the
+first by its UKI as well; which kind comes first changes from round to round. Needs what `evident doctor` names for that platform, some
+2 GB of disk, and where there is no KVM about a minute per boot; BOOTS is 10 unless given. Printed per row: n, mean, standard deviation,
+95 % confidence interval.
 
 The paper's FetchKey takes 5.96 s of 12.9 s (Pontes et al., section 7.2, on hardware): compare shares, never seconds.
 """
@@ -74,12 +75,13 @@ def phases(log: Path) -> dict[str, float]:
     return boot
 
 
-def boots(desk: Desk, kinds: dict[str, Path], count: int) -> dict[str, list[dict[str, float]]]:
+def boots(desk: Desk, kinds: dict[str, tuple[str, ...]], count: int) -> dict[str, list[dict[str, float]]]:
+    """Each of `kinds`, a name and the options of its `up`, booted `count` times."""
     found: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
     for number in range(count):
         for kind in sorted(kinds, reverse=bool(number % 2)):
             print(f"boot {number + 1} of {count}: {kind}", file=sys.stderr, flush=True)
-            desk.evident("up", "bench", "--platform", "qemu", "--image", str(kinds[kind]))
+            desk.evident("up", "bench", "--platform", "qemu", *kinds[kind])
             found[kind].append(phases(desk.console("bench")))
             desk.evident("down", "bench")
     return found
@@ -135,9 +137,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         desk = Desk(Path(folder))
         usual, own = ROOT / "examples" / "shop.lock.json", Path(folder) / "guest.lock.json"
-        images = {"direct boot": desk.image("shop", shop, usual)}
-        images[f"direct boot, {BOUNCING}"] = desk.image("bouncing", {**shop, "command_line": [BOUNCING]}, usual)
-        found = boots(desk, images, given.boots)
+        image = str(desk.image("shop", shop, usual))
+        bouncing = str(desk.image("bouncing", {**shop, "command_line": [BOUNCING]}, usual))
+        kinds = {"direct boot": ("--image", image), f"direct boot, {BOUNCING}": ("--image", bouncing)}
+        found = boots(desk, {**kinds, "UKI on its disk": ("--image", image, "--boot", "uki")}, given.boots)
         plain = measured(desk, desk.image("guest", guest, own))
         bounced = measured(desk, desk.image("guest-bouncing", {**guest, "command_line": [BOUNCING]}, own))
     report_boots(found)
@@ -147,8 +150,8 @@ def main() -> None:
         print(line(name, plain[name]))
     smallest = {name: f"{name.rpartition(', ')[0]}, 10 MB" for name in opened}
     report_ratios("the same, as ratios", plain, plain, {name: other for name, other in smallest.items() if name != other})
-    kinds = {name: f"{name.split()[0]} plain" for name in plain if name.split()[0] in ("read", "write") and not name.endswith(" plain")}
-    report_ratios("dm-verity and LUKS, time for the same 16 MiB", plain, plain, kinds)
+    compared = {name: f"{name.split()[0]} plain" for name in plain if name.split()[0] in ("read", "write") and not name.endswith(" plain")}
+    report_ratios("dm-verity and LUKS, time for the same 16 MiB", plain, plain, compared)
     same = {name: name for name in plain if name.split()[0] in ("read", "write")}
     report_ratios(f"with {BOUNCING} ÷ without", bounced, plain, same)
     if given.plot:
