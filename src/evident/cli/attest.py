@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from evident.cli.answers import FORMS
+from evident.cli.options import number
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -43,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         const=DOCUMENT,
         help="ask again for as long as it is accepted: at this interval (90s, 30m, 12h), or at that of the deployment's document",
     )
-    parser.add_argument("--times", metavar="N", type=int, help="with --every: stop after N answers")
+    parser.add_argument("--times", metavar="N", type=number(1, 999_999_999), help="with --every: stop after N answers")
     parser.add_argument("-o", "--output", choices=FORMS, default="text")
 
 
@@ -62,10 +63,13 @@ def run(args: argparse.Namespace) -> int:
     from evident.endorsements.fetcher import RecordingFetcher
     from evident.endorsements.http import real_world, standard_fetcher
     from evident.endorsements.prefetch import remember_crls
+    from evident.errors import UsageError
     from evident.lifecycle.attest import attest
     from evident.lifecycle.deployment import deployment
     from evident.platforms import registry
 
+    if args.times and not args.every:
+        raise UsageError.of("usage.times", expected="--every with --times", found="--times alone", remedy="Add --every, or leave it out.")
     around, cache = surroundings(), Cache(cache_dir())
     target, recorded = deployment(args.name, around), RecordingFetcher(standard_fetcher(cache, real_world()))
 

@@ -15,6 +15,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from evident.cli import options
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -32,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--update-lock", action="store_true", help="lock the newest packages of the suite")
     configure_packages(parser)
     parser.add_argument("--firmware", metavar="FILE", help="predict the SNP launch digest with this OVMF (one with a kernel hash table)")
-    parser.add_argument("--vcpus", metavar="N", type=int, default=2, help="vCPU count of that launch (default 2)")
+    options.add_vcpus(parser, 2, "vCPU count of that launch")
     parser.add_argument("--vcpu-type", metavar="TYPE", default="EPYC-v4", help="QEMU CPU model of that launch (default EPYC-v4)")
     parser.add_argument(
         "--parameter", metavar="NAME=VALUE", action="append", default=[], help="kernel parameter of that launch, appended; repeatable"

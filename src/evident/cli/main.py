@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from types import MappingProxyType, ModuleType
+from typing import NoReturn
 
 from evident import __version__
 from evident.cli.terminal import tell
@@ -58,6 +59,10 @@ class _Parser(argparse.ArgumentParser):
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # argparse's own signature is wider than its stub
 
+    def error(self, message: str) -> NoReturn:
+        usage = " ".join(self.format_usage().removeprefix("usage: ").split())
+        raise UsageError.of("usage.options", expected=usage, found=message, remedy=f"`{self.prog} --help` explains every option.")
+
 
 def _verb(name: str) -> ModuleType:
     """Only the verb asked for is imported: `evident --help` stays fast."""
@@ -77,21 +82,32 @@ def _top_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns its exit code."""
-    arguments = sys.argv[1:] if argv is None else argv
+def _parse(arguments: list[str]) -> tuple[ModuleType, argparse.Namespace] | None:
+    """The verb and its options; None, with the help printed, where none is named. Raises `UsageError`."""
     parser = _top_parser()
     if not arguments or arguments[0].startswith("-"):
         parser.parse_args(arguments)
         parser.print_help(sys.stderr)
-        return 2
+        return None
     name = arguments[0]
     if name not in VERBS:
         parser.error(f"no verb {name!r}; verbs are: {', '.join(VERBS)}")
     module = _verb(name)
     verb_parser = _Parser(prog=f"evident {name}", description=module.__doc__)
     module.configure(verb_parser)
-    options = verb_parser.parse_args(arguments[1:])
+    return module, verb_parser.parse_args(arguments[1:])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        parsed = _parse(arguments)
+    except UsageError as error:
+        return _report(error, "text")
+    if parsed is None:
+        return 2
+    module, options = parsed
     try:
         code: int = module.run(options)
         sys.stdout.flush()
@@ -107,7 +123,7 @@ def main(argv: list[str] | None = None) -> int:
         print("evident: interrupted", file=sys.stderr)
         return 130
     except Exception as error:  # noqa: BLE001  # the last line of defence: a defect of ours is never shown as a traceback
-        return _report_defect(error, name)
+        return _report_defect(error, arguments[0])
     return code
 
 

@@ -16,6 +16,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from evident.cli import options
+
 if TYPE_CHECKING:
     from evident.errors import UsageError
     from evident.reference_values.pcr import Measurement, Prediction, SecureBootVariables
@@ -39,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--phase", metavar="WORD", action="append", default=[], help="boot phase measured by the time of the quote, repeatable"
     )
-    parser.add_argument("--stub-version", metavar="N", type=int, help="major version of systemd-stub, where the image does not say it")
+    options.add_stub_version(parser)
     parser.add_argument("--secure-boot", choices=("on", "off"), help="predict PCR 7 with Secure Boot on or off")
     parser.add_argument("--variables", metavar="DIR", help="Secure Boot variables (default: none exist)")
     parser.add_argument(

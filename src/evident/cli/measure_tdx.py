@@ -18,6 +18,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from evident.cli import options
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -41,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--initrd-argument", choices=INITRD_ARGUMENTS, action="append", help="where EDK2 puts initrd=initrd (default both, as alternatives)"
     )
     parser.add_argument("--disk", metavar="FILE", help="raw disk image that the UKI is started from, with --uki")
-    parser.add_argument("--stub-version", metavar="N", type=int, help="major version of systemd-stub, where the image does not say it")
+    options.add_stub_version(parser)
     parser.add_argument("--reference-out", metavar="FILE", help="write the predictions as reference values")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="form of the output")
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 
+from evident.cli import options
+
 MAX_IMAGE_BYTES = 1024 * 1024 * 1024
 USUAL = ("enter-initrd", "enter-initrd:leave-initrd", "enter-initrd:leave-initrd:sysinit", "enter-initrd:leave-initrd:sysinit:ready")
 
@@ -19,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", metavar="FILE", help="unified kernel image")
     parser.add_argument("--bank", choices=("sha1", "sha256", "sha384", "sha512"), action="append", help="PCR bank (default sha256)")
     parser.add_argument("--phase", metavar="PATH", action="append", help="phases joined by colons; repeatable")
-    parser.add_argument("--stub-version", metavar="N", type=int, help="major version of systemd-stub, where the image does not say it")
+    options.add_stub_version(parser)
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="form of the output")
 
 

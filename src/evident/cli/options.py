@@ -1,8 +1,9 @@
-"""The options that make up one decision. Nothing heavy is imported here, so that help comes at once."""
+"""Options that several verbs share: those that make up one decision, and numbers. Nothing heavy is imported, so that help comes at once."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 KINDS = (
     "snp",
@@ -41,3 +42,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
             f"--unsafe-{option}", action="store_true", help=f"go on in spite of: {option.replace('-', ' ')}; shown in the result"
         )
     parser.add_argument("--unsafe-simulated-root", metavar="FILE", help="believe this simulator's TEST root: proves nothing about hardware")
+
+
+def number(lowest: int, highest: int) -> Callable[[str], int]:
+    """Type of an option that takes a whole number of this range; anything else is an error of use that names the range."""
+
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdecimal() or len(text) > 9 or not lowest <= int(text) <= highest:
+            raise argparse.ArgumentTypeError(f"a whole number from {lowest} to {highest} is expected, {text[:40]!r} was given")
+        return int(text)
+
+    return read
+
+
+def add_vcpus(parser: argparse.ArgumentParser, default: int, text: str) -> None:
+    """``--vcpus``, up to what `reference_values.snp_launch` can measure."""
+    parser.add_argument("--vcpus", metavar="N", type=number(1, 4096), default=default, help=f"{text} (default {default})")
+
+
+def add_stub_version(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--stub-version", metavar="N", type=number(1, 999), help="major version of systemd-stub, where the image does not say it"
+    )

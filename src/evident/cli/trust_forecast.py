@@ -17,6 +17,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from evident.cli.answers import EXIT_CODES, gravest
+from evident.cli.options import number
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -32,7 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("bundle", metavar="BUNDLE", nargs="+", help="bundles of past decisions, one for each machine")
     parser.add_argument("--at", metavar="TIME", help="look from this time instead of now (RFC 3339)")
-    parser.add_argument("--days", type=int, default=DEFAULT_DAYS, help=f"how far to look (default: {DEFAULT_DAYS})")
+    parser.add_argument(
+        "--days", metavar="N", type=number(1, 3650), default=DEFAULT_DAYS, help=f"how far to look (default: {DEFAULT_DAYS})"
+    )
     parser.add_argument("--signer", metavar="KEY.pem", action="append", default=[], help="public key of a verifier whose bundles you trust")
     parser.add_argument("--unsafe-simulated-root", metavar="FILE", help="believe this simulator's TEST root: for trials")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="form of the result (default: text)")
@@ -51,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from evident.endorsements.cache import Cache
 
     now = parse_time(args.at) if args.at else datetime.now(UTC)
-    until, cache = now + timedelta(days=max(1, min(args.days, 3650))), Cache(cache_dir())
+    until, cache = now + timedelta(days=args.days), Cache(cache_dir())
     anchors, signers = trusted_anchors(args.unsafe_simulated_root), trusted_signers(args.signer)
 
     def cached(url: str) -> Fetched | None:

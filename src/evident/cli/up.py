@@ -32,11 +32,15 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from evident.cli import options
+
 if TYPE_CHECKING:
     from evident.lifecycle.bring_up import Release
     from evident.lifecycle.deployment import Deployment
     from evident.lifecycle.from_document import Builders
     from evident.platforms.driver import Order
+
+MAX_MEMORY_MIB = 16 * 1024 * 1024
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -63,10 +67,15 @@ def configure_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--initrd", metavar="FILE")
     parser.add_argument("--append", metavar="TEXT", help="kernel command line; name the root file system's verity hash in it for AL4")
     parser.add_argument("--disk", metavar="FILE", action="append", default=[], help="raw image to attach as a disk; repeatable")
-    parser.add_argument("--memory", type=int, default=1024, metavar="MIB", help="default 1024")
-    parser.add_argument("--vcpus", type=int, default=1, metavar="N")
+    parser.add_argument("--memory", type=options.number(1, MAX_MEMORY_MIB), default=1024, metavar="MIB", help="default 1024")
+    options.add_vcpus(parser, 1, "vCPU count")
     parser.add_argument(
-        "--publish", type=int, action="append", default=[], metavar="PORT", help="TCP port of the machine to reach from this host"
+        "--publish",
+        type=options.number(1, 65535),
+        action="append",
+        default=[],
+        metavar="PORT",
+        help="TCP port of the machine to reach from this host; repeatable",
     )
     parser.add_argument("--policy", metavar="FILE", help="policy it is held to (default: strict, demanding every level that was measured)")
 

@@ -109,7 +109,7 @@ def test_own_images_and_policy(run: Run, tmp_path: Path) -> None:
         (("up", "shop", "--platform", "simulated", "--kernel", "/"), 2, "input.not-a-file"),
         (("up", "shop", "--platform", "simulated", "--firmware", "pyproject"), 2, "input.unreadable"),
         (("up", "shop", "--platform", "simulated", "--attack", "bribe"), 2, "simulated.attack"),
-        (("up", "shop", "--platform", "simulated", "--vcpus", "0"), 2, "snp-launch.vcpus"),
+        (("up", "shop", "--platform", "simulated", "--vcpus", "0"), 2, "usage.options"),
         (("attest", "ghost"), 2, "deployment.unknown"),
         (("down", "ghost"), 2, "deployment.unknown"),
         (("status", "ghost"), 2, "deployment.unknown"),
