@@ -3,7 +3,8 @@
     up(target, specification, Builders((key,), cache))
 
 The image must be the one that the document names by its digest, and signed by somebody trusted. On this host its kernel is handed over; in
-a cloud it boots from its own disk, with the deployment's parameters on the command line that is measured there.
+a cloud, or where the document says so, it boots from its own disk, with the deployment's parameters on the command line that is measured
+there.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def _prepared(target: Deployment, wanted: Specification, chosen: Option, builder
         Path(wanted.image.path),
         trusted=builders.trusted,
         machine=replace(machine, disks=machine.disks[1:]),  # the first is the image's, and every machine gets its own
-        boot="uki" if cloud else "direct",
+        boot="uki" if cloud or machine.where.get("boot") == "uki" else "direct",
         verifier=(wanted.key_server or "") if cloud else KEY_SERVER,
         sha256=wanted.image.sha256,
     )

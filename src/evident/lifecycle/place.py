@@ -93,12 +93,12 @@ def places(specification: Specification, known: Known, at: date, names: Sequence
         outline = registry.OUTLINES[name]
         for technology in outline.technologies:
             if wanted in ("best", technology):
-                found.append(_place(name, technology, outline, known, at))
+                profile = registry.profile(registry.profile_id(name, technology, specification.where.get(name, {})), at)
+                found.append(_place(name, technology, outline, as_ordered(profile, outline, known)))
     return tuple(found)
 
 
-def _place(name: str, technology: str, outline: Outline, known: Known, at: date) -> Place:
-    profile = as_ordered(registry.profile(registry.profile_id(name, technology), at), outline, known)
+def _place(name: str, technology: str, outline: Outline, profile: Profile) -> Place:
     simulated = outline.simulated() or profile.simulated
     shown: Technology = "tdx" if technology == "tdx" else "snp"
     return Place(name, shown, outline, profile, replace(prospect(profile), simulated=simulated), trusted_parties(profile), simulated)

@@ -59,6 +59,8 @@ class Outline:
     """What this machine lacks for a launch there, each with how to get it; found without asking anybody."""
     fits: Callable[[str, Mapping[str, str]], str | None] = _fits
     """Why no machine of these settings has this technology; None where one may."""
+    profile: Callable[[Mapping[str, str]], str | None] = lambda _: None
+    """Id of the profile of machines with these settings, where they are of another kind than the platform's usual ones; else None."""
     simulated: Callable[[], bool] = lambda: False
     """Whether what is launched from this machine has a simulated secure processor."""
     cloud: bool = True

@@ -37,9 +37,9 @@ OUTLINES: Mapping[str, Outline] = MappingProxyType(
 """What can be launched, by the name that `evident up --platform` takes. The one for ``any`` among equals comes first."""
 
 
-def profile_id(platform: str, technology: str) -> str:
-    """Id of the profile of machines launched on `platform` with `technology`."""
-    own = f"{platform}-{technology}"
+def profile_id(platform: str, technology: str, where: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Id of the profile of machines launched on `platform` with `technology` and the settings `where`."""
+    own = OUTLINES[platform].profile(where) or f"{platform}-{technology}"
     return own if own in platform_ids() else platform
 
 

@@ -20,8 +20,10 @@ from evident.lifecycle import specification
 from evident.lifecycle.plan import Plan, plan
 from evident.platforms import registry
 from evident.platforms.outline import Outline
+from evident.platforms.qemu import profile
 from evident.reference_values import documents
 from evident.reference_values.model import Provenance, ReferenceSet, ReferenceValue, Strength
+from evident.verification.snp_tpm import OPERATOR
 
 TODAY = date(2026, 11, 22)
 WHERE = {
@@ -165,6 +167,22 @@ def test_a_simulated_host_is_told_from_a_real_one(make: Make, monkeypatch: pytes
     assert codes(make(platform="qemu", policy=policy())) == {"plan.simulated"}
     assert make(platform="any", policy=policy()).chosen.platform != "qemu"
     assert codes(make(platform="qemu", policy={**policy(), "allow_simulated": True})) == set()
+
+
+def test_a_boot_from_the_disk_rests_on_a_tpm_of_the_hosts(make: Make) -> None:
+    """On one's own host as in a cloud: what firmware starts is the TPM's word, and that is its host's."""
+    by_uki: dict[str, Any] = {"platform": "qemu", "where": {"qemu": {"boot": "uki"}}}
+    made = make(**by_uki)
+    levels = made.chosen.prospect.levels
+    assert (levels.nominal, levels.trustworthy, made.chosen.trust) == (4, 2, (OPERATOR,))
+    assert codes(made) == {"plan.trustworthy", "plan.party"}, "without a policy of the document's nobody is trusted"
+    assert f"the boot chain without the word of {OPERATOR}" in made.chosen.unproven
+    assert codes(make(**by_uki, policy=policy(trustworthy=2, accepted=[OPERATOR]))) == set()
+    assert codes(make(**by_uki, policy=policy(trustworthy=3, accepted=[OPERATOR]))) == {"plan.trustworthy"}
+    direct = make(platform="qemu", where={"qemu": {"boot": "direct"}}).chosen
+    assert (direct.prospect.levels.trustworthy, direct.trust, direct.unmet) == (4, (), ())
+    assert "where.value" in codes(make(platform="qemu", where={"qemu": {"boot": "disk"}}))
+    assert OPERATOR == profile.OPERATOR
 
 
 def test_what_is_billed_is_named_and_not_priced(make: Make) -> None:

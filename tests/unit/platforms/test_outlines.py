@@ -32,7 +32,7 @@ def test_every_platform_that_launches_has_one() -> None:
         assert all(setting.doc for setting in outline.settings.values())
 
 
-@pytest.mark.parametrize("name", ["aws", "azure", "gcp"])
+@pytest.mark.parametrize("name", ["aws", "azure", "gcp", "qemu"])
 def test_a_setting_is_named_checked_and_missed(name: str) -> None:
     outline = registry.OUTLINES[name]
     right = {known: (setting.choices or ("something",))[0] for known, setting in outline.settings.items()}

@@ -27,6 +27,7 @@ from evident.platforms.driver import KEY_SERVER, PORT_FILE, Believed, Collected,
 from evident.platforms.qemu import attendant, collector, console, firmware, probe, qmp, relay, swtpm, vm
 from evident.platforms.qemu.order import FILE as LAUNCH_FILE
 from evident.platforms.qemu.order import FIRMWARE, INITRD, KERNEL, Launch, check_images, read_launch, write_launch
+from evident.platforms.qemu.profile import BY_UKI
 from evident.processes import Process
 from evident.reference_values import pcr
 from evident.reference_values.model import LAYERS, ReferenceSet, ReferenceValue, by_tpm
@@ -69,8 +70,8 @@ class QemuPlatform:
         around = self._surroundings
         return SimulatorPki.load_or_generate(self._simulator, made_at=around.clock(), progress=around.progress)
 
-    def profile(self, machine: Path) -> str:  # noqa: ARG002  # the same for all
-        return "qemu-snp"
+    def profile(self, machine: Path) -> str:
+        return "qemu-snp" if KERNEL in read_launch(machine).images else BY_UKI
 
     def parameters(self, machine: Path) -> Mapping[str, str]:
         machine.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from evident.platforms.driver import Order
-from evident.platforms.outline import Item, Outline
+from evident.platforms.outline import Item, Outline, Setting
 from evident.platforms.qemu import probe
+from evident.platforms.qemu.profile import BY_UKI
 
 
 def _items(order: Order) -> tuple[Item, ...]:
@@ -21,6 +23,10 @@ def _items(order: Order) -> tuple[Item, ...]:
     )
 
 
+def _profile(where: Mapping[str, str]) -> str | None:
+    return BY_UKI if where.get("boot") == "uki" else None
+
+
 def _missing() -> tuple[str, ...]:
     programs = tuple(name for name in (probe.PROGRAM, probe.SWTPM) if shutil.which(name) is None)
     firmware = () if any(Path(path).is_file() for path in probe.FIRMWARE) else ("an OVMF image: apt install ovmf",)
@@ -28,10 +34,17 @@ def _missing() -> tuple[str, ...]:
 
 
 OUTLINE = Outline(
-    settings={},
+    settings={
+        "boot": Setting(
+            "what starts the image: `direct` (default), its kernel, handed over and measured by the hardware; `uki`, its own disk, as in a "
+            "cloud, measured by a TPM of the host's",
+            choices=("direct", "uki"),
+        )
+    },
     technologies=("snp",),
     items=_items,
     missing=_missing,
+    profile=_profile,
     simulated=lambda: not os.access(probe.SEV, os.R_OK | os.W_OK),
     cloud=False,
     firmware="platform",

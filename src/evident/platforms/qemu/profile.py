@@ -16,12 +16,17 @@ SVSM = "github.com/coconut-svsm/svsm, commit f4bc4bcd (2026-08-20), INSTALL.md a
 TDX = "QEMU documentation, system/i386/tdx"
 SNPGUARD = "github.com/SNPGuard/snp-guard: integrity and encrypted workflows"
 EVTPM = "Narayanan et al., Remote attestation of confidential VMs using ephemeral vTPMs (ACSAC 2023)"
+FIRMWARE = "github.com/tianocore/edk2, OvmfPkg/Tcg: its measurements go to a TPM device that QEMU attaches; systemd-stub(7) for the rest"
 EARLY = date(2024, 3, 26)
 LATE = date(2026, 11, 22)
 
 Tpm = Literal["hypervisor", "paravisor", "svsm", "host", "none"]
 Source = Literal["device", "vtpm", "svsm"]
 Carrier = Literal["tee", "vtpm", "none"]
+
+BY_UKI = "qemu-uki"
+OPERATOR = "whoever runs the host"
+"""As `evident.verification.snp_tpm.OPERATOR` has it, whose room is not loaded for a profile."""
 
 _NO_TPM: Fact[Tpm] = Fact("none", QEMU)
 _HOST_TPM: Fact[Tpm] = Fact("host", PONTES, "Software on the host: nothing may rest on it.")
@@ -59,6 +64,18 @@ DIRECT_2024 = Profile(
     column="on-prem A",
 )
 DIRECT_2026 = replace(DIRECT_2024, as_of=LATE, notes=(Fact("Upstream since Linux 6.11 and QEMU 9.1.", UPSTREAM),))
+
+UKI_2026 = replace(
+    DIRECT_2026,
+    id=BY_UKI,
+    title="Your own host, SEV-SNP, boot from the machine's own disk (UKI)",
+    launch_covers=Fact(("firmware",), FIRMWARE, "What firmware starts from the disk goes into PCRs."),
+    vtpm=VtpmProfile(Fact("swtpm", FIRMWARE), _HOST_TPM, Fact(False, FIRMWARE), Fact(OPERATOR, FIRMWARE), Fact(1, FIRMWARE)),
+    layers=own_image_layers(_OWN_FIRMWARE, measured_by="vtpm", runtime=True, source=FIRMWARE),
+    residual={**DIRECT_2026.residual, "boot_chain": "The TPM is software on the host: whoever runs the host can have it quote any boot."},
+    published={},
+    column="",
+)
 
 SVSM_2024 = replace(
     DIRECT_2024,
@@ -165,6 +182,7 @@ EVTPM_2026 = replace(EVTPM_2024, as_of=LATE)
 PROFILES = (
     DIRECT_2024,
     DIRECT_2026,
+    UKI_2026,
     SVSM_2024,
     SVSM_2026,
     TDX_2026,
