@@ -21,7 +21,9 @@ from evident.cli.paths import cache_dir
 from evident.errors import CollateralUnavailable, UsageError
 from evident.evidence import disk, uki
 from evident.image import lock, manifest
+from evident.image.initrd import OWN_CODE, OWN_FILES
 from evident.image.lock import Store
+from evident.image.names import INITRD, KERNEL, ROOT, UKI
 from evident.reference_values.model import Strength
 
 pytestmark = pytest.mark.slow
@@ -45,7 +47,15 @@ def built(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("a folder with blanks")
     shutil.copy(EXAMPLES / "shop.yaml", folder)
     shutil.copy(EXAMPLES / "shop.lock.json", folder)
-    odd = {**os.environ, "TZ": "Pacific/Kiritimati", "LC_ALL": "C", "HOME": str(folder), "EVIDENT_HOME": str(folder / "one")}
+    odd = {
+        **os.environ,
+        "TZ": "Pacific/Kiritimati",
+        "LC_ALL": "POSIX",
+        "PYTHONHASHSEED": "1",
+        "PYTHONUTF8": "0",
+        "HOME": str(folder),
+        "EVIDENT_HOME": str(folder / "one"),
+    }
     command = ["image", "build", "shop.yaml", "--out", "image", "--store", str(packages)]
     program = f"import os, sys; os.umask(0o077); from evident.cli.main import main; sys.exit(main({command!r}))"
     done = subprocess.run([sys.executable, "-c", program], cwd=folder, env=odd, capture_output=True, text=True, check=False)
@@ -58,6 +68,7 @@ def built(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("EVIDENT_HOME", str(tmp_path / "two"))
     monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
     return tmp_path
 
 
@@ -106,6 +117,9 @@ def test_what_the_image_says_of_itself(built: Path) -> None:
     assert {value.strength for value in made.reference.values} == {Strength.RECOMPUTED}
     pcr11 = next(value for value in made.reference.values if value.register == "pcr11")
     assert pcr11.components["verity_root_hash"] == made.root_hash
+    own = {part.name for part in made.components if part.strength is Strength.REBUILT}
+    assert own >= {"spec", "command line", f"initrd /{OWN_CODE}", *(f"initrd /{path}" for path in OWN_FILES), "root /srv/serve.py"}
+    assert not own & {KERNEL, INITRD, ROOT, UKI, "initrd /usr/lib/python3.13", "initrd /usr/sbin/cryptsetup"}
     inventory = made.inventory
     assert inventory.agents == inventory.ssh_authorized_keys == ()
     assert not any(name.rsplit("/", 1)[-1] in {"sh", "bash", "dash", "busybox"} for name in inventory.programs)

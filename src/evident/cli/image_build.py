@@ -156,6 +156,9 @@ def _text(made: Manifest, out: Path) -> str:
         lines.append(f"root hash  {made.root_hash.hex()}")
     values = [value for value in made.reference.values if value.algorithm == "sha256" or value.register == "launch"]
     lines += [f"{value.register:<10} {value.value.hex()}" for value in values]
+    lines.append(
+        f"degree     {made.degree}, the lowest of {len(made.components)} components; {len(made.from_source)} are made from source (4)"
+    )
     parts = ", ".join(f"{name} {size:,}" for name, size in inventory.initrd_bytes.items())
     lines.append(f"initrd     {sum(inventory.initrd_bytes.values()):,} bytes unpacked: {parts}")
     lines.append(f"drivers    {len(inventory.kernel_modules)} kernel modules of {inventory.kernel_modules_offered} that the package offers")

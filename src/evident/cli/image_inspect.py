@@ -1,11 +1,13 @@
-"""Look at an image before it boots: what is in it, and what it will measure.
+"""Look at an image before it boots: what is in it, how that is known, and what it will measure.
 
 examples:
   evident image inspect image.efi
   evident image inspect disk.raw -o json
+  evident image inspect shop.image/manifest.json
 
-`inspect` knows EFI applications, unified kernel images and raw disk images with an EFI system partition. It judges nothing;
-`evident measure pcr` turns the same image into expected values.
+`inspect` knows EFI applications, unified kernel images, raw disk images with an EFI system partition, and the manifests of `image build`
+(the sizes of files that lie beside one are shown). It judges nothing, signatures of manifests included; `evident measure pcr` turns an
+image into expected values.
 """
 
 from __future__ import annotations
@@ -32,9 +34,39 @@ def run(args: argparse.Namespace) -> int:
     from evident.evidence import pe
 
     with map_file(args.file) as image:
-        said = _application(image[:]) if pe.looks_like_pe(image[:2]) else _disk(image)
+        if image[:1] == b"{":
+            said = _manifest(image[:], args.file)
+        else:
+            said = _application(image[:]) if pe.looks_like_pe(image[:2]) else _disk(image)
     print(json.dumps(said, indent=2) if args.output == "json" else "\n".join(_lines(said)))
     return 0
+
+
+def _manifest(raw: bytes, name: str) -> dict[str, Any]:
+    from pathlib import Path
+
+    from evident import codec
+    from evident.image import manifest, names
+
+    stated, _ = manifest.read(raw)
+    parts, files = stated.inventory.initrd_bytes, (names.KERNEL, names.INITRD, names.ROOT, names.HASH, names.UKI, names.DISK)
+    beside = [(file, Path(name).parent / file) for file in files]
+    others = [component.name for component in stated.components if component.name not in stated.from_source]
+    return {
+        "kind": "image manifest",
+        "image": stated.spec.name,
+        "profile": stated.spec.profile,
+        "built_by_evident": stated.evident,
+        "built_at": codec.format_time(stated.built_at),
+        "bytes": {file: path.stat().st_size for file, path in beside if path.is_file()},
+        "bytes_of_the_initrd_unpacked": {"all": sum(parts.values()), **dict(sorted(parts.items(), key=lambda part: -part[1]))},
+        "python_modules": stated.inventory.python_modules,
+        "kernel_modules": len(stated.inventory.kernel_modules),
+        "degree": int(stated.degree),
+        "made_from_source": list(stated.from_source),
+        "with_binaries_of_the_distribution": others,
+        "command_line": stated.command_line,
+    }
 
 
 def _application(raw: bytes) -> dict[str, Any]:

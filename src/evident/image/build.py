@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -42,6 +42,8 @@ class Built:
     components: Mapping[str, bytes]
     """Component to SHA-256: packages, kernel, every file of the initrd and root by group, then the whole artifacts."""
     inventory: Inventory
+    from_source: frozenset[str] = frozenset()
+    """The components all of whose bytes are made here from source; the others hold binaries of the distribution."""
 
 
 def build(
@@ -70,6 +72,7 @@ class _Build:
         self._spec, self._lock, self._store, self._out = spec, lock, store, out
         self._scratch, self._source, self._progress = scratch, source, progress
         self._components: dict[str, bytes] = {"spec": spec.digest()}
+        self._from_source = {"spec", "command line"}
         self._files: dict[str, Path] = {}
 
     def run(self) -> Built:
@@ -94,29 +97,34 @@ class _Build:
         image = self._uki(tools.read(STUB), kernel, archive, line)
         self._disk(image, verity)
         hashed = verity.root_hash if verity else None
-        return Built(self._spec, self._lock, self._files, line, hashed, self._components, taken)
+        return Built(self._spec, self._lock, self._files, line, hashed, self._components, taken, frozenset(self._from_source))
 
     def _write(self, name: str, data: bytes) -> None:
         self._files[name] = self._out / name
         self._files[name].write_bytes(data)
         self._components[name] = hashlib.sha256(data).digest()
 
-    def _record(self, part: str, tree: Tree) -> None:
-        """One digest per top folder: small enough to sign, fine enough to find a difference."""
-        groups: dict[str, list[bytes]] = {}
+    def _record(self, part: str, tree: Tree, own: Collection[str]) -> None:
+        """One digest per top folder, and one for the guest's code: small enough to sign, fine enough to find a difference.
+
+        `own` are the files of `tree` that are made here from source.
+        """
+        groups: dict[str, list[str]] = {}
         for path in tree:
-            entry = tree[path]
-            line = f"{path}\0{entry.kind}\0{entry.mode:o}\0{hashlib.sha256(entry.data).hexdigest()}\n".encode()
-            groups.setdefault("/".join(path.split("/")[:3]), []).append(line)
-        for group, lines in sorted(groups.items()):
-            self._components[f"{part} /{group}"] = hashlib.sha256(b"".join(lines)).digest()
+            groups.setdefault(initrd.OWN_CODE if _below(path, initrd.OWN_CODE) else "/".join(path.split("/")[:3]), []).append(path)
+        for group, paths in sorted(groups.items()):
+            entries = [(path, tree[path]) for path in paths]
+            lines = (f"{path}\0{entry.kind}\0{entry.mode:o}\0{hashlib.sha256(entry.data).hexdigest()}\n" for path, entry in entries)
+            self._components[f"{part} /{group}"] = hashlib.sha256("".join(lines).encode()).digest()
+            if all(path in own for path, entry in entries if entry.kind == "file"):
+                self._from_source.add(f"{part} /{group}")
 
     def _root(self, toolbox: Toolbox) -> tuple[root.Root | None, Tree]:
         if self._spec.profile == "microcvm":
             return None, Tree()
         self._progress("laying out the root file system")
         tree = root.lay_out(self._spec, self._lock.group("root"), self._store)
-        self._record("root", tree)
+        self._record("root", tree, _stated(self._spec))
         self._progress("making the root image and its hash tree")
         scratch = self._scratch / "root"
         scratch.mkdir()
@@ -132,9 +140,11 @@ class _Build:
         staging = self._scratch / "staging"
         staging.mkdir()
         made = initrd.make(self._spec, packages, toolbox, staging, source=self._source)
+        own = {path for path in made.tree if path in initrd.OWN_FILES or _below(path, initrd.OWN_CODE)}
         if self._spec.profile == "microcvm":
+            own |= _stated(self._spec) - made.tree.keys()
             initrd.take_in(made.tree, root.lay_out(self._spec, self._lock.group("root"), self._store))
-        self._record("initrd", made.tree)
+        self._record("initrd", made.tree, own)
         name = next((path for path in packages if path.startswith("boot/vmlinuz-")), "boot/vmlinuz")
         return packages.read(name), sum(".ko" in path for path in packages), made
 
@@ -158,6 +168,15 @@ class _Build:
         write_disk(self._files[DISK], image, partitions(self._spec, hashed, self._out, data))
         with self._files[DISK].open("rb") as stream:
             self._components[DISK] = hashlib.file_digest(stream, "sha256").digest()
+
+
+def _below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder}/")
+
+
+def _stated(spec: ImageSpec) -> set[str]:
+    """Paths of the files whose content is in the specification."""
+    return {item.path[1:] for item in spec.files}
 
 
 def partitions(spec: ImageSpec, root_hash: bytes | None, files: Path, data: uuid.UUID) -> tuple[disk.Partition, ...]:

@@ -25,6 +25,9 @@ GUEST = "evident.guest.init"
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
 MODULE_LIST = "usr/lib/evident/modules.list"
 CONFIGURATION = "etc/evident/guest.json"
+OWN_CODE = f"{PYTHON}/evident"
+OWN_FILES = ("init", CONFIGURATION, MODULE_LIST)
+"""With the code, all that is made here from source; every other file of the initrd is from a package, or compiled from a package's."""
 PROGRAMS = ("usr/bin/python3.13", "usr/sbin/cryptsetup", "usr/sbin/veritysetup")
 # What modules reach by name at run time: the C library's thread cancellation, and OpenSSL's provider that python3-cryptography loads.
 LOADED_BY_NAME = (f"{LIBRARIES}/libgcc_s.so.1", f"{LIBRARIES}/ossl-modules/legacy.so")

@@ -1,8 +1,9 @@
 """The signed manifest of an image: specification, lock, every component's digest, inventory, and what a boot of it will measure.
 
 A manifest says all that is needed to build the image again; `reproduce` does so. Its reference values are RECOMPUTED (degree 3), not
-REBUILT: the image is made anew, but from the distribution's binaries and a firmware as given, and nobody compiled those. They count as
-your own only for whoever built the image again; others take the word of those who did (`accepted_values`).
+REBUILT: the image is made anew, but from the distribution's binaries and a firmware as given, and nobody compiled those; each component
+says for itself which of the two it is (docs/decisions/010-degree.md). They count as your own only for whoever built the image again; others
+take the word of those who did (`accepted_values`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from evident.errors import Malformed, NotAuthentic, PolicyRefused
 from evident.image.inventory import Inventory
 from evident.image.lock import Lock
 from evident.image.spec import ImageSpec
-from evident.reference_values.model import ReferenceSet, ReferenceValue
+from evident.reference_values.model import ReferenceSet, ReferenceValue, Strength
 
 if TYPE_CHECKING:  # whoever only reads a manifest needs none of the tools that build
     from evident.image.build import Built
@@ -33,6 +34,8 @@ REBUILD_TYPE = "application/vnd.evident.image-rebuild+json"
 class Component:
     name: str
     sha256: bytes
+    strength: Strength = Strength.RECOMPUTED
+    """REBUILT where all of it is made from source by the build; a layer of the statement has the lowest of its parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,16 @@ class Manifest:
     evident: str
     """Version of Evident that built it; its guest is part of the initrd."""
     built_at: datetime
+
+    @property
+    def degree(self) -> Strength:
+        """That of the whole: the lowest of its components."""
+        return min(component.strength for component in self.components)
+
+    @property
+    def from_source(self) -> tuple[str, ...]:
+        """The components all of which the build makes from source."""
+        return tuple(component.name for component in self.components if component.strength is Strength.REBUILT)
 
     def file(self, name: str) -> bytes:
         """SHA-256 of the artifact `name`. Raises `Malformed` (``manifest.component``)."""
@@ -83,7 +96,8 @@ class Difference:
 
 
 def components(built: Built) -> tuple[Component, ...]:
-    return tuple(Component(name, digest) for name, digest in built.components.items())
+    strengths = {True: Strength.REBUILT, False: Strength.RECOMPUTED}
+    return tuple(Component(name, digest, strengths[name in built.from_source]) for name, digest in built.components.items())
 
 
 def compare(expected: Iterable[Component], found: Iterable[Component]) -> Difference | None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.unit.evidence.test_disk import a_disk, a_fat12
 from tests.unit.evidence.test_pe import a_pe
 from tests.unit.evidence.test_uki import a_uki
+from tests.unit.image.test_manifest import BUILDER, COMPONENTS, MANIFEST
 
 from evident.cli import main as entry
+from evident.image import manifest
 from evident.reference_values import documents
+from evident.reference_values.model import Strength
 from evident.reference_values.pcr import from_pcrlock, values
 from evident.reference_values.uki import predict_uki
 
@@ -115,3 +119,17 @@ def test_inspect_says_why_registers_are_unknown(files: Path, capsys: pytest.Capt
     image = said(capsys, "image", "inspect", str(files / "other.efi"))
     assert image["pcrs"] is None
     assert "uki.stub" in str(image["pcrs_unknown_because"])
+
+
+def test_inspect_tells_what_was_made_here_from_what_is_the_distributions(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One binary among its parts, and the image is of that degree."""
+    own = replace(COMPONENTS[1], strength=Strength.REBUILT)
+    for parts, degree, others in (((COMPONENTS[0], own), 3, ["kernel"]), ((own,), 4, [])):
+        (files / "manifest.json").write_bytes(manifest.sign(replace(MANIFEST, components=parts), BUILDER))
+        image = said(capsys, "image", "inspect", str(files / "manifest.json"))
+        assert (image["degree"], image["made_from_source"]) == (degree, ["initrd /usr"])
+        assert image["with_binaries_of_the_distribution"] == others
+    (files / "uki.efi").write_bytes(IMAGE)
+    sizes = said(capsys, "image", "inspect", str(files / "manifest.json"))["bytes"]
+    assert isinstance(sizes, dict)
+    assert sizes["uki.efi"] == len(IMAGE)
