@@ -33,10 +33,11 @@ from evident.errors import EvidentError
 from evident.evidence.tpm_public import HANDLE_OWNER, Public, sized
 from evident.evidence.tpm_templates import EK_HANDLE
 from evident.files import write_private_bytes
+from evident.guest.listener import Listener
 from evident.guest.source import Evidence, Question
 from evident.guest.sources import vtpm
 from evident.guest.sources.vtpm import OwnQuote, SvsmNv, through
-from evident.guest.supervise import Responder, receive
+from evident.guest.supervise import Responder
 from evident.guest.tpm_device import Tpm, Transact
 from evident.lifecycle.attest import Answer, attest
 from evident.lifecycle.deployment import deployment, up
@@ -131,23 +132,21 @@ class Machine:
     def __init__(self, collect: Callable[[Question], tuple[Evidence, ...]], answering: Transact) -> None:
         opener = through(answering)
         self._responder = Responder(collect, lambda blob, secret: vtpm.activate(blob, secret, opener))
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
+        stream = socket.create_server(("127.0.0.1", 0))
+        self.port: int = stream.getsockname()[1]
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._serve, args=(stream,), daemon=True)
+        self._thread.start()
 
-    def _serve(self) -> None:
-        while True:
-            try:
-                stream, _ = self._listener.accept()
-            except OSError:
-                return
-            with stream:
-                status, body = self._responder.answer(receive(stream, time.monotonic() + 20))
-                head = f"HTTP/1.1 {status} -\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-                stream.sendall(head.encode() + body)
+    def _serve(self, stream: socket.socket) -> None:
+        with stream:
+            listener = Listener(stream, self._responder.answer)
+            while not self._closed.is_set():
+                listener.turn(0.05)
 
     def close(self) -> None:
-        self._listener.close()
+        self._closed.set()
+        self._thread.join()
 
 
 class World:

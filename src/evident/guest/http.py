@@ -32,6 +32,7 @@ class Server:
         deadline = time.monotonic() + self.timeout
         try:
             with socket.create_connection((self.host, self.port), self.timeout) as stream:
+                stream.settimeout(_left(deadline))
                 stream.sendall(head.encode("ascii") + body)
                 return parse_response(_read(stream, deadline))
         except OSError as error:
@@ -47,12 +48,20 @@ class Server:
 def _read(stream: socket.socket, deadline: float) -> bytes:
     received = bytearray()
     while len(received) <= HEAD_LIMIT + BODY_LIMIT:
-        stream.settimeout(max(0.001, deadline - time.monotonic()))
+        stream.settimeout(_left(deadline))
         chunk = stream.recv(65536)
         if not chunk:
             return bytes(received)
         received += chunk
     raise _malformed(f"at most {HEAD_LIMIT + BODY_LIMIT} bytes", "more")
+
+
+def _left(deadline: float) -> float:
+    """Seconds until then; raises `TimeoutError` where there are none: who always sends a little is not waited for either."""
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError
+    return seconds
 
 
 def parse_response(data: bytes) -> tuple[int, bytes]:

@@ -6,30 +6,29 @@
                  ->  {"version": 1, "answer": "<64 hex digits>"}
 
 The evidence binds the asker's nonce and the key of this boot; it says nothing that is secret, so anybody may ask. The answer to a
-credential for this machine's TPM binds the same two; the credential's secret stays here. One question is answered at a time, each within
-its deadline.
+credential for this machine's TPM binds the same two; the credential's secret stays here. One question is answered at a time
+(`guest.listener`).
 """
 
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from evident.errors import EvidentError, Malformed
+from evident.errors import EvidentError, Indeterminate, Malformed
 from evident.evidence import binding
 from evident.guest import collectors
 from evident.guest.agent import form
 from evident.guest.config import CommandLine
 from evident.guest.console import Console, code_of
 from evident.guest.http import parse_request
+from evident.guest.listener import Listener
 from evident.guest.source import Evidence, Question
 from evident.guest.sources import vtpm
 from evident.keys.exchange import spki
@@ -46,8 +45,6 @@ from evident.keys.messages import (
 )
 
 NONCE_BYTES = 32
-TIMEOUT = 20.0
-REQUEST_LIMIT = 4096
 HOST_KEY = Path("/run/evident/ssh_host_ecdsa_key")
 _TICK = 0.2
 
@@ -86,6 +83,8 @@ class Responder:
             return 404, dumps(Refusal(1, "usage", ("guest.path",)))
         except EvidentError as error:
             return 400 if isinstance(error, Malformed) else 503, dumps(Refusal(1, error.decision, (error.code,)))
+        except OSError as error:  # of this machine's kernel
+            return 503, dumps(Refusal(1, Indeterminate.decision, (code_of(error),)))
 
     def _question(self, nonce: bytes) -> Question:
         if len(nonce) != NONCE_BYTES:
@@ -113,49 +112,16 @@ class Supervisor:
         child = os.posix_spawn(workload[0], list(workload), dict(environment), setsigdef=signal.valid_signals())
         self._console.say(f"workload started: {workload[0]}")
         while True:
-            if listener is None:
-                ended, status = os.wait()
-            else:
-                self._serve(listener)
-                ended, status = os.waitpid(-1, os.WNOHANG)
+            if listener is not None:
+                listener.turn(_TICK)
+            ended = status = -1
+            while ended not in (0, child):  # whoever ended, for the orphans are ours
+                ended, status = os.waitpid(-1, 0 if listener is None else os.WNOHANG)
             if ended == child:
                 return f"exit code {os.waitstatus_to_exitcode(status)}"
 
-    def _listen(self) -> socket.socket | None:
+    def _listen(self) -> Listener | None:
         if not self._line.attest:
             return None
-        listener = socket.create_server(("0.0.0.0", self._line.attest))  # noqa: S104 - whoever may reach this machine may ask
-        listener.setblocking(False)
-        return listener
-
-    def _serve(self, listener: socket.socket) -> None:
-        ready, _, _ = select.select([listener], [], [], _TICK)
-        if not ready:
-            return
-        try:
-            stream, _ = listener.accept()
-            with stream:
-                status, body = self._responder.answer(receive(stream, time.monotonic() + TIMEOUT))
-                stream.settimeout(TIMEOUT)
-                head = f"HTTP/1.1 {status} -\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-                stream.sendall(head.encode("ascii") + body)
-        except (EvidentError, OSError) as error:
-            self._console.say(f"a question went wrong: {code_of(error)}")
-
-
-def receive(stream: socket.socket, deadline: float) -> bytes:
-    """A whole request (head and as many bytes as it says), bounded. Raises `OSError`, `Malformed`."""
-    received = bytearray()
-    while len(received) <= REQUEST_LIMIT:
-        try:
-            parse_request(bytes(received))
-        except Malformed:
-            pass  # not whole yet
-        else:
-            return bytes(received)
-        stream.settimeout(max(0.001, deadline - time.monotonic()))
-        chunk = stream.recv(REQUEST_LIMIT)
-        if not chunk:
-            break
-        received += chunk
-    return bytes(received)
+        stream = socket.create_server(("0.0.0.0", self._line.attest))  # noqa: S104 - whoever may reach this machine may ask
+        return Listener(stream, self._responder.answer)

@@ -24,6 +24,7 @@ from evident.guest import config, init, libc, supervise
 from evident.guest.config import CommandLine, Place
 from evident.guest.console import STEPS, Console
 from evident.guest.http import Server
+from evident.guest.listener import Listener
 from evident.guest.source import Evidence
 from evident.guest.sources import vtpm
 from evident.guest.steps import disk, network
@@ -181,22 +182,19 @@ def responder() -> Iterator[tuple[Server, Responder]]:
         lambda question: (Evidence("snp", {"report": (question.report_data,)}, "test"),),
         lambda blob, secret: vtpm.activate(blob, secret, refusing),
     )
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.setblocking(False)
-    supervisor = supervise.Supervisor(Console(lambda _line: None), CommandLine("microcvm", "simulated"))
-    supervisor._responder = responder
     stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as stream:
+        listener = Listener(stream, responder.answer)
 
-    def serve() -> None:
-        while not stop.is_set():
-            supervisor._serve(listener)
+        def serve() -> None:
+            while not stop.is_set():
+                listener.turn(0.05)
 
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    yield Server("127.0.0.1", listener.getsockname()[1], 10), responder
-    stop.set()
-    thread.join(5)
-    listener.close()
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield Server("127.0.0.1", stream.getsockname()[1], 10), responder
+        stop.set()
+        thread.join(5)
 
 
 def test_challenges_are_answered_while_the_workload_runs(responder: tuple[Server, Responder]) -> None:
@@ -267,9 +265,8 @@ def test_the_workload_has_the_configured_environment_alone(tmp_path: Path, monke
     said: list[str] = []
     supervisor = supervise.Supervisor(Console(said.append), CommandLine("microcvm", "simulated"))
     if attest:
-        listener = socket.create_server(("127.0.0.1", 0))
-        listener.setblocking(False)
-        monkeypatch.setattr(supervisor, "_listen", lambda: listener)
+        stream = socket.create_server(("127.0.0.1", 0))
+        monkeypatch.setattr(supervisor, "_listen", lambda: Listener(stream, supervisor._responder.answer))
     program = f"import os, pathlib; pathlib.Path({str(tmp_path / 'env')!r}).write_text(repr(dict(os.environ))); raise SystemExit(3)"
     ended = supervisor.run((sys.executable, "-I", "-c", program), init.environment({"A": "b"}))
     assert ended == "exit code 3"
@@ -277,7 +274,7 @@ def test_the_workload_has_the_configured_environment_alone(tmp_path: Path, monke
     assert seen["A"] == "b"
     assert "FROM_THE_KERNEL" not in seen
     if attest:
-        listener.close()
+        stream.close()
 
 
 @pytest.mark.parametrize(
