@@ -34,6 +34,7 @@ TITLES: Mapping[str, str] = MappingProxyType(
         "AT-08": "Another initial RAM disk",
         "AT-09": "Another command line",
         "AT-10": "A launch that does not measure kernel, initial RAM disk and command line",
+        "AT-17": "A disk key that the provider holds",
         "AT-18": "A vTPM whose host lies",
         "AT-19": "A report overwritten by another one",
         "AT-20": "A report asked for by somebody less privileged",
@@ -74,6 +75,8 @@ TITLES: Mapping[str, str] = MappingProxyType(
         "AT-70": "A hijacked exchange of a disk key",
     }
 )
+MARKS = ("mark.attack(", "@attack(", "both_ways(")
+"""The mark, and the functions of tests that set it."""
 HEAD = """# Attacks
 
 Every attack here is a test that runs: once with just the check that stops it switched off, where it gets through, and once with it on,
@@ -110,7 +113,7 @@ class Collector:
 def marked_files() -> list[str]:
     """Test files in which the mark occurs; collecting the others would take longer and find nothing."""
     files = sorted((REPOSITORY / "tests").rglob("test_*.py"))
-    return [str(path.relative_to(REPOSITORY)) for path in files if "mark.attack(" in path.read_text() or "both_ways(" in path.read_text()]
+    return [str(path.relative_to(REPOSITORY)) for path in files if any(mark in path.read_text() for mark in MARKS)]
 
 
 def collect() -> dict[str, dict[str, Shown]]:
