@@ -1,32 +1,15 @@
-"""Kernel command lines: split as the kernel does, and the parameters that undo what the boot chain is worth.
+"""Parameters of a kernel command line that undo what the boot chain is worth.
 
-Kernel documentation, admin-guide/kernel-parameters: double quotes protect blanks, dashes and underscores in parameter
-names are the same, and what follows ``--`` goes to init (which acts on ``single`` and ``emergency`` all the same).
+Kernel documentation, admin-guide/kernel-parameters: dashes and underscores in parameter names are the same, and what follows ``--`` goes to
+init (which acts on ``single`` and ``emergency`` all the same).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from evident.evidence.cmdline import parameters
 from evident.reference_values.snp_reference import verity_root_hash
-
-
-def parameters(command_line: str) -> tuple[str, ...]:
-    """The tokens of a command line, quotes removed."""
-    tokens: list[str] = []
-    current, quoted = "", False
-    for character in command_line:
-        if character == '"':
-            quoted = not quoted
-        elif character.isspace() and not quoted:
-            if current:
-                tokens.append(current)
-            current = ""
-        else:
-            current += character
-    if current:
-        tokens.append(current)
-    return tuple(tokens)
 
 
 def _canonical(parameter: str) -> str:

@@ -24,9 +24,12 @@ from typing import Literal, cast
 
 from evident import codec
 from evident.errors import Malformed
+from evident.evidence.cmdline import parameters
 
 WHAT = "guest.config"
 CONFIGURATION_LIMIT = 256 * 1024
+WORKLOAD_ID = 1000
+"""User and group of a workload that is not root."""
 DEFAULT_NETWORK = "10.0.2.15/24,10.0.2.2"
 
 Mode = Literal["integrity", "encrypted", "microcvm"]
@@ -54,6 +57,15 @@ class Configuration:
     environment: dict[str, str] = field(default_factory=dict)
     tmpfs: tuple[Place, ...] = ()
     ssh_authorized_keys: tuple[str, ...] = ()
+    user: Literal["own", "root"] = "own"
+    """Whose the workload is: a user's with no rights beside its own files, or root's, who can do whatever the agent can (AT-44)."""
+    ima: bool = False
+    """Whether the kernel measures what it loads."""
+
+    @property
+    def owner(self) -> int:
+        """User id of the workload."""
+        return WORKLOAD_ID if self.user == "own" else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +88,7 @@ class CommandLine:
 def parse_command_line(text: str) -> CommandLine:
     """Read the kernel command line; raises `Malformed` ``guest.config...``."""
     said: dict[str, str] = {}
-    for word in text.split():
+    for word in parameters(text):
         name, _, value = word.partition("=")
         short = name.removeprefix("evident.")
         if name != "roothash" and short == name:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from evident.errors import EvidentError, Finding, PolicyRefused
+from evident.evidence.cmdline import parameters
 from evident.image.spec import ImageSpec
 from evident.image.tree import Entry, Tree
 from evident.reference_values import agents
@@ -111,7 +112,7 @@ def _host_inputs(spec: ImageSpec, trees: tuple[Tree, ...], modules: Iterable[str
     yield HostInput(
         "ACPI tables and AML",
         True,
-        "acpi=off" not in line.split(),
+        "acpi=off" not in parameters(line),
         "the kernel interprets what the firmware passes on; measured into PCR 0 and 1 by OVMF, not by the launch digest",
     )
     yield HostInput("time (RTC, kvm-clock, TSC)", True, True, "certificates and nonces are judged by the verifier's clock, not the guest's")

@@ -8,22 +8,34 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from evident.errors import UsageError
+from evident.evidence.cmdline import parameters
 from evident.reference_values.kernel_hashes import command_line_hash
 from evident.reference_values.model import Provenance, ReferenceValue, Strength
 from evident.reference_values.snp_launch import LaunchTemplate, SnpLaunch
 
-_ROOT_HASH = re.compile(r"(?:[\w-]+\.)?(?:roothash|verity_roothash|rootfs_hash|verity_root_hash)=([0-9a-f]{64}|[0-9a-f]{96}|[0-9a-f]{128})")
+_DIGEST = r"([0-9a-f]{64}|[0-9a-f]{96}|[0-9a-f]{128})"
+_ROOT_HASH = re.compile(r"(?:[\w-]+\.)?(?:roothash|verity_roothash|rootfs_hash|verity_root_hash)=" + _DIGEST)
+# Kernel documentation, admin-guide/device-mapper/{dm-init,verity}:
+# dm-mod.create="name,uuid,minor,flags,START LENGTH verity VERSION DATA HASH 4096 4096 BLOCKS HASHSTART ALGORITHM ROOTHASH SALT"
+_DEVICES = re.compile("dm[-_]mod[.]create=")
+_VERITY = re.compile(r"\d+ \d+ verity 1 \S+ \S+ \d+ \d+ \d+ \d+ \w+ " + _DIGEST + " ", re.ASCII)
 
 
 def verity_root_hash(command_line: str) -> bytes | None:
     """The dm-verity root hash that a kernel command line names for the root file system.
 
     Known spellings: ``roothash=`` (systemd), ``verity_roothash=`` (SNPGuard), ``PREFIX.rootfs_hash=`` (dstack), and the verity target of
-    ``dm-mod.create=``. ``usrhash=`` covers /usr alone and does not count. Two different hashes are ambiguous: None.
+    ``dm-mod.create=``. ``usrhash=`` covers /usr alone and does not count. Two different hashes are ambiguous, and so are single quotes and
+    backslashes: None.
     """
-    hashes = {match.group(1) for parameter in command_line.split() if (match := _ROOT_HASH.fullmatch(parameter))}
-    # dm-mod.create="name,uuid,minor,flags,START LENGTH verity VERSION DATA HASH 4096 4096 BLOCKS HASHSTART ALGORITHM ROOTHASH SALT"
-    hashes |= set(re.findall(r"\d+ \d+ verity 1 \S+ \S+ \d+ \d+ \d+ \d+ \w+ ([0-9a-f]{64,128}) ", command_line))
+    if {"'", "\\"} & set(command_line):  # systemd reads these as a shell does, the kernel does not
+        return None
+    hashes = set()
+    for parameter in parameters(command_line):
+        if match := _ROOT_HASH.fullmatch(parameter):
+            hashes.add(match.group(1))
+        elif _DEVICES.match(parameter):
+            hashes.update(_VERITY.findall(parameter))
     return bytes.fromhex(hashes.pop()) if len(hashes) == 1 else None
 
 

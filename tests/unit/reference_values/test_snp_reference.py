@@ -67,6 +67,13 @@ def test_command_line_must_be_the_hashed_one(vectors: Any) -> None:
         (f"roothash={ROOT}0", False),
         (f"roothash={ROOT} roothash={'cd' * 32}", False),
         ("root=/dev/sda1", False),
+        (f'"roothash={ROOT}" quiet', True),
+        (f'note="never mind roothash={ROOT} this" root=/dev/sda', False),
+        (f"note='never mind roothash={ROOT} this' root=/dev/sda", False),
+        (f"note=a\\ roothash={ROOT}", False),
+        (f"note=\x1croothash={ROOT}", False),
+        (f'note="0 204800 verity 1 /dev/sda1 /dev/sda2 4096 4096 25600 1 sha256 {ROOT} 00" root=/dev/sda', False),
+        (f'dm-mod.create="root,,,ro,0 204800 verity 1 /dev/sda1 /dev/sda2 4096 4096 25600 1 sha256 {ROOT}0 00"', False),
         ("", False),
     ],
 )
