@@ -1,16 +1,17 @@
 """Predict MRTD, and RTMR1 and RTMR2 of a boot, of an Intel TDX guest.
 
-MRTD covers the firmware alone. What it boots is in RTMR1 (images) and RTMR2 (command line and initrd): give --kernel for direct boot, or
---uki, with --disk where the firmware starts it from a disk. RTMR0 floats with memory size, vCPUs, devices and ACPI tables, and RTMR3 is
-the guest's own: neither is predicted.
+MRTD covers the firmware alone. What it boots is in RTMR1 (images, partition table) and RTMR2 (command line and initrd): give --kernel for
+direct boot, or --uki, with --disk where the firmware starts it from a disk. RTMR0 floats with memory size, vCPUs, devices and ACPI tables,
+and RTMR3 is the guest's own: neither is predicted.
 
 examples:
   evident measure tdx --firmware OVMF.fd
   evident measure tdx --firmware OVMF.fd --kernel vmlinuz --initrd initrd.img --append "console=ttyS0" --reference-out reference.json
-  evident measure tdx --firmware OVMF.fd --order gce --uki image.efi --disk disk.raw
+  evident measure tdx --uki image.efi --disk disk.raw --separator rtmr1 --tpm with                     a machine of Google's
 
-VMMs differ in the order in which they add and measure pages, and builds of EDK2 in where they put ``initrd=initrd``: without --order and
---initrd-argument every known variant is predicted, and any of them may match. None of it was compared with hardware yet.
+VMMs differ in the order in which they add and measure pages, builds of EDK2 in where they put a separator and ``initrd=initrd``, and where
+there is a TPM Linux measures into that alone. Without --order, --separator, --tpm and --initrd-argument every known variant is predicted,
+and any of them may match.
 """
 
 from __future__ import annotations
@@ -25,10 +26,13 @@ if TYPE_CHECKING:
 
     from evident.reference_values.model import ReferenceValue
     from evident.reference_values.pcr import Prediction
+    from evident.reference_values.tdx_reference import Machine
 
 MAX_ARTIFACT_BYTES = 1024 * 1024 * 1024
 ORDERS = ("page-by-page", "by-section", "gce")
+SEPARATORS = ("rtmr1", "rtmr0")
 INITRD_ARGUMENTS = ("after", "before")
+TPM = {"without": False, "with": True}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +46,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--initrd-argument", choices=INITRD_ARGUMENTS, action="append", help="where EDK2 puts initrd=initrd (default both, as alternatives)"
     )
+    parser.add_argument("--separator", choices=SEPARATORS, action="append", help="where EDK2 puts the separator of the boot attempt")
+    parser.add_argument("--tpm", choices=TPM, action="append", help="whether there is a TPM beside the run-time registers")
     parser.add_argument("--disk", metavar="FILE", help="raw disk image that the UKI is started from, with --uki")
     options.add_stub_version(parser)
     parser.add_argument("--reference-out", metavar="FILE", help="write the predictions as reference values")
@@ -111,15 +117,26 @@ def _boot(args: argparse.Namespace) -> tuple[Prediction, ...]:
     if args.uki:
         image = read_bytes(args.uki, limit=MAX_ARTIFACT_BYTES)
         if args.disk is None:
-            return (tdx_reference.unified_image(image, stub_version=args.stub_version),)
+            return tdx_reference.unified_image(image, _machines(args), stub_version=args.stub_version)
         with map_file(args.disk) as disk:
-            return (tdx_reference.unified_image(image, stub_version=args.stub_version, booted_from=disk),)
+            return tdx_reference.unified_image(image, _machines(args), stub_version=args.stub_version, booted_from=disk)
     if args.kernel is None:
         return ()
     kernel = read_bytes(args.kernel, limit=MAX_ARTIFACT_BYTES)
     initrd = read_bytes(args.initrd, limit=MAX_ARTIFACT_BYTES) if args.initrd else None
-    places = (args.initrd_argument or INITRD_ARGUMENTS) if initrd is not None else ("after",)
-    return tuple(tdx_reference.direct_boot(kernel, initrd, args.append, initrd_argument=place) for place in places)
+    return tdx_reference.direct_boot(kernel, initrd, args.append, _machines(args))
+
+
+def _machines(args: argparse.Namespace) -> tuple[Machine, ...]:
+    from evident.reference_values.tdx_reference import MACHINES
+
+    return tuple(
+        machine
+        for machine in MACHINES
+        if (args.separator is None or machine.separator in args.separator)
+        and (args.tpm is None or machine.tpm in (TPM[word] for word in args.tpm))
+        and (args.initrd_argument is None or machine.initrd_argument in args.initrd_argument)
+    )
 
 
 def _registers(args: argparse.Namespace, predictions: tuple[Prediction, ...], now: datetime) -> tuple[ReferenceValue, ...]:
@@ -127,6 +144,4 @@ def _registers(args: argparse.Namespace, predictions: tuple[Prediction, ...], no
 
     from evident.reference_values import tdx_reference
 
-    origin = f"measured from {Path(args.uki or args.kernel or '-').name}"
-    values = [value for prediction in predictions for value in tdx_reference.references(prediction, origin=origin, recorded_at=now)]
-    return tuple({(value.register, value.value): value for value in values}.values())  # RTMR1 is the same in both
+    return tdx_reference.references(predictions, origin=f"measured from {Path(args.uki or args.kernel or '-').name}", recorded_at=now)

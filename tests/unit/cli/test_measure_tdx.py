@@ -37,7 +37,7 @@ def files(tmp_path: Path) -> dict[str, str]:
 def test_text_names_every_variant_and_what_is_assumed(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--firmware", files["firmware"], "--kernel", files["kernel"], "--initrd", files["initrd"], "--append", "quiet") == 0
     out = capsys.readouterr().out
-    assert [line.split()[0] for line in out.splitlines() if line.startswith(("mrtd", "rtmr"))] == ["mrtd"] * 3 + ["rtmr1", "rtmr2", "rtmr2"]
+    assert [line.split()[0] for line in out.splitlines() if line.startswith(("mrtd", "rtmr"))] == ["mrtd"] * 3 + ["rtmr1"] * 2 + ["rtmr2"] * 2
     assert "RTMR0 is not predicted" in out
     for order in tdx_mrtd.Order:
         assert tdx_mrtd.predict(firmware_image(), order).hex() in out
@@ -45,7 +45,8 @@ def test_text_names_every_variant_and_what_is_assumed(files: dict[str, str], cap
 
 def test_json_and_the_reference_file_agree(files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "reference.json"
-    arguments = ("--firmware", files["firmware"], "--order", "gce", "--uki", files["uki"], "--disk", files["disk"])
+    machine = ("--separator", "rtmr1", "--tpm", "with")
+    arguments = ("--firmware", files["firmware"], "--order", "gce", "--uki", files["uki"], "--disk", files["disk"], *machine)
     assert run(*arguments, "--reference-out", str(target), "-o", "json") == 0
     found = json.loads(capsys.readouterr().out)
     assert [item["register"] for item in found["measurements"]] == ["launch", "rtmr1", "rtmr2"]
