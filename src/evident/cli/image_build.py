@@ -50,34 +50,60 @@ def configure_packages(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     import json
-    import os
-    from datetime import UTC, datetime
     from pathlib import Path
 
     from evident import codec
-    from evident.audit import keys
-    from evident.cli.documents import read_document
-    from evident.cli.outputs import write_file
-    from evident.cli.paths import state_dir
     from evident.cli.progress import progress
-    from evident.image import build, manifest, names, prediction
-    from evident.image.spec import ImageSpec
-    from evident.reference_values import documents
 
-    spec = codec.decode(ImageSpec, read_document(args.spec, "image"), "image")
-    addresses, store, launches = mirrors(args.mirror), package_store(args.store), _launches(args)
+    spec, addresses, store, launches = _read(args.spec), mirrors(args.mirror), package_store(args.store), _launches(args)
     with progress() as say:
         lock = _lock(args, spec, addresses, say)
         store.fetch(lock, addresses, progress=say)
-        out = make_folder(args.out)
-        built = build.build(spec, lock, store, out, progress=say)
-        say("predicting what it will measure")
-        key = keys.load_or_create(state_dir(), os.urandom)
-        made = prediction.manifest_of(built, at=datetime.now(UTC).replace(microsecond=0), builder=key.public, launches=launches)
-        write_file(Path(out) / names.MANIFEST, manifest.sign(made, key))
-        write_file(Path(out) / "reference.json", documents.dump(made.reference))
-    print(json.dumps(codec.encode(made), indent=2) if args.output == "json" else _text(made, out))
+        made = _produce(spec, lock, store, args.out, say, launches)
+    print(json.dumps(codec.encode(made), indent=2) if args.output == "json" else _text(made, Path(args.out)))
     return 0
+
+
+def from_document(spec: Path, out: Path) -> None:
+    """Build the image of a deployment document into `out`, from its specification and the lock beside that, as they are."""
+    from evident.cli.inputs import read_bytes
+    from evident.cli.progress import progress
+    from evident.image import lock, names
+
+    locked, addresses, store = lock.load(read_bytes(names.lock_of(spec))), mirrors(None), package_store(None)
+    with progress() as say:
+        store.fetch(locked, addresses, progress=say)
+        _produce(_read(spec), locked, store, str(out), say)
+
+
+def _read(path: str | Path) -> ImageSpec:
+    from evident import codec
+    from evident.cli.documents import read_document
+    from evident.image.spec import ImageSpec
+
+    return codec.decode(ImageSpec, read_document(path, "image"), "image")
+
+
+def _produce(spec: ImageSpec, locked: Lock, store: Store, folder: str, say: Progress, launches: Sequence[Launch] = ()) -> Manifest:
+    """Build, predict and sign. The manifest is written last: a folder that has one has all of the image."""
+    import os
+    from datetime import UTC, datetime
+
+    from evident.audit import keys
+    from evident.cli.outputs import write_file
+    from evident.cli.paths import state_dir
+    from evident.image import build, manifest, names, prediction
+    from evident.reference_values import documents
+
+    out = make_folder(folder)
+    (out / names.MANIFEST).unlink(missing_ok=True)
+    built = build.build(spec, locked, store, out, progress=say)
+    say("predicting what it will measure")
+    key = keys.load_or_create(state_dir(), os.urandom)
+    made = prediction.manifest_of(built, at=datetime.now(UTC).replace(microsecond=0), builder=key.public, launches=launches)
+    write_file(out / "reference.json", documents.dump(made.reference))
+    write_file(out / names.MANIFEST, manifest.sign(made, key))
+    return made
 
 
 def mirrors(named: Sequence[str] | None) -> tuple[str, ...]:
@@ -116,9 +142,9 @@ def _lock(args: argparse.Namespace, spec: ImageSpec, addresses: Sequence[str], s
 
     from evident.cli.inputs import read_bytes
     from evident.cli.outputs import write_file
-    from evident.image import lock
+    from evident.image import lock, names
 
-    path = Path(args.lock) if args.lock else Path(args.spec).with_suffix(".lock.json")
+    path = Path(args.lock) if args.lock else names.lock_of(Path(args.spec))
     if path.is_file() and not args.update_lock:
         return lock.load(read_bytes(path))
     made = lock.resolve(spec, addresses, progress=say)

@@ -133,14 +133,15 @@ def _from_document(args: argparse.Namespace) -> int:
 
 
 def builders(target: Deployment) -> Builders:
-    """Images are believed that this verifier has signed."""
+    """Images are believed that this verifier has signed, those that it builds now among them."""
     import os
 
     from evident.audit import keys
+    from evident.cli import image_build
     from evident.cli.paths import cache_dir
     from evident.lifecycle.from_document import Builders
 
-    return Builders((keys.load_or_create(target.surroundings.state, os.urandom).public,), cache_dir())
+    return Builders((keys.load_or_create(target.surroundings.state, os.urandom).public,), cache_dir(), image_build.from_document)
 
 
 def refuse_machine(args: argparse.Namespace) -> None:

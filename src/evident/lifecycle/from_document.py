@@ -1,6 +1,6 @@
 """From a deployment document to a machine, and to another image in its place.
 
-    up(target, specification, Builders((key,), cache))
+    up(target, specification, Builders((key,), cache, build))
 
 The image must be the one that the document names by its digest, and signed by somebody trusted. On this host its kernel is handed over; in
 a cloud, or where the document says so, it boots from its own disk, with the deployment's parameters on the command line that is measured
@@ -16,9 +16,10 @@ from pathlib import Path
 from evident.audit.keys import VerifyingKey
 from evident.errors import UsageError
 from evident.files import read_private
-from evident.lifecycle import bring_up, from_image, quarantine, refusal, specification
+from evident.lifecycle import bring_up, from_image, images, quarantine, refusal, specification
 from evident.lifecycle.bring_up import Release
 from evident.lifecycle.deployment import Deployment
+from evident.lifecycle.images import Build
 from evident.lifecycle.journal import State
 from evident.lifecycle.place import order
 from evident.lifecycle.plan import Option, plan
@@ -37,6 +38,8 @@ class Builders:
     """Who may have signed the image."""
     cache: Path
     """Of endorsements, for the key server."""
+    build: Build
+    """What builds an image that is not there."""
 
 
 def up(target: Deployment, wanted: Specification, builders: Builders, *, platform: str | None = None) -> None:
@@ -50,21 +53,28 @@ def up(target: Deployment, wanted: Specification, builders: Builders, *, platfor
     if state not in (None, State.PLANNED, State.DESTROYED):
         _resume(target, wanted, state, builders)
         return
-    chosen = _planned(target, wanted, platform)
+    chosen = _planned(target, wanted, builders, platform)
     ordered, release = _prepared(target, wanted, chosen, builders)
     bring_up.up(target, chosen.platform, ordered, policy=wanted.policy, release=release, document=wanted)
 
 
 def update(target: Deployment, wanted: Specification, builders: Builders, *, window: timedelta) -> None:
     """Put a machine of `wanted` in the place of the one that runs, on the platform where that is. Raises as `up`, and `bring_up.update`."""
-    ordered, release = _prepared(target, wanted, _planned(target, wanted, target.platform), builders)
+    ordered, release = _prepared(target, wanted, _planned(target, wanted, builders, target.platform), builders)
     bring_up.update(target, ordered, window=window, policy=wanted.policy, release=release, document=wanted)
 
 
-def _planned(target: Deployment, wanted: Specification, platform: str | None) -> Option:
-    made = plan(wanted, at=target.surroundings.clock().date(), platform=platform)
+def _planned(target: Deployment, wanted: Specification, builders: Builders, platform: str | None) -> Option:
+    """Where it goes; its image is there now. Built or not, an image that is not what the document says is among what is unmet."""
+    at, around = target.surroundings.clock().date(), target.surroundings
+    made = plan(wanted, at=at, platform=platform)
     made.check()
-    target.surroundings.progress(f"{made.name} on {made.chosen.platform}: {made.because}")
+    if not images.there(wanted.image):
+        around.progress(f"no image in {wanted.image.path} yet: building it from {wanted.image.spec}")
+        images.make(wanted.image, builders.build)
+        made = plan(wanted, at=at, platform=platform)
+        made.check()
+    around.progress(f"{made.name} on {made.chosen.platform}: {made.because}")
     return made.chosen
 
 

@@ -15,10 +15,11 @@ from evident.appraisal.matching import worth
 from evident.appraisal.profile import Fact, LayerProfile, Profile
 from evident.appraisal.prospect import Prospect, prospect, trusted_parties
 from evident.appraisal.statement import Verifiability
-from evident.errors import EvidentError, Finding, UsageError
+from evident.errors import EvidentError, Finding
 from evident.files import read_private
 from evident.image import manifest, names
 from evident.image.manifest import Manifest
+from evident.lifecycle import images
 from evident.lifecycle.specification import Specification, Technology
 from evident.platforms import registry
 from evident.platforms.driver import AGENT_PORT, Disk, Order
@@ -56,6 +57,7 @@ class Known:
     """What is known of the image and the reference values before anything is made."""
 
     image: Manifest | None
+    """None: it is not there, or not readable, or yet to be built."""
     values: tuple[ReferenceValue, ...]
     """Of the files that the document names."""
     wrong: tuple[Finding, ...]
@@ -64,16 +66,14 @@ class Known:
 
 def look(specification: Specification) -> Known:
     """Read the image's manifest and the reference values. Raises nothing: what is wrong is in the result."""
-    wrong: list[Finding] = []
+    missing = images.lacking(specification.image)
+    wrong = [missing] if missing else []
     stated: Manifest | None = None
-    path = Path(specification.image.path) / names.MANIFEST
     try:
-        if not path.is_file():
-            remedy = "Build it with `evident image build`, or correct image.path."
-            raise UsageError.of("plan.no-image", expected=f"an image in {path.parent}", found="none", remedy=remedy)
-        stated, _ = manifest.read(read_private(path))
-        if stated.file(names.DISK) != specification.image.sha256:
-            wrong.append(_other_image(specification, stated))
+        if images.there(specification.image):
+            stated, _ = manifest.read(read_private(Path(specification.image.path) / names.MANIFEST))
+            if stated.file(names.DISK) != specification.image.sha256:
+                wrong.append(_other_image(specification, stated))
     except EvidentError as error:
         wrong += error.findings
     values: list[ReferenceValue] = []
@@ -123,9 +123,13 @@ def items(specification: Specification, place: Place) -> tuple[Item, ...]:
     wanted = order(specification, place.platform, place.technology)
     try:
         place.outline.check(place.platform, wanted.where)
-        return place.outline.items(wanted)
+        made = place.outline.items(wanted)
     except EvidentError:  # said among the unmet
         return ()
+    image = specification.image
+    if image.spec is None or images.there(image):
+        return made
+    return (Item("build", f"the image first, from {Path(image.spec).name}, held against image.sha256"), *made)
 
 
 def as_ordered(profile: Profile, outline: Outline, known: Known) -> Profile:

@@ -46,6 +46,13 @@ def _refuse(problem: str, expected: str, found: str) -> Malformed:
 class Image:
     path: str = field(metadata=_doc("Folder made by `evident image build`, seen from this document."))
     sha256: bytes = field(metadata=_doc("SHA-256 of its disk.raw, as `evident image build` prints it. Another image is refused."))
+    spec: str | None = field(
+        default=None,
+        metadata=_doc(
+            "Image specification from which the folder is built where it is missing, seen from this document; its lock is beside it "
+            "(SPEC.lock.json). An image that is there is never built again."
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +179,7 @@ def read(value: Any, folder: Path) -> Specification:
     root = folder.resolve()
     return replace(
         read,
-        image=replace(read.image, path=str(root / read.image.path)),
+        image=replace(read.image, path=str(root / read.image.path), spec=str(root / read.image.spec) if read.image.spec else None),
         disks=replace(read.disks, data=tuple(str(root / path) for path in read.disks.data)),
         references=tuple(str(root / path) for path in read.references),
         where={platform: _seen_from(root, platform, settings) for platform, settings in read.where.items()},

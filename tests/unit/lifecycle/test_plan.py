@@ -130,6 +130,27 @@ def test_each_requirement(make: Make, changes: dict[str, Any], code: str) -> Non
     assert code in codes(make(platform="aws", **document))
 
 
+def test_an_image_that_is_not_there_yet_is_planned_from_its_specification(make: Make, folder: Path) -> None:
+    """What is known of it beforehand is what the document says; the build and the plan after it say the rest."""
+    wanted = {"path": "yet-to-be-built", "sha256": "ab" * 32, "spec": "other.yaml"}
+
+    def planned() -> Plan:
+        return make(platform="aws", policy=policy(), image=wanted)
+
+    assert codes(planned()) == {"plan.no-image"}
+    (folder / "other.yaml").write_text("version: 1\n")
+    (lacking,) = planned().chosen.unmet
+    assert lacking.finding.code == "plan.no-image"
+    assert "other.lock.json" in lacking.finding.expected
+    (folder / "other.lock.json").write_text("{}")
+    made = planned()
+    assert made.chosen.unmet == ()
+    assert made.chosen.resources[0].kind == "build"
+    assert "other.yaml" in made.chosen.resources[0].what
+    there = {"path": "image", "sha256": digest(folder / "image").hex(), "spec": "other.yaml"}
+    assert "build" not in {item.kind for item in make(platform="aws", policy=policy(), image=there).chosen.resources}
+
+
 def test_a_key_server_has_to_be_reachable(make: Make) -> None:
     wanted = {"policy": policy(), "disks": {"root_key": "key-server"}}
     assert "plan.key-server" in codes(make(platform="aws", **wanted))
