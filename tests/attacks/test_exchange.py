@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from evident.errors import EvidentError, Malformed, NotAuthentic
 from evident.evidence import binding
 from evident.keys import exchange
-from evident.keys.exchange import Offer, Sealed, open_offer, seal, spki
+from evident.keys.exchange import SECRET_LIMIT, Offer, Sealed, open_offer, seal, spki
 from evident.simulator.pki import SimulatorPki
 from evident.simulator.scenario import good
 from evident.verification import snp
@@ -207,7 +207,9 @@ def test_keys_of_another_curve(parties: Parties) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"secret": b""}, {"secret": bytes(4097)}, {"statement": b"short"}], ids=["no secret", "long secret", "short digest"]
+    "changes",
+    [{"secret": b""}, {"secret": bytes(SECRET_LIMIT + 1)}, {"statement": b"short"}],
+    ids=["no secret", "long secret", "short digest"],
 )
 def test_sizes(parties: Parties, changes: dict[str, bytes]) -> None:
     with pytest.raises(Malformed, match=r"exchange\.size"):

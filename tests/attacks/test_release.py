@@ -41,7 +41,7 @@ from evident.keys.log import ReleaseLog
 from evident.keys.messages import CredentialRequest, EvidenceRequest, Volume
 from evident.keys.release import ReleaseService, Surety
 from evident.keys.server import KeyServer
-from evident.keys.store import RootVolume, VolumeStore, WrappedSecrets
+from evident.keys.store import Held, RootVolume, VolumeStore, WrappedSecrets
 from evident.lifecycle.challenges import Challenges
 from evident.reference_values.model import Provenance, ReferenceValue, Strength
 from evident.simulator import clouds, scenario
@@ -132,7 +132,7 @@ class Desk:
 
     def store(self, volume: RootVolume, key: bytes) -> None:
         self.volumes.put(volume)
-        self.secrets.put(volume, key)
+        self.secrets.put(volume, Held(key))
 
     @contextmanager
     def serving(self) -> Iterator[Server]:
@@ -325,12 +325,12 @@ def test_late_answer(desk: Desk, monkeypatch: pytest.MonkeyPatch, checked: bool)
         assert agent.release(Direct(desk.machine).collect(agent.question)).key == KEY
 
 
-@attack("BW-21", "A machine asks for another machine's disk.", "keys.identity")
+@attack("BW-21", "A machine asks for another machine's disk.", "policy.identity")
 def test_other_disks_key(desk: Desk, monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
     """Same image, same measurement, two disks: key A never opens disk B."""
     if not checked:
-        monkeypatch.setattr(release, "check_identity", lambda *_: None)
-    with expected(desk, "keys.identity", checked=checked), desk.serving() as server:
+        monkeypatch.setattr(rules, "_identity", lambda *_: ())
+    with expected(desk, "policy.identity", checked=checked), desk.serving() as server:
         assert boot(desk, server, disk=OTHER_DISK).key == OTHER_KEY
 
 

@@ -105,7 +105,7 @@ class Deny:
 
     identities: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict,
-        metadata=_doc("Identity name (`hwid`, `chip_id`, `csp_id`, `fmspc`) to denied values."),
+        metadata=_doc("Identity or signed register (`hwid`, `chip_id`, `csp_id`, `fmspc`...) to denied values."),
     )
     tcb: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict,
@@ -135,7 +135,10 @@ class Policy:
     allow_simulated: bool = field(default=False, metadata=_doc("Accept evidence of a simulator's TEST root. Never for production."))
     allowed_identities: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict,
-        metadata=_doc("When an identity name is listed, only these values are accepted (your own fleet)."),
+        metadata=_doc(
+            "Identity or signed register (`chip_id`, `id_key_digest`, `project_id`...) to the only values accepted: your own machines. "
+            "Evidence without it is refused."
+        ),
     )
     deny: Deny = field(default_factory=Deny, metadata=_doc("Machines and versions refused whatever else holds."))
     required_components: Mapping[str, tuple[str, ...]] = field(

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from evident.appraisal.identities import NAMES
 from evident.appraisal.policy import STRICT, Policy
 from evident.appraisal.statement import Caveat
-
-IDENTITIES = frozenset({"chip_id", "hwid", "csp_id", "endorsement_key", "fmspc", "ppid", "pck", "platform_instance_id"})
-"""Identity names that some kind of evidence has; any other never matches."""
 
 TECHNOLOGIES = frozenset({"snp", "tdx"})
 
@@ -68,10 +66,8 @@ def _never(policy: Policy) -> Iterator[Caveat]:
         bad = [value for value in values if not _hex(value)]
         if bad:
             yield Caveat("policy.not-hex", f"{name}: {bad[0]!r} is no hex value and never matches.", "Write the digest in hex.")
-    for name in sorted({*policy.deny.identities, *policy.allowed_identities} - IDENTITIES):
-        yield Caveat(
-            "policy.unknown-identity", f"No evidence has an identity {name!r}.", "Use one of " + ", ".join(sorted(IDENTITIES)) + "."
-        )
+    for name in sorted({*policy.deny.identities, *policy.allowed_identities} - NAMES.keys()):
+        yield Caveat("policy.unknown-identity", f"No machine is told apart by {name!r}.", "Use one of " + ", ".join(sorted(NAMES)) + ".")
     for name in sorted(policy.technologies.keys() - TECHNOLOGIES):
         yield Caveat("policy.unknown-technology", f"No evidence is of technology {name!r}.", "Use snp or tdx.")
     for name, values in policy.allowed_identities.items():

@@ -13,7 +13,7 @@ from evident.appraisal.policy import Policy, TechnologyRules, parse_tcb
 from evident.appraisal.remarks import Remark, open_point, refusal
 from evident.codec import format_time
 from evident.reference_values.model import ReferenceValue
-from evident.verification.facts import Tee
+from evident.verification.facts import Facts, Tee
 from evident.verification.verified import Verified
 
 ROOT = "root_of_trust"
@@ -48,10 +48,11 @@ BREAKS_ROOT = frozenset(
 def judge(verified: Verified[Any], policy: Policy) -> tuple[Remark, ...]:
     """Everything that the policy holds against the evidence itself."""
     remarks = [*_simulated(verified, policy), *_revocation(verified, policy), *_freshness(verified, policy)]
+    remarks += [*_denied_identity(verified.facts, policy), *_identity(verified.facts, policy)]
     tee = verified.facts.tee
     if tee is not None:
         rules = policy.technologies.get(tee.technology, TechnologyRules())
-        for rule in (_debug, _migration, _denied, _identities):
+        for rule in (_debug, _migration, _denied_tcb):
             remarks.extend(rule(tee, policy))
         for technical in (_tcb, _tcb_status, _settings, _registers, _report_key, _privilege, _guest_svn):
             remarks.extend(technical(tee, rules))
@@ -169,16 +170,11 @@ def _migration(tee: Tee, policy: Policy) -> Iterator[Remark]:
     )
 
 
-def _identity_values(tee: Tee, name: str) -> str | None:
-    """The value of an identity, or None where the evidence has none or only zeroes (masked, or a key of the cloud)."""
-    value = tee.identities.get(name, "")
-    return value.lower() if value.strip("0") else None
-
-
-def _denied(tee: Tee, policy: Policy) -> Iterator[Remark]:
+def _denied_identity(facts: Facts, policy: Policy) -> Iterator[Remark]:
+    known = facts.identities if policy.deny.identities else {}
     for name, values in policy.deny.identities.items():
-        value = _identity_values(tee, name)
-        if value is not None and value in {denied.lower() for denied in values}:
+        value = known.get(name, "").lower()
+        if value and value in {denied.lower() for denied in values}:
             yield refusal(
                 "policy.denied-identity",
                 ROOT,
@@ -186,6 +182,9 @@ def _denied(tee: Tee, policy: Policy) -> Iterator[Remark]:
                 found=value,
                 remedy="Do not use this machine: the policy knows it as bad.",
             )
+
+
+def _denied_tcb(tee: Tee, policy: Policy) -> Iterator[Remark]:
     for product in (tee.product, "any"):
         for denied in policy.deny.tcb.get(product, ()):
             wanted = parse_tcb(denied)
@@ -200,9 +199,11 @@ def _denied(tee: Tee, policy: Policy) -> Iterator[Remark]:
                     )
 
 
-def _identities(tee: Tee, policy: Policy) -> Iterator[Remark]:
+def _identity(facts: Facts, policy: Policy) -> Iterator[Remark]:
+    """Whoever is to be a certain machine must show it: what evidence does not carry is on nobody's list."""
+    tee, known = facts.tee, facts.identities if policy.allowed_identities else {}
     for name, values in policy.allowed_identities.items():
-        if tee.key_holder is not None and name in CHIP_IDENTITIES:
+        if tee is not None and tee.key_holder is not None and name in CHIP_IDENTITIES:
             yield refusal(
                 "policy.identity-not-a-chip",
                 ROOT,
@@ -211,8 +212,8 @@ def _identities(tee: Tee, policy: Policy) -> Iterator[Remark]:
                 remedy="Use a machine whose reports the chip's own key signs, or drop this list for this cloud.",
             )
             continue
-        value = _identity_values(tee, name)
-        if value is None or value not in {allowed.lower() for allowed in values}:
+        value = known.get(name, "").lower()
+        if not value or value not in {allowed.lower() for allowed in values}:
             yield refusal(
                 "policy.identity",
                 ROOT,

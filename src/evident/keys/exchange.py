@@ -46,7 +46,8 @@ from evident.evidence import binding
 NONCE_BYTES = 32
 IV_BYTES = 12
 STATEMENT_BYTES = 32
-SECRET_LIMIT = 4096
+SECRET_LIMIT = 160 * 1024
+"""A disk's key and named secrets (`evident.keys.secrets`), as JSON with hex in it."""
 
 _LABEL = b"evident key exchange v1"
 _CONFIRMATION = b"evident key exchange v1 confirmation"
@@ -98,7 +99,7 @@ def seal(
     signer: ec.EllipticCurvePrivateKey,
     randomness: Callable[[int], bytes] = os.urandom,
 ) -> Sealed:
-    """Seal `secret` (1 to 4096 bytes) to the guest whose SubjectPublicKeyInfo (DER, P-384) is `guest`.
+    """Seal `secret` (1 to `SECRET_LIMIT` bytes) to the guest whose SubjectPublicKeyInfo (DER, P-384) is `guest`.
 
     `bound_key` is `Facts.bound_key` of the verified evidence, `statement` the SHA-256 of the accepted statement, `nonce` the challenge
     that was answered. `signer` is the releaser's long-term P-384 key. Raises `NotAuthentic` ``exchange.nonce``, ``exchange.unbound``,

@@ -1,7 +1,7 @@
 """The release log: every decision, in the order made, each line naming the one before by its digest.
 
-One JSON line per entry, on disk before the decision takes effect. It names disks, keys and statements by digest and holds nothing
-secret. Whoever keeps the last line's digest elsewhere notices when older lines are changed or cut off; `check` finds all else.
+One JSON line per entry, on disk before the decision takes effect. It names keys and statements by digest and secrets by name, and holds
+nothing secret. Whoever keeps the last line's digest elsewhere notices when older lines are changed or cut off; `check` finds all else.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class Entry:
     """SHA-256 of the statement, hex; empty where there was none."""
     previous: bytes
     """SHA-256 of the line before, without its newline; zeros before the first."""
+    secrets: tuple[str, ...] = ()
+    """Names of the secrets that were released."""
 
 
 class ReleaseLog:
@@ -52,7 +54,15 @@ class ReleaseLog:
         self._clock = clock
 
     def append(
-        self, event: Event, disk: str, *, codes: tuple[str, ...] = (), nonce: bytes = b"", guest: bytes = b"", statement: bytes = b""
+        self,
+        event: Event,
+        disk: str,
+        *,
+        codes: tuple[str, ...] = (),
+        nonce: bytes = b"",
+        guest: bytes = b"",
+        statement: bytes = b"",
+        secrets: tuple[str, ...] = (),
     ) -> None:
         """Add an entry; it is on disk when this returns. `guest` is the key's SPKI, `statement` a digest.
 
@@ -71,6 +81,7 @@ class ReleaseLog:
                 guest_key=hashlib.sha384(guest).hexdigest() if guest else "",
                 statement=statement.hex(),
                 previous=previous,
+                secrets=secrets,
             )
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:

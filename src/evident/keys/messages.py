@@ -17,11 +17,13 @@ server knows the guest's by its evidence, and the secret travels sealed between 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from evident import codec
 from evident.errors import Malformed
+from evident.keys import secrets
 from evident.keys.exchange import Offer
 
 T = TypeVar("T")
@@ -51,7 +53,7 @@ def check_disk(disk: str) -> str:
 class ChallengeRequest:
     version: Literal[1]
     disk: str
-    """Which disk the guest wants to open."""
+    """Which disk the guest wants to open; without one, the name under which it asks for its secrets (``evident.secrets``)."""
 
     def __post_init__(self) -> None:
         check_disk(self.disk)
@@ -175,10 +177,16 @@ class Volume:
     version: Literal[1]
     disk: str
     key: bytes = field(repr=False)
+    """Empty where there is no disk to open."""
     root_hash: bytes | None = None
     """dm-verity root hash of the file system inside; must agree with a measured one where both are given."""
     hash_device: str | None = None
     """PARTUUID of the hash tree."""
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    """By name."""
+
+    def __post_init__(self) -> None:
+        secrets.check(self.secrets)
 
 
 def dumps(message: object) -> bytes:

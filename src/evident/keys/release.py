@@ -1,12 +1,12 @@
-"""Whether a guest gets its disk key: decided on a TrustStatement, denied by default, answered once per challenge, always logged.
+"""Whether a guest gets its disk key and secrets: decided on a TrustStatement, denied by default, answered once per challenge, logged.
 
 (1) challenge    redeemed before anything else is looked at, for the disk it was given for (`challenge.*`)
 (2) terms        the disk is registered, and not revoked (`keys.disk-unknown`, `keys.revoked`)
 (3) verify       the evidence is authentic, answers this challenge and binds this key (`snp.*`, `tdx.*`, `exchange.unbound`...); where a TPM
                  quotes, its answer to the credential for its keys and this challenge is right (`tpm.activation.*`)
-(4) appraise     under the server's policy, raised to the levels and reference values of the terms (`launch.*`, `policy.*`...)
-(5) identity     the machine is one of those that the terms name (`keys.identity`)
-(6) revocation   nothing that it is identified by was revoked (`keys.revoked`)
+(4) appraise     under the server's policy, raised to the levels, identities and reference values of the terms (`launch.*`, `policy.*`...)
+(5) revocation   nothing that it is identified by was revoked (`keys.revoked`)
+(6) unwrap       key and secrets are stored under these very terms, and are those that they name (`keys.store.altered`)
 (7) log          the release is on disk before the key leaves; one that cannot be logged does not happen
 (8) seal         to the attested key alone (`evident.keys.exchange`)
 
@@ -42,7 +42,7 @@ from evident.keys.admission import Rate, Unlisted
 from evident.keys.exchange import Offer, Sealed, seal, spki
 from evident.keys.log import Event, ReleaseLog
 from evident.keys.messages import CredentialRequest, EvidenceRequest, Volume, dumps
-from evident.keys.store import Revocation, RootVolume, Secrets, VolumeStore
+from evident.keys.store import Revocation, RootVolume, Secrets, VolumeStore, altered
 from evident.verification import activation, credential
 from evident.verification.context import Context
 from evident.verification.credential import Activation
@@ -172,7 +172,9 @@ class ReleaseService:
         except EvidentError as error:
             self._denied(error, request.disk, nonce=request.nonce, guest=request.key)
             raise
-        self._append("released", volume.disk, nonce=request.nonce, guest=request.key, statement=judged.digest)
+        self._append(
+            "released", volume.disk, nonce=request.nonce, guest=request.key, statement=judged.digest, secrets=tuple(sorted(volume.secrets))
+        )
         with self._lock:
             while len(self._pending) >= PENDING_LIMIT:
                 del self._pending[next(iter(self._pending))]
@@ -216,11 +218,11 @@ class ReleaseService:
         revocations = self._volumes.revocations()
         check_revoked({"disk": request.disk, "guest_key": hashlib.sha384(request.key).hexdigest()}, revocations)
         judged = self._judge(request, volume)
-        known = identities(judged.verified)
-        check_identity(volume, known)
-        check_revoked(known, revocations)
-        key = self._secrets.get(volume)
-        secret = dumps(Volume(1, volume.disk, key, volume.root_hash, volume.hash_device))
+        check_revoked(judged.verified.facts.identities, revocations)
+        held = self._secrets.get(volume)
+        if held.secrets.keys() != set(volume.secrets):
+            raise altered(volume.disk)
+        secret = dumps(Volume(1, volume.disk, held.key, volume.root_hash, volume.hash_device, held.secrets))
         self._on_statement(request.disk, judged.statement)
         return judged, volume, secret
 
@@ -268,10 +270,15 @@ class ReleaseService:
 
 
 def raised(policy: Policy, volume: RootVolume) -> Policy:
-    """`policy` with at least the levels that the terms of this disk demand."""
+    """`policy` with at least the levels that the terms of this disk demand, and no machine but those that they name."""
     levels = policy.levels
     wanted = replace(levels, nominal=max(levels.nominal, volume.nominal), trustworthy=max(levels.trustworthy, volume.trustworthy))
-    return replace(policy, levels=wanted)
+    both = {name: _both(policy.allowed_identities.get(name, values), values) for name, values in volume.identities.items()}
+    return replace(policy, levels=wanted, allowed_identities={**policy.allowed_identities, **both})
+
+
+def _both(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(value for value in one if value.lower() in {each.lower() for each in other})
 
 
 def check_accepted(statement: TrustStatement) -> None:
@@ -280,29 +287,8 @@ def check_accepted(statement: TrustStatement) -> None:
         raise (PolicyRefused if statement.decision == "refused" else Indeterminate)(*statement.findings)
 
 
-def identities(verified: Verified[Any]) -> dict[str, str]:
-    """Everything that the verified evidence identifies this machine by, hex or text, by name."""
-    tee = verified.facts.tee
-    if tee is None:
-        return {}
-    return {**{name: value.hex() for name, value in tee.registers.items()}, **tee.identities}
-
-
-def check_identity(volume: RootVolume, known: Mapping[str, str]) -> None:
-    """(5)"""
-    for name, accepted in volume.identities.items():
-        if known.get(name) not in accepted:
-            raise PolicyRefused.of(
-                "keys.identity",
-                expected=f"{name} among those that may open disk {volume.disk}: " + ", ".join(accepted),
-                found=known.get(name, "none"),
-                remedy="This key is another machine's. Add this one to the terms if it is to have it.",
-                layer="identity",
-            )
-
-
 def check_revoked(known: Mapping[str, str], revocations: tuple[Revocation, ...]) -> None:
-    """(2) (6)"""
+    """(2) (5)"""
     for revocation in revocations:
         if known.get(revocation.name) == revocation.value:
             raise PolicyRefused.of(

@@ -1,7 +1,7 @@
 """Which disk opens under which terms, who may never open one again, and the disk keys themselves.
 
     volumes/<disk>.json        `RootVolume`: the terms, nothing secret
-    secrets/<disk>.json        the disk key, AES-256-GCM under the wrapping key, bound to those very terms
+    secrets/<disk>.json        disk key and named secrets, AES-256-GCM under the wrapping key, bound to those very terms
     references/<name>.json     reference sets that the terms name
     revoked.json               `Revocation`s
 
@@ -26,7 +26,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from evident import codec
 from evident.errors import NotAuthentic, PolicyRefused, UsageError
 from evident.files import locked, read_private, write_private
-from evident.keys.messages import check_disk
+from evident.keys.messages import check_disk, dumps
+from evident.keys.secrets import check_names
 from evident.reference_values.model import ReferenceSet
 
 WRAPPING_KEY_BYTES = 32
@@ -40,7 +41,7 @@ class RootVolume:
 
     version: Literal[1]
     disk: str
-    """PARTUUID of the encrypted disk."""
+    """PARTUUID of the encrypted disk; without one, the name under which the machine asks (``evident.secrets``)."""
     reference_set: str
     """Name of the reference values that the guest has to match."""
     nominal: int = 3
@@ -48,16 +49,29 @@ class RootVolume:
     trustworthy: int = 0
     """Lowest level reached without the infrastructure provider's word."""
     identities: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Identity or register of the machine (``chip_id``, ``host_data``...) to accepted values, hex; empty: any machine."""
+    """Identity or register of the machine (`evident.appraisal.identities`) to accepted values; empty: any machine."""
     beside: tuple[Literal["tpm"], ...] = ()
     """Kinds of evidence demanded beside the TEE's."""
     root_hash: bytes | None = None
     """dm-verity root hash, handed out with the key."""
     hash_device: str | None = None
+    secrets: tuple[str, ...] = ()
+    """Names of the secrets that go with it: all that are held, or none of it is released."""
 
     def __post_init__(self) -> None:
         check_disk(self.disk)
         check_disk(self.reference_set)
+        check_names(self.secrets)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a machine gets."""
+
+    key: bytes = field(repr=False)
+    """Of its disk; empty without one."""
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    """By name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +99,11 @@ class _Wrapped:
 
 
 class Secrets(Protocol):
-    """Where disk keys are kept: this store's `WrappedSecrets`, or another system behind a driver (`evident.keys.vault`)."""
+    """Where keys and secrets are kept: this store's `WrappedSecrets`, or another system behind a driver (`evident.keys.vault`)."""
 
-    def put(self, volume: RootVolume, key: bytes) -> None: ...
+    def put(self, volume: RootVolume, held: Held) -> None: ...
 
-    def get(self, volume: RootVolume) -> bytes:
+    def get(self, volume: RootVolume) -> Held:
         """Raises `PolicyRefused` ``keys.store.no-key``, `NotAuthentic` ``keys.store.altered``, `Indeterminate` when it cannot be asked."""
         ...
 
@@ -135,7 +149,7 @@ def altered(disk: str) -> NotAuthentic:
 
 
 class WrappedSecrets:
-    """Disk keys in files below `directory`, each wrapped by `wrapping_key`."""
+    """Files below `directory`, each wrapped by `wrapping_key`."""
 
     def __init__(self, directory: Path, wrapping_key: bytes, *, randomness: Callable[[int], bytes] = os.urandom) -> None:
         if len(wrapping_key) != WRAPPING_KEY_BYTES:
@@ -149,20 +163,21 @@ class WrappedSecrets:
         self._cipher = AESGCM(wrapping_key)
         self._randomness = randomness
 
-    def put(self, volume: RootVolume, key: bytes) -> None:
+    def put(self, volume: RootVolume, held: Held) -> None:
         iv = self._randomness(_IV_BYTES)
-        sealed = self._cipher.encrypt(iv, key, terms_digest(volume))
+        sealed = self._cipher.encrypt(iv, dumps(held), terms_digest(volume))
         write_private(self._path(volume.disk), codec.encode(_Wrapped(1, iv, sealed)))
 
-    def get(self, volume: RootVolume) -> bytes:
+    def get(self, volume: RootVolume) -> Held:
         path = self._path(volume.disk)
         if not path.exists():
             raise no_key(volume.disk)
         wrapped = codec.decode(_Wrapped, codec.loads(read_private(path), "keys.store"), "keys.store")
         try:
-            return self._cipher.decrypt(wrapped.iv, wrapped.sealed, terms_digest(volume))
+            held = self._cipher.decrypt(wrapped.iv, wrapped.sealed, terms_digest(volume))
         except (InvalidTag, ValueError):
             raise altered(volume.disk) from None
+        return codec.decode(Held, codec.loads(held, "keys.store"), "keys.store")
 
     def delete(self, disk: str) -> None:
         self._path(disk).unlink(missing_ok=True)

@@ -3,7 +3,8 @@
 Source: OpenBao API documentation, "KV secrets engine - version 2": ``GET`` and ``POST /v1/MOUNT/data/PATH``, ``DELETE
 /v1/MOUNT/metadata/PATH``, token in ``X-Vault-Token``, check-and-set in ``options.cas``.
 
-One secret for each disk, with the digest of the terms it was stored under, so that changed terms are noticed as in the embedded store.
+One secret for each disk (its key, and the named secrets that go with it), with the digest of the terms it was stored under, so that changed
+terms are noticed as in the embedded store.
 The token is read anew for every request (it may be renewed) and appears in no error.
 """
 
@@ -23,7 +24,7 @@ from urllib.parse import quote, urlsplit
 from evident import codec
 from evident.errors import Indeterminate, Malformed, UsageError
 from evident.keys.messages import check_disk
-from evident.keys.store import RootVolume, altered, no_key, terms_digest
+from evident.keys.store import Held, RootVolume, altered, no_key, terms_digest
 
 ANSWER_LIMIT = 256 * 1024
 TIMEOUT = 10.0
@@ -54,7 +55,7 @@ class VaultPlace:
 @dataclass(frozen=True, slots=True)
 class _Secret:
     version: Literal[1]
-    key: bytes
+    held: Held
     terms: bytes
 
 
@@ -69,12 +70,12 @@ class VaultSecrets:
             handlers.append(urllib.request.HTTPSHandler(context=tls))
         self._opener = urllib.request.build_opener(*handlers)
 
-    def put(self, volume: RootVolume, key: bytes) -> None:
-        """Store the key; a key that is there is replaced (the store keeps its older versions)."""
-        secret = codec.encode(_Secret(1, key, terms_digest(volume)))
+    def put(self, volume: RootVolume, held: Held) -> None:
+        """Store what goes to that machine; what is there is replaced (the store keeps its older versions)."""
+        secret = codec.encode(_Secret(1, held, terms_digest(volume)))
         self._ask("POST", "data", volume.disk, {"data": {"evident": json.dumps(secret, sort_keys=True)}})
 
-    def get(self, volume: RootVolume) -> bytes:
+    def get(self, volume: RootVolume) -> Held:
         answer = self._ask("GET", "data", volume.disk)
         if answer is None:
             raise no_key(volume.disk)
@@ -85,7 +86,7 @@ class VaultSecrets:
             raise _unusable("a secret of ours", "another document") from None
         if not hmac.compare_digest(secret.terms, terms_digest(volume)):
             raise altered(volume.disk)
-        return secret.key
+        return secret.held
 
     def delete(self, disk: str) -> None:
         """Remove every version."""

@@ -1,4 +1,4 @@
-"""The key server of one deployment: a process of its own that releases the deployment's disk key to the attested machine alone.
+"""The key server of one deployment: a process of its own that releases its disk key and secrets to the attested machine alone.
 
     python -m evident.lifecycle.keyserver --state DIRECTORY --cache DIRECTORY NAME
 
@@ -26,7 +26,7 @@ from evident.errors import UsageError
 from evident.files import write_private_bytes
 from evident.keys.release import ReleaseService, Surety
 from evident.keys.server import KeyServer
-from evident.keys.store import RootVolume, VolumeStore, unknown_disk
+from evident.keys.store import Held, RootVolume, VolumeStore, unknown_disk
 from evident.lifecycle import keystore, quarantine
 from evident.lifecycle.answers import levels, state_after
 from evident.lifecycle.challenges import Challenges
@@ -43,8 +43,9 @@ START_SECONDS: Final = 60.0
 
 
 def register(target: Deployment, disk: DiskKey) -> None:
-    """Store the key under the deployment's terms: its reference values, the levels of its policy, and a TPM's quote where there are
-    reference values for PCRs. Keys of its earlier disks go: those disks are no more. A revoked one stays on record as such.
+    """Store what its machine gets under the deployment's terms: reference values, the levels and identities of its policy, and a TPM's quote
+    where there are reference values for PCRs. Keys of its earlier disks go: those disks are no more. A revoked one
+    stays on record as such.
     """
     store, policy = keystore.open_store(target.surroundings), target.policy
     revoked = {each.value for each in store.volumes.revocations() if each.name == "disk"}
@@ -54,10 +55,19 @@ def register(target: Deployment, disk: DiskKey) -> None:
             store.volumes.delete(earlier)
     references, levels = target.references, policy.levels
     beside: tuple[Literal["tpm"], ...] = ("tpm",) if by_tpm(references.values) else ()
-    volume = RootVolume(1, disk.disk, target.name, nominal=levels.nominal, trustworthy=levels.trustworthy, beside=beside)
+    volume = RootVolume(
+        1,
+        disk.disk,
+        target.name,
+        nominal=levels.nominal,
+        trustworthy=levels.trustworthy,
+        identities=policy.allowed_identities,
+        beside=beside,
+        secrets=tuple(sorted(disk.secrets)),
+    )
     store.volumes.put_references(target.name, references)
     store.volumes.put(volume)
-    store.secrets.put(volume, disk.key)
+    store.secrets.put(volume, Held(disk.key, disk.secrets))
 
 
 def registered(target: Deployment) -> bool:

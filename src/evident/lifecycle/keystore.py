@@ -1,7 +1,7 @@
-"""The owner's disk keys on this machine, and the key by which guests know who releases them.
+"""The owner's disk keys and secrets on this machine, and the key by which guests know who releases them.
 
 keys/volumes, references, revoked.json   `evident.keys.store`: terms, nothing secret
-keys/secrets/                            disk keys, each wrapped
+keys/secrets/                            disk keys and named secrets, each machine's wrapped
 keys/wrapping.key                        what wraps them: 32 bytes, mode 0600; not there where the owner keeps it elsewhere
 keys/releaser/                           the P-384 key whose digest is on every guest's command line (evident.key)
 keys/release.jsonl                       every decision
@@ -10,6 +10,7 @@ keys/release.jsonl                       every decision
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,11 +25,14 @@ from evident.platforms.driver import Surroundings
 
 @dataclass(frozen=True, slots=True)
 class DiskKey:
-    """A disk and what opens it."""
+    """A disk and what opens it; or, without one, what a machine gets all the same."""
 
     disk: str
-    """PARTUUID."""
+    """PARTUUID; without one, the name under which the machine asks (``evident.secrets``)."""
     key: bytes = field(repr=False)
+    """Empty where there is no disk to open."""
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    """By name: what its machine gets besides."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,8 @@ class Vtpm:
     key_name: bytes = b""
     instance: Mapping[str, str] = field(default_factory=dict)
     """Instance identity in the AK certificate, by its own words (``project_id``, ``zone``, ``instance_id``)."""
+    ek_name: bytes = b""
+    """Name of the endorsement key whose TPM was shown to hold the quoting key; empty where nothing was shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,3 +151,12 @@ class Facts:
     """Coded remarks of the verification that the statement must repeat (``vlek.cloud-not-chip``)."""
     claims: Mapping[str, Any] = field(default_factory=dict)
     """The vendor's own field names and values, JSON-ready, as ``docs/json.md`` lists them."""
+
+    @property
+    def identities(self) -> dict[str, str]:
+        """Everything that identifies this machine, by name, hex or text. What is all zeros (masked, never set) identifies nobody."""
+        tee, vtpm = self.tee, self.vtpm
+        known = {} if tee is None else {**{name: value.hex() for name, value in tee.registers.items()}, **tee.identities}
+        if vtpm is not None:
+            known |= {**vtpm.instance, "ek_name": vtpm.ek_name.hex()}
+        return {name: value for name, value in known.items() if value.strip("0")}

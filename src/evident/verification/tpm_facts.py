@@ -55,6 +55,7 @@ def vtpm(case: Case, location: Location, anchor: Anchor, operator: str) -> Vtpm:
         {bank: dict(sorted(registers.items())) for bank, registers in case.pcrs.items()},
         key_name=case.ak.public.name if case.ak.public else b"",
         instance=tpm_ca.instance_identity(certificate) if certificate else {},
+        ek_name=case.ek.name if case.ek is not None and tpm_activation.activated(case) else b"",
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from evident.errors import Malformed, NotAuthentic, PolicyRefused, UsageError
 from evident.keys.log import ReleaseLog
-from evident.keys.store import Revocation, RootVolume, VolumeStore, WrappedSecrets
+from evident.keys.store import Held, Revocation, RootVolume, VolumeStore, WrappedSecrets
 
 DISK = "11111111-2222-3333-4444-555555555555"
 VOLUME = RootVolume(1, DISK, "image", root_hash=b"r" * 32)
@@ -39,8 +39,8 @@ def test_a_key_opens_under_its_own_terms_and_wrapping_key_alone(tmp_path: Path) 
     secrets = WrappedSecrets(tmp_path, b"w" * 32)
     with pytest.raises(PolicyRefused, match=r"keys\.store\.no-key"):
         secrets.get(VOLUME)
-    secrets.put(VOLUME, b"k" * 64)
-    assert secrets.get(VOLUME) == b"k" * 64
+    secrets.put(VOLUME, Held(b"k" * 64))
+    assert secrets.get(VOLUME) == Held(b"k" * 64)
     for other, terms in ((secrets, replace(VOLUME, nominal=0)), (WrappedSecrets(tmp_path, b"v" * 32), VOLUME)):
         with pytest.raises(NotAuthentic, match=r"keys\.store\.altered"):
             other.get(terms)
@@ -53,7 +53,7 @@ def test_a_key_opens_under_its_own_terms_and_wrapping_key_alone(tmp_path: Path) 
 
 def test_files_are_their_owners(tmp_path: Path) -> None:
     VolumeStore(tmp_path / "s").put(VOLUME)
-    WrappedSecrets(tmp_path / "s", b"w" * 32).put(VOLUME, b"k" * 64)
+    WrappedSecrets(tmp_path / "s", b"w" * 32).put(VOLUME, Held(b"k" * 64))
     VolumeStore(tmp_path / "s").revoke(Revocation("disk", DISK, AT, "lost"))
     for path in (tmp_path / "s").rglob("*.json"):
         assert path.stat().st_mode & 0o777 == 0o600

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from evident.errors import EvidentError, Indeterminate, NotAuthentic, PolicyRefused, UsageError
-from evident.keys.store import RootVolume
+from evident.keys.store import Held, RootVolume
 from evident.keys.vault import VaultPlace, VaultSecrets
 
 DISK = "11111111-2222-3333-4444-555555555555"
@@ -85,8 +85,8 @@ def secrets(fake: Fake) -> VaultSecrets:
 def test_a_key_is_kept_given_and_removed(fake: Fake, secrets: VaultSecrets) -> None:
     with pytest.raises(PolicyRefused, match=r"keys\.store\.no-key"):
         secrets.get(VOLUME)
-    secrets.put(VOLUME, b"k" * 64)
-    assert secrets.get(VOLUME) == b"k" * 64
+    secrets.put(VOLUME, Held(b"k" * 64))
+    assert secrets.get(VOLUME) == Held(b"k" * 64)
     secrets.delete(DISK)
     with pytest.raises(PolicyRefused, match=r"keys\.store\.no-key"):
         secrets.get(VOLUME)
@@ -95,7 +95,7 @@ def test_a_key_is_kept_given_and_removed(fake: Fake, secrets: VaultSecrets) -> N
 
 
 def test_changed_terms_are_noticed(secrets: VaultSecrets) -> None:
-    secrets.put(VOLUME, b"k" * 64)
+    secrets.put(VOLUME, Held(b"k" * 64))
     with pytest.raises(NotAuthentic, match=r"keys\.store\.altered"):
         secrets.get(RootVolume(1, DISK, "image", nominal=0))
 
