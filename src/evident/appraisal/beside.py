@@ -56,7 +56,7 @@ def userspace_remarks(facts: Facts, policy: Policy) -> tuple[Remark, ...]:
                 "userspace.violations",
                 "userspace",
                 expected="no file changed while it was being measured",
-                found=f"{runtime.violations} violations among {runtime.entries} entries",
+                found=f"{runtime.violations} violations among {runtime.entries} entries: {_some(runtime.violated)}",
                 remedy="Boot again; if violations return, mount what changes without execution.",
             )
         )
@@ -66,11 +66,15 @@ def userspace_remarks(facts: Facts, policy: Policy) -> tuple[Remark, ...]:
                 "userspace.unlisted",
                 "userspace",
                 expected="only files that the allow-list names",
-                found=", ".join(runtime.unlisted[:5]) + (f" and {len(runtime.unlisted) - 5} more" if len(runtime.unlisted) > 5 else ""),
+                found=_some(runtime.unlisted),
                 remedy="Find out what ran; add it to the allow-list only if it is yours.",
             )
         )
     return tuple(remarks)
+
+
+def _some(paths: tuple[str, ...]) -> str:
+    return ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
 
 
 def _layer(

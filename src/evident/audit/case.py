@@ -15,7 +15,7 @@ from evident.audit import canonical
 from evident.endorsements.anchors import AnchorSet
 from evident.endorsements.fetcher import Fetcher
 from evident.errors import EvidentError
-from evident.reference_values import endorsed
+from evident.reference_values import endorsed, programs
 from evident.reference_values.model import ReferenceSet, ReferenceValue
 from evident.reports.json_report import Outcome
 from evident.verification import kinds
@@ -67,7 +67,8 @@ def decide(case: Case, *, anchors: AnchorSet, fetcher: Fetcher, chain_cache: Cha
     """
     policy, references = _settled(Policy, case.policy), _settled(ReferenceSet, ReferenceSet(1, case.references))
     try:
-        verified = kinds.verify(case.kind, case.pieces, case.context(anchors, fetcher, chain_cache))
+        pieces = programs.held_against(case.pieces, references.values)
+        verified = kinds.verify(case.kind, pieces, case.context(anchors, fetcher, chain_cache))
         return appraise(
             verified,
             policy=policy,

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evident.errors import EvidentError
-from evident.guest import collectors, libc
+from evident.guest import collectors, libc, login
 from evident.guest.agent import Agent
 from evident.guest.config import CommandLine, Configuration, parse_command_line, parse_configuration
 from evident.guest.console import Console, code_of, reason
 from evident.guest.http import Server
 from evident.guest.source import Evidence
-from evident.guest.steps import devices, disk, network, root
+from evident.guest.steps import devices, disk, measure, network, root
 from evident.guest.supervise import Supervisor
 from evident.keys.messages import Volume
 
@@ -46,22 +46,24 @@ def boot(console: Console) -> Machine:
     """Steps 1 to 9. Raises `EvidentError` or `OSError` at the first that does not hold."""
     with console.step("devices"):
         devices.mount_kernel_file_systems()
+        machine = Machine(parse_command_line(COMMAND_LINE.read_text()), parse_configuration(CONFIGURATION.read_bytes()))
+        if machine.configuration.ima:
+            measure.begin()
         loaded, refused = devices.load_modules()
         devices.mount_optional()
-        machine = Machine(parse_command_line(COMMAND_LINE.read_text()), parse_configuration(CONFIGURATION.read_bytes()))
         console.say(
             f"mode {machine.line.mode}, evidence {machine.line.tee}, {loaded} kernel modules; without " + (", ".join(refused) or "none")
         )
     _network(console, machine.line)
     if machine.line.mode == "microcvm":
-        root.writable(machine.configuration.tmpfs, Path("/"))
+        root.writable(machine.configuration.tmpfs, Path("/"), machine.configuration.owner)
         return machine
     data, tree, offset = _disks(console, machine.line)
     with console.step("verity"):
         verified = disk.open_verity(data, tree, machine.line.root_hash, VERIFIED, offset=offset)
     with console.step("root"):
         kind = root.mount(verified)
-        root.writable(machine.configuration.tmpfs, root.NEW_ROOT)
+        root.writable(machine.configuration.tmpfs, root.NEW_ROOT, machine.configuration.owner)
         root.switch()
         console.say(f"root is {kind} {machine.line.root_hash.hex()}, read-only")
     return machine
@@ -115,10 +117,10 @@ def main() -> None:
     console = _console()
     try:
         machine = boot(console)
-        supervisor = Supervisor(console, machine.line)
-        if machine.configuration.ssh_authorized_keys:
-            supervisor.write_host_key()
-        status = supervisor.run(machine.configuration.workload, environment(machine.configuration.environment))
+        supervisor, configured = Supervisor(console, machine.line), machine.configuration
+        if configured.ssh_authorized_keys:
+            login.start(configured.ssh_authorized_keys, supervisor.write_host_key())
+        status = supervisor.run(configured.workload, environment(configured.environment), configured.owner)
         console.say(f"workload ended: {status}")
     except (EvidentError, OSError) as error:
         console.say(f"failed {reason(error)}")

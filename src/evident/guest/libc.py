@@ -1,6 +1,6 @@
 """System calls that Python's standard library has no function for, through the C library.
 
-Source: Linux manual pages mount(2), umount2(2), finit_module(2), reboot(2), mlockall(2); numbers for x86-64.
+Source: Linux manual pages mount(2), umount2(2), finit_module(2), reboot(2), mlockall(2), prctl(2); numbers for x86-64.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_MOVE = 1, 2, 4, 8, 8192
 _SYS_FINIT_MODULE: Final = 313
 _POWER_OFF: Final = 0x4321FEDC
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
+_PR_SET_NO_NEW_PRIVS: Final = 38
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
@@ -38,6 +39,12 @@ def power_off() -> None:
     """Switch the machine off at once; raises `OSError` where this process may not."""
     os.sync()
     _checked(_libc.reboot(ctypes.c_int(_POWER_OFF)), "power off")
+
+
+def no_new_privileges() -> None:
+    """Neither this process nor what it starts gets more rights by running another program, whatever that file says; raises `OSError`."""
+    zero = ctypes.c_ulong(0)
+    _checked(_libc.prctl(ctypes.c_int(_PR_SET_NO_NEW_PRIVS), ctypes.c_ulong(1), zero, zero, zero), "privileges")
 
 
 def lock_memory() -> None:

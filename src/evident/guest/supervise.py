@@ -13,8 +13,8 @@ credential for this machine's TPM binds the same two; the credential's secret st
 from __future__ import annotations
 
 import os
-import signal
 import socket
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from evident.errors import EvidentError, Indeterminate, Malformed
 from evident.evidence import binding
-from evident.guest import collectors
+from evident.guest import collectors, libc
 from evident.guest.agent import form
 from evident.guest.config import CommandLine
 from evident.guest.console import Console, code_of
@@ -46,6 +46,7 @@ from evident.keys.messages import (
 
 NONCE_BYTES = 32
 HOST_KEY = Path("/run/evident/ssh_host_ecdsa_key")
+FIRST_PORT = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 _TICK = 0.2
 
 
@@ -101,27 +102,47 @@ class Supervisor:
         candidates = collectors.sources(line.tee)
         self._responder = Responder(lambda question: collectors.answer(candidates, question))
 
-    def write_host_key(self) -> None:
-        """For images whose configuration lets somebody log in."""
+    def write_host_key(self) -> Path:
+        """For images whose configuration lets somebody log in: where it is."""
         self._responder.write_host_key(HOST_KEY)
         self._console.say(f"SSH host key of this boot: {HOST_KEY}")
+        return HOST_KEY
 
-    def run(self, workload: Sequence[str], environment: Mapping[str, str]) -> str:
-        """Start the workload and look after it; how it ended. Raises `OSError` when it cannot be started."""
-        listener = self._listen()
-        child = os.posix_spawn(workload[0], list(workload), dict(environment), setsigdef=signal.valid_signals())
+    def run(self, workload: Sequence[str], environment: Mapping[str, str], owner: int) -> str:
+        """Start the workload as user `owner` and look after it; how it ended. Raises `OSError` when it cannot be started."""
+        listener = self._listen()  # before the workload, so that nobody else answers there
+        child = start(workload, environment, owner)
         self._console.say(f"workload started: {workload[0]}")
         while True:
             if listener is not None:
                 listener.turn(_TICK)
             ended = status = -1
-            while ended not in (0, child):  # whoever ended, for the orphans are ours
+            while ended not in (0, child.pid):  # whoever ended, for the orphans are ours
                 ended, status = os.waitpid(-1, 0 if listener is None else os.WNOHANG)
-            if ended == child:
-                return f"exit code {os.waitstatus_to_exitcode(status)}"
+            if ended == child.pid:
+                child.returncode = os.waitstatus_to_exitcode(status)
+                return f"exit code {child.returncode}"
 
     def _listen(self) -> Listener | None:
         if not self._line.attest:
             return None
         stream = socket.create_server(("0.0.0.0", self._line.attest))  # noqa: S104 - whoever may reach this machine may ask
         return Listener(stream, self._responder.answer)
+
+
+def start(workload: Sequence[str], environment: Mapping[str, str], owner: int) -> subprocess.Popen[bytes]:
+    """Start the workload. A user of its own has no capabilities and gets none by running other programs; it may listen at any port.
+
+    Raises `OSError` when it cannot be started.
+    """
+    if not owner:
+        return subprocess.Popen(list(workload), env=dict(environment))  # noqa: S603 - what the measured configuration says
+    FIRST_PORT.write_text("0")
+    return subprocess.Popen(  # noqa: S603 - as above
+        list(workload),
+        env=dict(environment),
+        user=owner,
+        group=owner,
+        extra_groups=(),
+        preexec_fn=libc.no_new_privileges,
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -42,6 +42,8 @@ class Built:
     components: Mapping[str, bytes]
     """Component to SHA-256: packages, kernel, every file of the initrd and root by group, then the whole artifacts."""
     inventory: Inventory
+    loadable: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
+    """Where the kernel measures what it loads: ``initrd`` and ``root`` to path and SHA-256 of every file that can be (`Tree.loadable`)."""
     from_source: frozenset[str] = frozenset()
     """The components all of whose bytes are made here from source; the others hold binaries of the distribution."""
 
@@ -97,7 +99,18 @@ class _Build:
         image = self._uki(tools.read(STUB), kernel, archive, line)
         self._disk(image, verity)
         hashed = verity.root_hash if verity else None
-        return Built(self._spec, self._lock, self._files, line, hashed, self._components, taken, frozenset(self._from_source))
+        trees = {"initrd": made.tree, "root": root_tree} if self._spec.ima else {}
+        return Built(
+            self._spec,
+            self._lock,
+            self._files,
+            line,
+            hashed,
+            self._components,
+            taken,
+            loadable={name: tree.loadable() for name, tree in trees.items() if len(tree)},
+            from_source=frozenset(self._from_source),
+        )
 
     def _write(self, name: str, data: bytes) -> None:
         self._files[name] = self._out / name

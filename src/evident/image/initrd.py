@@ -101,6 +101,8 @@ def configuration(spec: ImageSpec) -> bytes:
         "environment": dict(spec.environment),
         "tmpfs": [codec.encode(place) for place in spec.writable],
         "ssh_authorized_keys": list(spec.ssh_authorized_keys),
+        "user": spec.user,
+        "ima": spec.ima,
     }
     return json.dumps(said, sort_keys=True, indent=1).encode() + b"\n"
 

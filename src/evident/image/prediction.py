@@ -11,7 +11,7 @@ from evident import __version__
 from evident.audit.keys import VerifyingKey
 from evident.image.manifest import Manifest, components
 from evident.image.names import INITRD, KERNEL, UKI
-from evident.reference_values import pcr, uki
+from evident.reference_values import pcr, programs, uki
 from evident.reference_values.kernel_hashes import KernelHashes
 from evident.reference_values.model import ReferenceSet, ReferenceValue, Strength
 from evident.reference_values.snp_launch import SnpLaunch
@@ -56,6 +56,7 @@ def _values(built: Built, at: datetime, builder: VerifyingKey, launches: tuple[L
     prediction = uki.predict_uki(built.files[UKI].read_bytes(), banks=BANKS)
     strength = Strength.RECOMPUTED
     values = [value for bank in BANKS for value in pcr.references(prediction, bank=bank, origin=origin, strength=strength, recorded_at=at)]
+    values += [programs.reference(files, of=f"the {name}", origin=origin, recorded_at=at) for name, files in built.loadable.items()]
     for launch in launches:
         line = " ".join((built.command_line, *(f"{name}={value}" for name, value in launch.parameters.items())))
         described = SnpLaunch(launch.firmware, launch.vcpus, launch.vcpu_signature, hashes=KernelHashes.of(kernel, initrd, line))

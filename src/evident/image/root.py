@@ -55,9 +55,23 @@ def lay_out(spec: ImageSpec, packages: tuple[LockedPackage, ...], store: Store) 
         result.add_directory(place.path[1:])
     for item in spec.files:
         result.add_file(item.path[1:], item.content(), 0o755 if item.executable else 0o644)
+    if spec.ssh_authorized_keys:
+        _check_login(result)
     workload = spec.workload[0][1:]
     result.read(workload) if result.resolve(workload, last=True) in result else _missing(spec.workload[0])
     return result
+
+
+def _check_login(tree: Tree) -> None:
+    """What the guest starts for whoever may log in, and who that is."""
+    absent = [path for path in ("usr/sbin/sshd", "etc/passwd") if tree.resolve(path, last=True) not in tree]
+    if absent:
+        raise Malformed.of(
+            "image.ssh",
+            expected="openssh-server and accounts in an image with ssh_authorized_keys",
+            found="no /" + ", no /".join(absent),
+            remedy="Add the package, and an /etc/passwd with `sshd` and whoever may log in; or leave the keys out.",
+        )
 
 
 def _missing(path: str) -> None:

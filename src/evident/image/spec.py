@@ -100,7 +100,27 @@ class ImageSpec:
         metadata=_doc("Where the workload may write; everything else is read-only."),
     )
     command_line: tuple[str, ...] = field(default=(), metadata=_doc("Kernel parameters added to those of the build."))
-    ssh_authorized_keys: tuple[str, ...] = field(default=(), metadata=_doc("Public keys baked in; none means no way in at all."))
+    user: Literal["own", "root"] = field(
+        default="own",
+        metadata=_doc(
+            "`own`: the workload is a user without capabilities (id 1000), who reaches neither the agent and its keys nor the secure "
+            "processor, the TPM and the disk's key. `root`: it can do all that the agent can, and answer in its place."
+        ),
+    )
+    ima: bool = field(
+        default=False,
+        metadata=_doc(
+            "Have the kernel measure every program, library and kernel module as it is loaded (IMA, PCR 10), and refuse a machine that "
+            "loads what is not among the image's files."
+        ),
+    )
+    ssh_authorized_keys: tuple[str, ...] = field(
+        default=(),
+        metadata=_doc(
+            "Public keys that may log in by SSH, as a user of the image's /etc/passwd that is not root; the image needs openssh-server. "
+            "None means no way in at all."
+        ),
+    )
     allow_shell: bool = field(
         default=False, metadata=_doc("UNSAFE: leave interpreters for administrators (sh, bash, busybox) in the root.")
     )

@@ -6,6 +6,7 @@ Documentation/driver-api/early-userspace/buffer-format.rst); POSIX.1-2001 ustar/
 
 from __future__ import annotations
 
+import hashlib
 import io
 import stat
 import tarfile
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from evident.errors import Malformed
+from evident.image import elf
 
 EPOCH = 1_735_689_600
 """2025-01-01T00:00:00Z: the one time in every file of an image."""
@@ -101,6 +103,11 @@ class Tree(MutableMapping[str, Entry]):
         """Remove `path` and everything below it."""
         for name in [name for name in self._entries if name == path or name.startswith(path + "/")]:
             del self._entries[name]
+
+    def loadable(self) -> dict[str, bytes]:
+        """Absolute path to SHA-256 of every file that a kernel may run, map or load: those marked so, and ELF files."""
+        files = ((path, entry) for path, entry in sorted(self._entries.items()) if entry.kind == "file")
+        return {f"/{path}": hashlib.sha256(entry.data).digest() for path, entry in files if entry.mode & 0o111 or elf.is_elf(entry.data)}
 
     def cpio(self) -> bytes:
         """A "newc" archive: names sorted, owner 0, time `EPOCH`, inodes counted from 1."""

@@ -29,8 +29,8 @@ from evident.lifecycle import disks, keystore
 from evident.lifecycle.deployment import Deployment, driver
 from evident.lifecycle.keystore import DiskKey
 from evident.platforms.driver import AGENT_PORT, KEY_SERVER, Disk, Order, Surroundings
-from evident.reference_values import pcr
-from evident.reference_values.model import ReferenceSet
+from evident.reference_values import pcr, programs
+from evident.reference_values.model import ReferenceSet, ReferenceValue
 from evident.reference_values.uki import predict_uki
 
 DISK_KEY_BYTES: Final = 64
@@ -92,24 +92,30 @@ def prepare(
     own = {"evident.data": str(data)} if stated.spec.profile == "encrypted" else {}
     line = " ".join((stated.command_line, *(f"{name}={value}" for name, value in {**parameters, **own}.items())))
     unified = _file(image, stated, names.UKI)
+    expected = programs.among(stated.reference.values)
     if boot == "uki":
         unified = uki.with_command_line(unified, line)
-        order = replace(machine, references=_measured(unified, stated, surroundings.clock()))
+        expected += _measured(unified, stated, surroundings.clock())
+        order = machine
     else:
         kernel, initrd = (_file(image, stated, name) for name in (names.KERNEL, names.INITRD))
         order = replace(machine, kernel=kernel, initrd=initrd, command_line=line)
+    order = replace(order, references=ReferenceSet(1, expected, _origin(stated)) if expected else None)
     if boot == "direct" and stated.root_hash is None:
         return Prepared(order, None)
     disk, key = _disk(image, stated, unified, data, directory, surroundings)
     return Prepared(replace(order, disks=(disk, *machine.disks)), key)
 
 
-def _measured(unified: bytes, stated: Manifest, at: datetime) -> ReferenceSet:
+def _measured(unified: bytes, stated: Manifest, at: datetime) -> tuple[ReferenceValue, ...]:
     """What firmware, systemd-stub and kernel measure into a TPM when they boot this very UKI."""
-    name = f"image {stated.spec.name} with the command line of this deployment"
     prediction = predict_uki(unified, banks=BANKS)
-    values = (value for bank in BANKS for value in pcr.references(prediction, bank=bank, origin=name, recorded_at=at))
-    return ReferenceSet(1, tuple(replace(value, agents=stated.inventory.agents) for value in values), name)
+    values = (value for bank in BANKS for value in pcr.references(prediction, bank=bank, origin=_origin(stated), recorded_at=at))
+    return tuple(replace(value, agents=stated.inventory.agents) for value in values)
+
+
+def _origin(stated: Manifest) -> str:
+    return f"image {stated.spec.name} with the command line of this deployment"
 
 
 def _check_wanted(stated: Manifest, sha256: bytes) -> None:

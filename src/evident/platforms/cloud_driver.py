@@ -26,7 +26,7 @@ from evident.platforms import agent
 from evident.platforms.cloud import Opening, Patience
 from evident.platforms.driver import AGENT_PORT, Believed, Collected, Expectation, Order, Surroundings
 from evident.platforms.resources import Cloud, ResourceJournal, Stock, Survey
-from evident.reference_values.model import LAYERS, ReferenceSet
+from evident.reference_values.model import ReferenceSet, level
 from evident.verification.credential import NamedKey
 
 JOURNAL: Final = "resources.jsonl"
@@ -220,5 +220,5 @@ def _check(order: Order) -> None:
 
 def _policy(platform: str, references: ReferenceSet) -> Policy:
     """Strict, and demanding what the reference values settle; whom that takes to be believed is the owner's to accept."""
-    settled = max((LAYERS.index(layer) + 1 for value in references.values for layer in value.layers), default=0)
-    return Policy(version=1, name=f"{platform}, strict", levels=RequiredLevels(nominal=max(settled, RequiredLevels().nominal)))
+    settled = max(level(references.values), RequiredLevels().nominal)
+    return Policy(version=1, name=f"{platform}, strict", levels=RequiredLevels(nominal=settled))

@@ -42,10 +42,10 @@ class Provenance:
 class ReferenceValue:
     """One acceptable value of one register."""
 
-    layers: tuple[Literal["firmware", "boot_chain", "root_filesystem"], ...]
+    layers: tuple[Literal["firmware", "boot_chain", "root_filesystem", "userspace"], ...]
     """The layers that this value settles when it matches."""
     register: str
-    """``launch``, ``rtmr1``, ``pcr11``, or a stage of the boot chain as ``stage.kernel``."""
+    """``launch``, ``rtmr1``, ``pcr11``, a stage of the boot chain as ``stage.kernel``, or ``ima`` (`programs`)."""
     value: bytes
     strength: Strength
     endorser: str
@@ -72,8 +72,13 @@ class ReferenceValue:
 
 
 def by_tpm(values: Iterable[ReferenceValue]) -> bool:
-    """Whether some of these are compared with what a TPM quotes."""
+    """Whether some of these are compared with the boot that a TPM quotes."""
     return any(value.register.startswith("pcr") for value in values)
+
+
+def level(values: Iterable[ReferenceValue]) -> int:
+    """The highest level that these settle when they match; 0 for none."""
+    return max((LAYERS.index(layer) + 1 for value in values for layer in value.layers if layer in LAYERS), default=0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,8 @@ class Runtime:
     """Paths whose digest no allow-list names."""
     gaps: tuple[str, ...] = ()
     """What IMA cannot see, always printed (AT-33)."""
+    violated: tuple[str, ...] = ()
+    """Paths that the violations name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -279,11 +279,11 @@ def _holds(key: PublicKey, signature: ima_log.Signature, digest: bytes) -> bool:
 def runtime(authentic: Authenticated, *, allowed: AllowList | None = None, keys: tuple[PublicKey, ...] = ()) -> Runtime:
     """Step 4: what ran, as far as IMA saw it. Without list and keys every file is unlisted: nothing unknown reads as a pass."""
     unlisted: list[str] = []
-    violations = 0
+    violated: list[str] = []
     files = [entry for entry in authentic.entries if (entry.number, entry.name) != (0, BOOT_AGGREGATE)]
     for entry in files:
         if entry.violation:
-            violations += 1
+            violated.append(entry.name)
         elif not (allowed is not None and allowed.names(entry)) and signer(entry, keys) is None:
             unlisted.append(entry.name)
     gaps = list(GAPS)
@@ -291,7 +291,7 @@ def runtime(authentic: Authenticated, *, allowed: AllowList | None = None, keys:
         gaps.insert(0, NOTHING_COMPARED)
     if authentic.later:
         gaps.append(f"{authentic.later} entries were listed after the quote and are not covered by it.")
-    return Runtime(len(files), violations, tuple(dict.fromkeys(unlisted)), tuple(gaps))
+    return Runtime(len(files), len(violated), tuple(dict.fromkeys(unlisted)), tuple(gaps), tuple(dict.fromkeys(violated)))
 
 
 def claims(log: ImaLog, value: Mapping[str, bytes]) -> dict[str, Any]:

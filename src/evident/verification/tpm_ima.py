@@ -68,5 +68,11 @@ def judge(measured: Measured, registers: Mapping[str, Mapping[int, bytes]]) -> R
     runtime = ima.runtime(authentic, allowed=measured.allowed, keys=measured.keys)
     covered = ImaLog(authentic.entries, measured.listed.binary, measured.listed.raw)
     value = {authentic.bank: registers[authentic.bank][ima.IMA_PCR]}
-    said = {**ima.claims(covered, value), "boot_aggregate": rule, "extended": authentic.generation, "unlisted": list(runtime.unlisted)}
+    said = {
+        **ima.claims(covered, value),
+        "boot_aggregate": rule,
+        "extended": authentic.generation,
+        "unlisted": list(runtime.unlisted),
+        "violated": list(runtime.violated),
+    }
     return Ran(runtime, said, tuple(caveats))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import re
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from evident.errors import Indeterminate, Malformed, NotAuthentic
 from evident.evidence import binding, cmw
 from evident.guest import config, init, libc, supervise
-from evident.guest.config import CommandLine, Place
+from evident.guest.config import WORKLOAD_ID, CommandLine, Place
 from evident.guest.console import STEPS, Console
 from evident.guest.http import Server
 from evident.guest.listener import Listener
@@ -83,6 +85,8 @@ def test_whatever_is_ambiguous_is_refused(line: str, code: str) -> None:
 def test_the_configuration_is_that_of_the_image() -> None:
     read = config.parse_configuration(b'{"workload": ["/bin/x"], "environment": {"A": "b"}, "tmpfs": [{"path": "/srv", "size": "1m"}]}')
     assert (read.workload, read.environment, read.tmpfs) == (("/bin/x",), {"A": "b"}, (Place("/srv", "1m"),))
+    assert (read.owner, read.ima) == (WORKLOAD_ID, False)
+    assert config.parse_configuration(b'{"workload": ["/bin/x"], "user": "root"}').owner == 0
     with pytest.raises(Malformed):
         config.parse_configuration(b'{"workload": ["/bin/x"], "shell": true}')
 
@@ -268,13 +272,28 @@ def test_the_workload_has_the_configured_environment_alone(tmp_path: Path, monke
         stream = socket.create_server(("127.0.0.1", 0))
         monkeypatch.setattr(supervisor, "_listen", lambda: Listener(stream, supervisor._responder.answer))
     program = f"import os, pathlib; pathlib.Path({str(tmp_path / 'env')!r}).write_text(repr(dict(os.environ))); raise SystemExit(3)"
-    ended = supervisor.run((sys.executable, "-I", "-c", program), init.environment({"A": "b"}))
+    ended = supervisor.run((sys.executable, "-I", "-c", program), init.environment({"A": "b"}), 0)
     assert ended == "exit code 3"
     seen = ast.literal_eval((tmp_path / "env").read_text())
     assert seen["A"] == "b"
     assert "FROM_THE_KERNEL" not in seen
     if attest:
         stream.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another user")
+def test_a_workload_of_its_own_has_no_rights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AT-44: no capability, none to be had, no group, and any port."""
+    monkeypatch.setattr(supervise, "FIRST_PORT", tmp_path / "first port")
+    with (tmp_path / "out").open("wb") as out, monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", partial(subprocess.Popen, stdout=out))
+        assert supervise.start(("/usr/bin/env", "cat", "/proc/self/status"), init.environment({}), WORKLOAD_ID).wait() == 0
+    said = dict(line.split(":\t", 1) for line in (tmp_path / "out").read_text().splitlines())
+    assert said["Uid"].split() == said["Gid"].split() == [str(WORKLOAD_ID)] * 4
+    assert said["Groups"].split() == []
+    assert {said[name] for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {"0" * 16}
+    assert said["NoNewPrivs"] == "1"
+    assert (tmp_path / "first port").read_text() == "0"
 
 
 @pytest.mark.parametrize(

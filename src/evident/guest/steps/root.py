@@ -39,11 +39,15 @@ def mount(device: Path, target: Path = NEW_ROOT) -> str:
     )
 
 
-def writable(places: Sequence[Place], root: Path) -> None:
-    """Mount a tmpfs at every place below `root`; /run is carried over and keeps its own. Raises `OSError`."""
+def writable(places: Sequence[Place], root: Path, owner: int) -> None:
+    """Mount a tmpfs of user `owner` at every place below `root`; /run is carried over and keeps its own, shared where it is among the
+    places: what root has there stays root's. Raises `OSError`."""
     for place in places:
+        if place.path == "/run" and owner:
+            Path(place.path).chmod(0o1777)
         if place.path not in CARRIED:
-            options = f"mode={'1777' if place.path == '/tmp' else '0755'},size={place.size}"  # noqa: S108 - a path of the image
+            mode = "1777" if place.path == "/tmp" else "0755"  # noqa: S108 - a path of the image
+            options = f"mode={mode},uid={owner},gid={owner},size={place.size}"
             libc.mount("tmpfs", f"{root}{place.path}", "tmpfs", libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC, options)
 
 

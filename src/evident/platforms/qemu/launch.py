@@ -29,8 +29,8 @@ from evident.platforms.qemu.order import FILE as LAUNCH_FILE
 from evident.platforms.qemu.order import FIRMWARE, INITRD, KERNEL, Launch, check_images, read_launch, write_launch
 from evident.platforms.qemu.profile import BY_UKI
 from evident.processes import Process
-from evident.reference_values import pcr
-from evident.reference_values.model import LAYERS, ReferenceSet, ReferenceValue, by_tpm
+from evident.reference_values import pcr, programs
+from evident.reference_values.model import ReferenceSet, ReferenceValue, by_tpm, level
 from evident.reference_values.pcr import Prediction, SecureBootVariables
 from evident.reference_values.snp_reference import snp_reference
 from evident.reference_values.uki import REMOVABLE_PATH
@@ -341,6 +341,7 @@ def _expectation(machine: Path, launch: Launch, measured: Sequence[ReferenceValu
 
     What is `measured` by the TPM is the host's word, and counts for no trustworthy level.
     """
+    loaded = bool(programs.among(measured))
     description = launch.description(machine)
     value = snp_reference(
         description.snp_launch(),
@@ -350,16 +351,15 @@ def _expectation(machine: Path, launch: Launch, measured: Sequence[ReferenceValu
     policy = Policy(
         version=1,
         name="qemu, strict",
-        levels=RequiredLevels(nominal=_level((value, *measured)), trustworthy=_level((value,))),
-        accepted_trust=(snp_tpm.OPERATOR,) if by_tpm(measured) else (),
+        levels=RequiredLevels(
+            nominal=level((value, *measured)),
+            trustworthy=level((value,)),
+            verifiability={**RequiredLevels().verifiability, **({"userspace": 2} if loaded else {})},
+        ),
+        accepted_trust=(snp_tpm.OPERATOR,) if loaded or by_tpm(measured) else (),
         allow_simulated=launch.snp is None,
     )
     return Expectation(ReferenceSet(1, (value, *measured), "images given to evident up"), policy)
-
-
-def _level(values: Sequence[ReferenceValue]) -> int:
-    """The highest level that these values settle."""
-    return max(LAYERS.index(layer) for value in values for layer in value.layers) + 1
 
 
 def _no_hashes() -> UsageError:
