@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from evident.errors import Unsupported, UsageError
+from evident.errors import Finding, Unsupported, UsageError
 from evident.evidence import binding, content
 from evident.verification import pieces as piece
 from evident.verification.context import Context
@@ -18,6 +18,8 @@ from evident.verification.verified import Verified
 CHALLENGE_ROLES: Mapping[str, str] = MappingProxyType({"nonce": "nonce", "report-data": "report_data"})
 """Roles that go into the context: role to `Context` field. Every kind takes a nonce."""
 CHALLENGE_LIMIT = 64 * 1024
+LEAST_CHALLENGE = 16
+"""Bytes of a nonce that nobody guesses; whoever brings a shorter one is told that it says little."""
 _KEY = Role("optional", 4096, "the guest's public key (DER), bound by the quote with the challenge")
 
 
@@ -115,9 +117,25 @@ def verify(name: str, pieces: Pieces, context: Context) -> Verified[Any]:
         )
     key = own.pop("key", ()) if kind.quoted else ()
     piece.check({"key": key}, {"key": _KEY}, name)
+    verified: Verified[Any]
     if not key or context.nonce is None:
-        verified: Verified[Any] = module.verify(own, context)
-        return verified
-    verified = module.verify(own, replace(context, nonce=binding.report_data(context.nonce, key[0])))
-    fresh = verified.facts.freshness.scope == "challenge"
-    return replace(verified, facts=replace(verified.facts, bound_key=binding.key_digest(key[0]) if fresh else None))
+        verified = module.verify(own, context)
+    else:
+        verified = module.verify(own, replace(context, nonce=binding.report_data(context.nonce, key[0])))
+        fresh = verified.facts.freshness.scope == "challenge"
+        verified = replace(verified, facts=replace(verified.facts, bound_key=binding.key_digest(key[0]) if fresh else None))
+    return _left_open(verified, context) if context.nonce is not None and len(context.nonce) < LEAST_CHALLENGE else verified
+
+
+def _left_open(verified: Verified[Any], context: Context) -> Verified[Any]:
+    """The nonce is so short that an answer to it may have been collected beforehand: authentic, and as fresh as without a challenge."""
+    if "no-challenge" in context.unsafe:
+        return replace(verified, unsafe=tuple(dict.fromkeys((*verified.unsafe, "no-challenge"))))
+    short = Finding(
+        "challenge.short",
+        "root_of_trust",
+        f"a nonce of {LEAST_CHALLENGE} random bytes or more (Evident's own have 32)",
+        f"{len(context.nonce or b'')} bytes",
+        "Have the machine answer a longer one: whoever can guess it has the answer ready, of whatever machine and age.",
+    )
+    return replace(verified, open_points=(*verified.open_points, short))
