@@ -1,4 +1,4 @@
-"""The guest's half of attestation: a key of this boot, a challenge, evidence that binds both, and the disk key that comes of it.
+"""The guest's half of attestation: a key of this boot, a challenge, evidence that binds both, and what is released on it.
 
     agent = Agent(Server(host, port), pinned=bytes.fromhex(...), disk=partuuid)
     nonce = agent.challenge()
@@ -106,9 +106,9 @@ class Agent:
         if volume.disk != self._disk:
             raise NotAuthentic.of(
                 "guest.other-disk",
-                expected=f"the key of disk {self._disk}",
+                expected=f"what was registered for {self._disk}",
                 found=f"that of {volume.disk}",
-                remedy="Register the right key for this disk.",
+                remedy="Register the right key or secrets under this name.",
                 layer="storage",
             )
         self._ask(CONFIRM, ConfirmRequest(1, question.nonce, confirmation), Done)
@@ -146,7 +146,7 @@ def _denied(status: int, body: bytes) -> EvidentError:
         found = f"HTTP status {status}"
     return PolicyRefused.of(
         "guest.denied",
-        expected="the disk key",
+        expected="the disk key or secrets",
         found=found,
         remedy="The release log of the key server says why: `evident explain CODE`.",
         layer="storage",

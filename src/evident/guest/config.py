@@ -6,7 +6,8 @@ Command line (``/proc/cmdline``):
     evident.tee=hardware|simulated               where evidence comes from; simulated shows in the measurement
     evident.verifier=ADDRESS:PORT                the key server
     evident.key=HEX                              SHA-256 of its public key (SubjectPublicKeyInfo)
-    evident.data=PARTUUID                        the LUKS partition (encrypted)
+    evident.data=PARTUUID                        the LUKS partition (encrypted), and the name under which its key and secrets are asked for
+    evident.secrets=UUID                         the name under which secrets are asked for (integrity, microcvm)
     evident.root=PARTUUID evident.hash=PARTUUID  data and hash tree (integrity)
     evident.hashoffset=BYTES                     where the hash tree begins on the opened volume (encrypted)
     roothash=HEX                                 dm-verity root hash
@@ -33,7 +34,7 @@ WORKLOAD_ID = 1000
 DEFAULT_NETWORK = "10.0.2.15/24,10.0.2.2"
 
 Mode = Literal["integrity", "encrypted", "microcvm"]
-_PARAMETERS = ("mode", "tee", "verifier", "key", "data", "root", "hash", "hashoffset", "network", "attest")
+_PARAMETERS = ("mode", "tee", "verifier", "key", "data", "secrets", "root", "hash", "hashoffset", "network", "attest")
 _NEEDED = {
     "encrypted": ("tee", "verifier", "key", "data", "hashoffset", "roothash"),
     "integrity": ("root", "hash", "roothash"),
@@ -77,12 +78,18 @@ class CommandLine:
     verifier: tuple[str, int] = ("", 0)
     key: bytes = b""
     data: str = ""
+    secrets: str = ""
     root: str = ""
     hash: str = ""
     hash_offset: int = 0
     root_hash: bytes = b""
     network: str = DEFAULT_NETWORK
     attest: int = 0
+
+    @property
+    def asks(self) -> str:
+        """Under which name it asks the key server; empty where it asks for nothing."""
+        return self.data if self.mode == "encrypted" else self.secrets
 
 
 def parse_command_line(text: str) -> CommandLine:
@@ -101,7 +108,10 @@ def parse_command_line(text: str) -> CommandLine:
     mode, tee = said.get("mode", ""), said.get("tee", "hardware")
     if mode not in _NEEDED or tee not in ("hardware", "simulated"):
         raise _refuse("mode", "evident.mode of " + ", ".join(_NEEDED) + "; evident.tee hardware or simulated", f"{mode!r}, {tee!r}")
-    missing = [name for name in _NEEDED[mode] if not said.get(name)]
+    if mode == "encrypted" and "secrets" in said:
+        raise _refuse("twice", "evident.data alone: secrets come with the disk's key", "evident.secrets beside it")
+    needed = (*_NEEDED[mode], *(("verifier", "key") if "secrets" in said else ()))
+    missing = [name for name in needed if not said.get(name)]
     if missing:
         raise _refuse("missing", f"for mode {mode}: " + ", ".join(missing), "none")
     return CommandLine(
@@ -110,6 +120,7 @@ def parse_command_line(text: str) -> CommandLine:
         verifier=_address(said["verifier"]) if "verifier" in said else ("", 0),
         key=_hex(said["key"], 32) if "key" in said else b"",
         data=_identifier(said.get("data", "")),
+        secrets=_identifier(said.get("secrets", "")),
         root=_identifier(said.get("root", "")),
         hash=_identifier(said.get("hash", "")),
         hash_offset=_number(said.get("hashoffset", "0"), 1 << 62),

@@ -3,7 +3,7 @@
     evident: step 6 release start 12.031
     evident: step 6 release done 0.412
     evident: step 6 release failed 0.398 guest.denied
-    evident: failed guest.denied: expected the disk key; found refused: launch.kernel. ...
+    evident: failed guest.denied: expected the disk key or secrets; found refused: launch.kernel. ...
 
 The number behind ``start`` is seconds since the kernel began, those behind ``done`` and ``failed`` how long the step took.
 """
@@ -16,8 +16,8 @@ from contextlib import contextmanager
 
 from evident.errors import EvidentError
 
-STEPS = ("devices", "network", "key", "challenge", "evidence", "release", "luks", "verity", "root")
-"""Step 1 to 9."""
+STEPS = ("devices", "network", "key", "challenge", "evidence", "release", "luks", "verity", "root", "secrets")
+"""Step 1 to 10."""
 _CODE_OF_OS_ERRORS = "guest.system"
 
 

@@ -1,9 +1,10 @@
 """The first process of the machine (PID 1): attests, opens the disk, verifies the root, and starts the workload on it.
 
-    1 devices   2 network   3 key   4 challenge   5 evidence   6 release   7 luks   8 verity   9 root
+    1 devices   2 network   3 key   4 challenge   5 evidence   6 release   7 luks   8 verity   9 root   10 secrets
 
-Mode ``encrypted`` runs them all, ``integrity`` leaves out 3 to 7, ``microcvm`` has no disk and leaves out 8 and 9 too. Every step says on
-the console when it began and how long it took. Any failure says its code and switches the machine off: there is no shell here, no
+Mode ``encrypted`` runs 1 to 9, ``integrity`` leaves out 7, ``microcvm`` has no disk and leaves out 8 and 9 too. Those two ask for nothing,
+and leave out 3 to 6, unless the command line says that they have secrets to get. Step 10 is where there are any. Every step says on the
+console when it began and how long it took. Any failure says its code and switches the machine off: there is no shell here, no
 second try and no other way in.
 
 Everything is imported before the first step, because the initrd's files are out of reach once the root is switched.
@@ -24,7 +25,7 @@ from evident.guest.config import CommandLine, Configuration, parse_command_line,
 from evident.guest.console import Console, code_of, reason
 from evident.guest.http import Server
 from evident.guest.source import Evidence
-from evident.guest.steps import devices, disk, measure, network, root
+from evident.guest.steps import devices, disk, measure, network, root, secrets
 from evident.guest.supervise import Supervisor
 from evident.keys.messages import Volume
 
@@ -43,7 +44,7 @@ class Machine:
 
 
 def boot(console: Console) -> Machine:
-    """Steps 1 to 9. Raises `EvidentError` or `OSError` at the first that does not hold."""
+    """Steps 1 to 10. Raises `EvidentError` or `OSError` at the first that does not hold."""
     with console.step("devices"):
         devices.mount_kernel_file_systems()
         machine = Machine(parse_command_line(COMMAND_LINE.read_text()), parse_configuration(CONFIGURATION.read_bytes()))
@@ -55,10 +56,20 @@ def boot(console: Console) -> Machine:
             f"mode {machine.line.mode}, evidence {machine.line.tee}, {loaded} kernel modules; without " + (", ".join(refused) or "none")
         )
     _network(console, machine.line)
+    volume = attest(console, machine.line) if machine.line.asks else None
     if machine.line.mode == "microcvm":
         root.writable(machine.configuration.tmpfs, Path("/"), machine.configuration.owner)
-        return machine
-    data, tree, offset = _disks(console, machine.line)
+    else:
+        _root(console, machine, volume)
+    if volume is not None and volume.secrets:
+        with console.step("secrets"):
+            secrets.write(volume.secrets, machine.configuration.owner)
+            console.say(f"{len(volume.secrets)} in {secrets.PLACE}")
+    return machine
+
+
+def _root(console: Console, machine: Machine, volume: Volume | None) -> None:
+    data, tree, offset = _disks(console, machine.line, volume)
     with console.step("verity"):
         verified = disk.open_verity(data, tree, machine.line.root_hash, VERIFIED, offset=offset)
     with console.step("root"):
@@ -66,7 +77,6 @@ def boot(console: Console) -> Machine:
         root.writable(machine.configuration.tmpfs, root.NEW_ROOT, machine.configuration.owner)
         root.switch()
         console.say(f"root is {kind} {machine.line.root_hash.hex()}, read-only")
-    return machine
 
 
 def _network(console: Console, line: CommandLine) -> None:
@@ -76,20 +86,19 @@ def _network(console: Console, line: CommandLine) -> None:
         console.say(f"address {address.address}/{address.prefix}" if address else "no network wanted")
 
 
-def _disks(console: Console, line: CommandLine) -> tuple[Path, Path, int]:
+def _disks(console: Console, line: CommandLine, volume: Volume | None) -> tuple[Path, Path, int]:
     """Data device, device of the hash tree, and where that begins."""
-    if line.mode == "integrity":
+    if line.mode == "integrity" or volume is None:
         return disk.partition(line.root), disk.partition(line.hash), 0
-    volume = attest(console, line)
     with console.step("luks"):
         opened = disk.open_luks(disk.partition(line.data), OPENED, volume.key)
     return opened, opened, line.hash_offset
 
 
 def attest(console: Console, line: CommandLine) -> Volume:
-    """Steps 3 to 6: from no key at all to the disk key."""
+    """Steps 3 to 6: from no key at all to the disk key and secrets."""
     with console.step("key"):
-        agent = Agent(Server(*line.verifier), pinned=line.key, disk=line.data)
+        agent = Agent(Server(*line.verifier), pinned=line.key, disk=line.asks)
     with console.step("challenge"):
         agent.challenge()
     with console.step("evidence"):
@@ -98,7 +107,7 @@ def attest(console: Console, line: CommandLine) -> Volume:
             console.say(f"evidence by {item.source}: " + sizes(item))
     with console.step("release"):
         volume = agent.release(evidence, tuple(beside))
-        console.say(f"key released for disk {volume.disk}")
+        console.say(f"released for {volume.disk}: " + ", ".join((*(("its key",) if volume.key else ()), *sorted(volume.secrets))))
     return volume
 
 

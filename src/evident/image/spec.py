@@ -21,8 +21,11 @@ WHAT = "image"
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]{0,62}")
 _SIZE = re.compile(r"[1-9][0-9]{0,5}[km]")
 _KEY_TYPES = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa")
-OWN_PARAMETERS = ("root", "roothash", "init", "rdinit", "ro", "rw", "evident.mode", "evident.root", "evident.hash", "evident.data")
-"""Kernel parameters that the build states itself, or that would move the first process."""
+OWN_PARAMETERS = (
+    *("root", "roothash", "init", "rdinit", "ro", "rw"),
+    *("evident.mode", "evident.root", "evident.hash", "evident.data", "evident.secrets"),
+)
+"""Kernel parameters that the build states itself or every machine has its own of, and those that would move the first process."""
 
 
 def _doc(text: str) -> dict[str, str]:

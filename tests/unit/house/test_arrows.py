@@ -38,7 +38,7 @@ CORE = {"errors", "codec", "evidence", "endorsements", "verification", "referenc
 CORE_LIBRARIES = {"cryptography", "cbor2"}
 GUEST_MAY_IMPORT = {"errors", "codec", "evidence", "platforms", "guest"}
 # One protocol, one module for both its ends.
-GUEST_MAY_IMPORT_MODULES = {"evident.keys.exchange", "evident.keys.messages"}
+GUEST_MAY_IMPORT_MODULES = {"evident.keys.exchange", "evident.keys.messages", "evident.keys.secrets"}
 
 
 def room(path: Path) -> str:
