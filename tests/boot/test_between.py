@@ -5,6 +5,7 @@ It listens where the machine's relay looks for the key server, and hands on what
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.client
 import threading
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from evident.errors import PolicyRefused
+from evident.errors import EvidentError, PolicyRefused
 from evident.evidence import binding
 from evident.files import write_private_bytes
 from evident.keys.exchange import spki
@@ -47,6 +48,8 @@ class Host:
 
     asking: Hand = unchanged
     answering: Hand = unchanged
+    despite: Hand | None = None
+    """What it answers, to what the guest said, in the place of a refusal."""
     seen: list[tuple[str, bytes, bytes]] = field(default_factory=list)
     """Path, what the guest said, what the key server answered."""
 
@@ -66,8 +69,12 @@ def between(port: int, host: Host) -> Iterator[int]:
             answered = response.read()
             server.close()
             host.seen.append((self.path, said, answered))
-            answer = host.answering(self.path, answered) if response.status == 200 else answered
-            self.send_response(response.status)
+            status, answer = response.status, answered
+            if status == 200:
+                answer = host.answering(self.path, answered)
+            elif host.despite is not None:
+                status, answer = 200, host.despite(self.path, said)
+            self.send_response(status)
             self.send_header("Content-Length", str(len(answer)))
             self.send_header("Connection", "close")
             self.end_headers()
@@ -154,17 +161,47 @@ class Recorder:
 
 
 @pytest.mark.attack("AT-05", "A recorded session is played to the key server again at a later boot.", "challenge.reused")
+@pytest.mark.attack("AT-02", "The host puts a key of its own in the place of a booted machine's.", "snp.challenge.key")
+@pytest.mark.attack(
+    "AT-02", "The host listens to all that a machine and its key server say.", "a secret sealed to the guest's key", "refused"
+)
 @pytest.mark.usefixtures("until_decided")
-def test_replayed_session(desk: Desk, server_here: Any, stand_between: Callable[[Host], None]) -> None:
-    recorder = Recorder()
-    stand_between(Host(recorder.asking))
+def test_replayed_session(
+    desk: Desk,
+    server_here: Any,
+    stand_between: Callable[[Host], None],
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Callable[..., None],
+) -> None:
+    recorder, keys, register = Recorder(), list[bytes](), keyserver.register
+    monkeypatch.setattr(keyserver, "register", lambda target, made, *more: (keys.append(made.key), register(target, made, *more)))
+    host = Host(recorder.asking)
+    stand_between(host)
     assert desk.up("shop") == 0
+    eventually(lambda: EVIDENCE in {path for path, _, _ in host.seen}, "the key on its way")
+    heard = b"".join(said + answered for _, said, answered in host.seen)
+    assert not any(form in heard for form in (keys[0], keys[0].hex().encode(), base64.b64encode(keys[0]).rstrip(b"=")))
+    a_key_of_the_hosts(desk, server_here, monkeypatch)
     recorder.again = True
     assert "guest.denied" in boot_again(desk.shop("shop"))
     assert desk.log[-1].codes == ("challenge.reused",)
-    assert desk.events.count("released") == 1
+    assert desk.events.count("released") == 2
     server_here.decide_again()
-    assert desk.events.count("released") == 2, "and what is released is sealed to the key of a machine that is no more"
+    assert desk.events.count("released") == 3, "and what is released is sealed to the key of a machine that is no more"
+
+
+def a_key_of_the_hosts(desk: Desk, server_here: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's own evidence, sent for another key: denied, and with the comparison left out the host has the disk's key."""
+    service, request = server_here.asked[-1]
+    own = spki(ec.generate_private_key(ec.SECP384R1()).public_key())
+    server_here.asked.append((service, replace(request, key=own)))
+    with pytest.raises(EvidentError, match=r"snp\.challenge\.key"):
+        server_here.decide_again()
+    assert desk.events.count("released") == 1
+    with monkeypatch.context() as off:
+        off.setattr(challenge, "compare", believing)
+        server_here.decide_again()
+    assert desk.events.count("released") == 2
 
 
 def boot_again(shop: Deployment) -> str:
@@ -180,6 +217,7 @@ def boot_again(shop: Deployment) -> str:
 
 
 @pytest.mark.attack("BW-14", "Somebody with a key of its own answers in the key server's place.", "guest.key-server", "refused")
+@pytest.mark.attack("AT-03", "A proxy answers a machine whose command line names the owner's key server.", "guest.key-server", "refused")
 def test_an_impostor(desk: Desk, stand_between: Callable[[Host], None]) -> None:
     own = spki(ec.generate_private_key(ec.SECP384R1()).public_key())
 

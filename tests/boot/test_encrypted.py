@@ -45,6 +45,9 @@ def fetch(shop: Deployment, path: str = "/", *, seconds: float = 20.0) -> bytes:
         return b""
 
 
+@pytest.mark.attack("AT-15", "The host reads the disk of a machine.", "encryption in the guest")
+@pytest.mark.attack("AT-16", "What a running machine has not read yet is changed.", "an error of dm-crypt's", "refused")
+@pytest.mark.attack("AT-36", "The disk of a running machine is edited.", "an error of dm-crypt's", "refused")
 def test_from_power_on_to_a_served_page(
     desk: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., None]
 ) -> None:

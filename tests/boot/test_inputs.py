@@ -39,9 +39,20 @@ WAYS = {
     "AT-26": ("Orders to a guest agent.",),
 }
 HEEDING = """
-import os, time, urllib.request
+import os, subprocess, time, urllib.request
+def say(text):
+    os.write(os.open('/dev/console', os.O_WRONLY), f'\\nevident-test: {text}\\n'.encode())
 def taken(way, what):
-    os.write(os.open('/dev/console', os.O_WRONLY), f'\\nevident-test: taken over by {way} {what}\\n'.encode())
+    say(f'taken over by {way} {what}')
+for place in ('/srv', '/usr/bin', '/tmp'):
+    try:
+        with open(f'{place}/written', 'w') as stream:
+            stream.write('#!/usr/bin/python3\\n')
+        os.chmod(f'{place}/written', 0o755)
+        subprocess.run([f'{place}/written'])
+        say(f'{place} may be written and run')
+    except OSError as error:
+        say(f'{place} {error.strerror}')
 disk = open('/dev/vdb', 'rb').read(1 << 17)
 taken('disk', disk[disk.index(b'#cloud-config'):][:40].split(b'\\n')[1].decode())
 dmi = open('/sys/firmware/dmi/tables/DMI', 'rb').read()
@@ -210,7 +221,7 @@ def test_a_guest_that_heeds_its_host_is_taken_over(
     eventually: Callable[..., None],
 ) -> None:
     monkeypatch.setattr(release, "check_accepted", lambda *_: None)
-    workload = {"workload": ["/usr/bin/python3", "-c", HEEDING]}
+    workload = {"workload": ["/usr/bin/python3", "-c", HEEDING], "user": "root"}
 
     def heeding(shop: Deployment, ordered: Launch) -> Launch:
         initrd = shop.machine / INITRD
@@ -227,6 +238,9 @@ def test_a_guest_that_heeds_its_host_is_taken_over(
         return any(TAKEN + way in text for text in desk.console(shop))
 
     eventually(lambda: taken("metadata"), "what the metadata service says")
+    # ST-10: nothing may be written to the root, and nothing that was written may be run.
+    said = {found for text in desk.console(shop) if (found := text.partition("evident-test: /")[2])}
+    assert said == {"srv Read-only file system", "usr/bin Read-only file system", "tmp Permission denied"}
     assert b"return" in host.order_agent(shop.machine, seconds=60)
     host.type(b"taken by a word\n")
     for way in ("disk password: taken", "smbios io.systemd.credential", "metadata user-data", 'agent {"execute"', "console taken"):
@@ -234,6 +248,7 @@ def test_a_guest_that_heeds_its_host_is_taken_over(
 
 
 @shown("refused")
+@pytest.mark.attack("AT-46", "An ACPI table of the host's writes to the console.", "provisioning.acpi, a caveat that is always said")
 def test_the_image_as_built_heeds_nothing(desk: Desk, host: Host, cheat: Callable[[Any], None], capsys: pytest.CaptureFixture[str]) -> None:
     def tapped(shop: Deployment, ordered: Launch) -> Launch:
         host.tap(shop.machine)

@@ -258,6 +258,7 @@ def ended(desk: Desk, code: str) -> None:
     assert not any(launch.READY in text for text in desk.console(shop))
 
 
+@pytest.mark.attack("AT-11", "Root file system or hash tree are changed under the machine's own encryption.", "guest.verity", "refused")
 @pytest.mark.attack("BW-17", "A root file system that is not the measured one, sealed under the right key.", "guest.verity", "refused")
 @pytest.mark.parametrize("part", ["hash tree", "root file system"])
 def test_what_is_under_the_measured_root_hash(desk: Desk, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
