@@ -6,6 +6,7 @@ Debian: qemu-system-x86 ovmf swtpm linux-image-cloud-amd64 (its kernel is only r
 from __future__ import annotations
 
 import base64
+import json
 import os
 import shutil
 import struct
@@ -15,12 +16,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from evident.cli.deployments import surroundings as own_surroundings
+from evident.cli.documents import read_document
 from evident.cli.main import main
 from evident.files import locked, write_private_bytes
+from evident.image import names
 from evident.keys.exchange import Offer
 from evident.keys.log import Entry
 from evident.keys.messages import EvidenceRequest
@@ -36,6 +40,7 @@ from evident.platforms.qemu.order import Launch, write_launch
 from evident.simulator.pki import SimulatorPki
 
 BOOT_SECONDS = launch.BOOT_SECONDS
+SPECIFICATION = Path(__file__).parent / "desk.yaml"
 PROGRAMS = (probe.PROGRAM, probe.SWTPM)
 
 
@@ -87,6 +92,20 @@ class Desk:
     """An owner's home, and an image to bring machines up from."""
 
     image: Path
+    home: Path
+
+    def specify(self, name: str, **changes: Any) -> Path:
+        """Another specification, of the packages that the image has; its lock lies beside it."""
+        made = self.home / f"{name}.json"
+        made.write_text(json.dumps({**read_document(SPECIFICATION, "image"), "name": name, **changes}))
+        shutil.copy(names.lock_of(self.image.parent / SPECIFICATION.name), names.lock_of(made))
+        return made
+
+    def build(self, name: str, **changes: Any) -> Path:
+        """Another image; its folder."""
+        folder = self.home / f"{name}.image"
+        assert main(["image", "build", str(self.specify(name, **changes)), "--out", str(folder)]) == 0
+        return folder
 
     def up(self, name: str, *more: str) -> int:
         return main(["up", name, "--platform", "qemu", "--image", str(self.image), "--publish", "8080", *more])
@@ -121,11 +140,15 @@ def built(tmp_path_factory: pytest.TempPathFactory, simulator_pki: SimulatorPki,
         patch.setenv("EVIDENT_HOME", str(home))
         simulator_pki.save(home / "state" / "simulator")
         large = base64.b64encode(b"evident " * (1 << 17)).decode()  # read by nobody until a test asks for it
-        spec = (Path(__file__).parent / "desk.yaml").read_text() + f"  - path: /srv/never-read-before\n    base64: {large}\n"
-        (home / "desk.yaml").write_text(spec)
-        store = os.environ.get("EVIDENT_IMAGE_STORE", str(home / "packages"))
-        assert main(["image", "build", str(home / "desk.yaml"), "--out", str(home / "image"), "--store", store]) == 0
+        spec = SPECIFICATION.read_text() + f"  - path: /srv/never-read-before\n    base64: {large}\n"
+        (home / SPECIFICATION.name).write_text(spec)
+        assert main(["image", "build", str(home / SPECIFICATION.name), "--out", str(home / "image"), "--store", str(packages(home))]) == 0
     return home
+
+
+def packages(home: Path) -> Path:
+    """Where the packages are that images are built from."""
+    return Path(os.environ.get("EVIDENT_IMAGE_STORE", home / "packages"))
 
 
 @pytest.fixture
@@ -133,7 +156,9 @@ def desk(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     """A home of this test's own, of the one who built the image; whatever was launched in it is gone afterwards."""
     monkeypatch.setenv("EVIDENT_HOME", str(tmp_path / "home"))
     shutil.copytree(built / "state", tmp_path / "home" / "state")
-    yield Desk(built / "image")
+    (tmp_path / "home" / "cache").mkdir()
+    (tmp_path / "home" / "cache" / "packages").symlink_to(packages(built))
+    yield Desk(built / "image", tmp_path / "home")
     for each in deployments(own_surroundings()):
         down(each)
 
