@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evident.audit import bundle, canonical, dsse, farewell, keys
+from evident.audit import bundle, canonical, dsse, farewell, intoto, keys
 from evident.errors import Malformed, NotAuthentic, Unsupported
 from evident.evidence import cmw
 from evident.simulator.vtpm import SimulatedTpm
@@ -67,7 +67,7 @@ def test_any_json_as_a_bundle(form: Any) -> None:
 
 @given(JSON)
 def test_any_json_under_a_good_signature(form: Any) -> None:
-    refuses(bundle.open_bundle, dsse.seal(bundle.PAYLOAD_TYPE, canonical.dumps(form), KEY), [KEY.public])
+    refuses(bundle.open_bundle, dsse.seal(intoto.PAYLOAD_TYPE, canonical.dumps(form), KEY), [KEY.public])
 
 
 @given(MESSAGES, KINDS)
@@ -88,7 +88,7 @@ def test_any_predicate_of_the_right_types_under_a_good_signature(message: Any, c
     at = {"at": "2026-11-22T00:00:00Z", "nonce": None, "report_data": None, "crl_floor": {}, "unsafe": []}
     for chosen in (conditions, at):
         statement = {
-            "_type": bundle.STATEMENT_TYPE,
+            "_type": intoto.STATEMENT_TYPE,
             "subject": [],
             "predicateType": bundle.PREDICATE_TYPE,
             "predicate": {
@@ -99,9 +99,9 @@ def test_any_predicate_of_the_right_types_under_a_good_signature(message: Any, c
                 "cmw": collection,
             },
         }
-        refuses(bundle.open_bundle, dsse.seal(bundle.PAYLOAD_TYPE, canonical.dumps(statement), KEY), [KEY.public])
+        refuses(bundle.open_bundle, dsse.seal(intoto.PAYLOAD_TYPE, canonical.dumps(statement), KEY), [KEY.public])
         statement["predicate"]["fetched"] = []  # type: ignore[index]  # the literal above is an object there
-        refuses(bundle.open_bundle, dsse.seal(bundle.PAYLOAD_TYPE, canonical.dumps(statement), KEY), [KEY.public])
+        refuses(bundle.open_bundle, dsse.seal(intoto.PAYLOAD_TYPE, canonical.dumps(statement), KEY), [KEY.public])
 
 
 FAREWELL = {
@@ -125,14 +125,14 @@ FAREWELL = {
 @given(st.sampled_from(sorted(FAREWELL)), JSON, st.booleans())
 def test_any_final_record_under_a_good_signature(name: str, value: Any, whole: bool) -> None:
     statement = {
-        "_type": bundle.STATEMENT_TYPE,
+        "_type": intoto.STATEMENT_TYPE,
         "subject": [{"name": "journal.jsonl", "digest": {"sha256": "ab"}}],
         "predicateType": farewell.PREDICATE_TYPE,
         "predicate": value if whole else {**FAREWELL, name: value},
     }
-    refuses(farewell.open_farewell, dsse.seal(bundle.PAYLOAD_TYPE, canonical.dumps(statement), KEY), [KEY.public])
+    refuses(farewell.open_farewell, dsse.seal(intoto.PAYLOAD_TYPE, canonical.dumps(statement), KEY), [KEY.public])
     statement["predicate"] = FAREWELL
-    assert farewell.open_farewell(dsse.seal(bundle.PAYLOAD_TYPE, canonical.dumps(statement), KEY), [KEY.public]).farewell.life == 1
+    assert farewell.open_farewell(dsse.seal(intoto.PAYLOAD_TYPE, canonical.dumps(statement), KEY), [KEY.public]).farewell.life == 1
 
 
 MACHINES = SimulatedTpm(), SimulatedTpm(ek_key=rsa.generate_private_key(65537, 2048))

@@ -23,6 +23,7 @@ from evident.appraisal.profile import Profile
 from evident.audit import canonical, dsse
 from evident.audit.build import THIS_TOOL, Tool
 from evident.audit.case import Case
+from evident.audit.intoto import PAYLOAD_TYPE, STATEMENT_TYPE, Statement, Subject
 from evident.audit.keys import SigningKey, VerifyingKey
 from evident.endorsements.fetcher import Fetched, RecordingFetcher
 from evident.errors import Finding, Malformed, Unsupported, UsageError
@@ -34,8 +35,6 @@ from evident.verification.credential import Activation, NamedKey
 
 T = TypeVar("T")
 
-PAYLOAD_TYPE = "application/vnd.in-toto+json"
-STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://evident.example/audit-bundle/v1"
 COLLECTION_TYPE = "https://evident.example/cmw/audit-bundle/v1"
 MEDIA_TYPES = {
@@ -92,20 +91,6 @@ class _Predicate:
 
 
 @dataclass(frozen=True, slots=True)
-class _Subject:
-    name: str
-    digest: Mapping[str, bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class _Statement:
-    _type: str
-    subject: tuple[_Subject, ...]
-    predicateType: str  # noqa: N815  # the member's name on the wire
-    predicate: _Predicate
-
-
-@dataclass(frozen=True, slots=True)
 class Bundle:
     """A bundle's content."""
 
@@ -147,7 +132,7 @@ def build(case: Case, recorded: RecordingFetcher, outcome: Outcome, key: Signing
         failed=tuple(FailedFetch(url, findings) for url, findings in sorted(recorded.failed.items())),
         cmw=cmw.encode(cmw.Collection(COLLECTION_TYPE, members)),
     )
-    statement = _Statement(STATEMENT_TYPE, _subjects(case), PREDICATE_TYPE, predicate)
+    statement = Statement(STATEMENT_TYPE, _subjects(case), PREDICATE_TYPE, predicate)
     return dsse.seal(PAYLOAD_TYPE, canonical.dumps(codec.encode(statement)), key)
 
 
@@ -184,9 +169,9 @@ def write(path: Path, data: bytes) -> None:
         ) from None
 
 
-def _subjects(case: Case) -> tuple[_Subject, ...]:
+def _subjects(case: Case) -> tuple[Subject, ...]:
     return tuple(
-        _Subject(f"{role}.{index}", {"sha256": hashlib.sha256(content).digest()})
+        Subject(f"{role}.{index}", {"sha256": hashlib.sha256(content).digest()})
         for role, contents in case.pieces.items()
         for index, content in enumerate(contents)
     )
@@ -199,7 +184,7 @@ def _content(payload_type: str, payload: bytes, keyid: str, data: bytes) -> Bund
     for name, wanted in (("_type", STATEMENT_TYPE), ("predicateType", PREDICATE_TYPE)):
         if not isinstance(value, dict) or value.get(name) != wanted:
             raise _unsupported(name, wanted, repr(value.get(name)) if isinstance(value, dict) else "no object")
-    statement = codec.decode(_Statement, value, "bundle")
+    statement = codec.decode(Statement[_Predicate], value, "bundle")
     predicate, conditions = statement.predicate, statement.predicate.conditions
     collection = cmw.decode(predicate.cmw)
     if not isinstance(collection, cmw.Collection) or collection.type != COLLECTION_TYPE:
@@ -234,7 +219,7 @@ def _content(payload_type: str, payload: bytes, keyid: str, data: bytes) -> Bund
     )
 
 
-def _check_subjects(statement: _Statement, case: Case) -> None:
+def _check_subjects(statement: Statement[_Predicate], case: Case) -> None:
     subjects = {subject.name: subject.digest for subject in statement.subject}
     if subjects != {subject.name: subject.digest for subject in _subjects(case)} or len(subjects) != len(statement.subject):
         raise _malformed("subjects", "the SHA-256 of every piece of evidence as a subject", "other names or digests")

@@ -10,7 +10,7 @@ Canonical JSON, read in no other form, as an audit bundle is. Nothing is replaye
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from evident import codec
 from evident.audit import canonical, dsse
 from evident.audit.build import Tool
-from evident.audit.bundle import PAYLOAD_TYPE, STATEMENT_TYPE
+from evident.audit.intoto import PAYLOAD_TYPE, STATEMENT_TYPE, Statement, Subject
 from evident.audit.keys import SigningKey, VerifyingKey
 from evident.errors import EvidentError, Malformed, Unsupported
 
@@ -79,20 +79,6 @@ class Farewell:
 
 
 @dataclass(frozen=True, slots=True)
-class _Subject:
-    name: str
-    digest: Mapping[str, bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class _Statement:
-    _type: str
-    subject: tuple[_Subject, ...]
-    predicateType: str  # noqa: N815  # the member's name on the wire
-    predicate: Farewell
-
-
-@dataclass(frozen=True, slots=True)
 class Opened:
     """A final record whose signature holds."""
 
@@ -104,7 +90,7 @@ class Opened:
 
 def seal(farewell: Farewell, key: SigningKey) -> bytes:
     """The signed file."""
-    statement = _Statement(STATEMENT_TYPE, (_subject(farewell),), PREDICATE_TYPE, farewell)
+    statement = Statement(STATEMENT_TYPE, (_subject(farewell),), PREDICATE_TYPE, farewell)
     return dsse.seal(PAYLOAD_TYPE, canonical.dumps(codec.encode(statement)), key)
 
 
@@ -132,10 +118,10 @@ def looks_like_farewell(data: bytes) -> bool:
     return isinstance(value, dict) and value.get("predicateType") == PREDICATE_TYPE
 
 
-def _subject(farewell: Farewell) -> _Subject:
+def _subject(farewell: Farewell) -> Subject:
     if farewell.last is None:
-        return _Subject("journal.jsonl", {"sha256": farewell.journal.sha256})
-    return _Subject(f"bundles/{farewell.last.bundle}", {"sha256": farewell.last.sha256})
+        return Subject("journal.jsonl", {"sha256": farewell.journal.sha256})
+    return Subject(f"bundles/{farewell.last.bundle}", {"sha256": farewell.last.sha256})
 
 
 def _content(payload_type: str, payload: bytes) -> Farewell:
@@ -149,7 +135,7 @@ def _content(payload_type: str, payload: bytes) -> Farewell:
             found=" in ".join(map(str, reversed(kind))),
             remedy="Read it with a version of Evident that knows this format.",
         )
-    statement = codec.decode(_Statement, value, "farewell")
+    statement = codec.decode(Statement[Farewell], value, "farewell")
     if canonical.dumps(value) != payload or statement.subject != (_subject(statement.predicate),):
         raise Malformed.of(
             "farewell.content",

@@ -1,10 +1,10 @@
-"""Google's launch endorsements: where they are, who signs them, and checking that signature.
+"""Google's launch endorsements: who signs them, and checking that signature.
 
 The signed bytes carry the certificate of the signing key; it is issued by ``GCE-cc-tcb-root_1``. Evident pins that root by
 fingerprint: its bytes come with the endorsement (``ca_bundle``), from the caller, or as an anchor of purpose ``gce-tcb``.
 
 Source: google/gce-tcb-verifier ``verify/verify.go`` and ``gcetcbendorsement/README.md`` (74582c07): RSASSA-PSS with SHA-256, salt as long
-as the hash; objects below https://storage.googleapis.com/gce_tcb_integrity.
+as the hash.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ TCB_ROOT_SHA256 = "e876bc6978bf4f3da445f98a0a82363c8c0bae5a1fc033c6df65846a6cb0f
 """SHA-256 of the DER at `ROOT_URL`, as four verifiers in independent public repositories
 pin it; compared on 2026-11-22. The certificate itself was not at hand to ship."""
 ROOT_URL = "https://pki.goog/cloud_integrity/GCE-cc-tcb-root_1.crt"
-BASE = "https://storage.googleapis.com/gce_tcb_integrity/ovmf_x64_csm"
 OBJECT_LIMIT = 256 * 1024
 _ALGORITHM = SignatureAlgorithm("rsa-pss", "sha256", 32)
 
@@ -49,21 +48,6 @@ class VerifiedEndorsement:
     def tdx_of(self, mrtd: bytes) -> tuple[TdxGolden, ...]:
         """The configurations at which the endorsed firmware has this MRTD; empty when it is not endorsed."""
         return tuple(golden for golden in self.endorsement.tdx if golden.mrtd == mrtd)
-
-
-def snp_url(measurement: bytes, *, base: str = BASE) -> str:
-    """Where Google publishes the endorsement of a launch MEASUREMENT."""
-    return f"{base}/sevsnp/{measurement.hex()}.binarypb"
-
-
-def tdx_url(mrtd: bytes, *, base: str = BASE) -> str:
-    """Where Google publishes the endorsement of an MRTD."""
-    return f"{base}/tdx/{mrtd.hex()}.binarypb"
-
-
-def firmware_url(digest: bytes, *, base: str = BASE) -> str:
-    """Where the firmware binary with this SHA-384 is, as the endorsement's README names it."""
-    return f"{base}/{digest.hex()}.fd"
 
 
 def verify(endorsement: LaunchEndorsement, given: Iterable[Certificate], anchors: AnchorSet, at: datetime) -> VerifiedEndorsement:

@@ -14,7 +14,7 @@ from tests.unit.audit.conftest import key_of
 
 from evident.appraisal.policy import STRICT, RequiredLevels
 from evident.appraisal.statement import TrustStatement
-from evident.audit import bundle, canonical, dsse
+from evident.audit import bundle, canonical, dsse, intoto
 from evident.audit.case import decide
 from evident.audit.replay import reappraise, replay
 from evident.endorsements import amd
@@ -78,13 +78,13 @@ def test_another_signer_is_not_trusted(packed: Any) -> None:
     with pytest.raises(NotAuthentic) as caught:
         replay(packed.data, trusted=[], anchors=packed.anchors)
     assert caught.value.code == "bundle.signer-untrusted"
-    other = dsse.seal(bundle.PAYLOAD_TYPE, dsse.read(packed.data)[1], _other_key())
+    other = dsse.seal(intoto.PAYLOAD_TYPE, dsse.read(packed.data)[1], _other_key())
     assert refusal(packed, other).code == "bundle.signer-untrusted"
     assert replay(other, trusted=[_other_key().public], anchors=packed.anchors).outcome  # the attack, with just this check off
 
 
 def test_another_signer_under_the_trusted_name_is_refused(packed: Any) -> None:
-    envelope = json.loads(dsse.seal(bundle.PAYLOAD_TYPE, dsse.read(packed.data)[1], _other_key()))
+    envelope = json.loads(dsse.seal(intoto.PAYLOAD_TYPE, dsse.read(packed.data)[1], _other_key()))
     envelope["signatures"][0]["keyid"] = packed.key.public.keyid
     assert refusal(packed, canonical.dumps(envelope)).code == "bundle.signature"
 
@@ -153,7 +153,7 @@ def resealed(packed: Any, change: Callable[[dict[str, Any]], object]) -> bytes:
     """The bundle with its content changed and signed again by the trusted key."""
     statement = json.loads(dsse.read(packed.data)[1])
     change(statement)
-    return dsse.seal(bundle.PAYLOAD_TYPE, canonical.dumps(statement), packed.key)
+    return dsse.seal(intoto.PAYLOAD_TYPE, canonical.dumps(statement), packed.key)
 
 
 def _swap_body(statement: dict[str, Any]) -> None:
@@ -208,8 +208,8 @@ def test_content_is_read_strictly_even_under_a_good_signature(packed: Any, chang
 
 def test_another_payload_is_unsupported(packed: Any) -> None:
     assert isinstance(refusal(packed, dsse.seal("application/json", b"{}", packed.key)), Unsupported)
-    assert refusal(packed, dsse.seal(bundle.PAYLOAD_TYPE, b"[]", packed.key)).code == "bundle._type"
-    assert refusal(packed, dsse.seal(bundle.PAYLOAD_TYPE, b"{ }", packed.key)).code == "bundle.not-canonical"
+    assert refusal(packed, dsse.seal(intoto.PAYLOAD_TYPE, b"[]", packed.key)).code == "bundle._type"
+    assert refusal(packed, dsse.seal(intoto.PAYLOAD_TYPE, b"{ }", packed.key)).code == "bundle.not-canonical"
 
 
 def _other_key() -> Any:
@@ -222,7 +222,7 @@ def _forged(packed: Any) -> bytes:
     """Somebody else's signature over other content, under the trusted verifier's name."""
     statement = json.loads(dsse.read(packed.data)[1])
     statement["predicate"]["fetched"][0]["retrieved_at"] = "2020-01-01T00:00:00Z"
-    form = json.loads(dsse.seal(bundle.PAYLOAD_TYPE, canonical.dumps(statement), _other_key()))
+    form = json.loads(dsse.seal(intoto.PAYLOAD_TYPE, canonical.dumps(statement), _other_key()))
     form["signatures"][0]["keyid"] = packed.key.public.keyid
     return canonical.dumps(form)
 

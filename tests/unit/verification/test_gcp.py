@@ -228,11 +228,6 @@ def test_the_endorsed_binary_is_recomputed(cloud):
     assert {value.strength for value in endorsed.snp_values(verified, firmware + b"\0", measured=measurement)} == {Strength.ENDORSED}
 
 
-def test_where_endorsements_are():
-    assert google.snp_url(b"\xaa" * 48) == f"https://storage.googleapis.com/gce_tcb_integrity/ovmf_x64_csm/sevsnp/{'aa' * 48}.binarypb"
-    assert google.firmware_url(b"\xbb" * 48).endswith(f"/{'bb' * 48}.fd")
-
-
 def test_an_endorsement_that_is_none_is_malformed(cloud):
     with pytest.raises(Malformed):
         gcp.verify(_pieces(cloud, endorsement=(b"\xff",)), cloud.context(NONCE))

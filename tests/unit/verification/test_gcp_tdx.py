@@ -13,7 +13,7 @@ from tests.conftest import Vectors
 
 from evident.appraisal.appraise import appraise
 from evident.appraisal.policy import Policy, RequiredLevels
-from evident.endorsements import anchors, google
+from evident.endorsements import anchors
 from evident.endorsements.fetcher import StaticFetcher
 from evident.errors import NotAuthentic
 from evident.evidence import protobuf
@@ -140,7 +140,3 @@ def _refused(changes: dict[str, tuple[bytes, ...]], step: str, *codes: str) -> N
     with pytest.raises(NotAuthentic) as unfinished:
         appraise(passed, policy=Policy(version=1, allow_simulated=True))
     assert unfinished.value.code == "verification.step-missing"
-
-
-def test_where_endorsements_are() -> None:
-    assert google.tdx_url(b"\xaa" * 48).endswith(f"/ovmf_x64_csm/tdx/{'aa' * 48}.binarypb")
