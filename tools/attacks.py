@@ -27,6 +27,7 @@ TITLES: Mapping[str, str] = MappingProxyType(
     {
         "AT-01": "Another operating system under genuine firmware",
         "AT-02": "A key of somebody in between",
+        "AT-03": "A proxy between a machine and its key server",
         "AT-04": "Replay of evidence made at boot",
         "AT-05": "Replay of an old answer",
         "AT-06": "Other firmware, or changed evidence of it",
@@ -67,7 +68,7 @@ TITLES: Mapping[str, str] = MappingProxyType(
         "AT-47": "Keys that somebody else enrolled",
         "AT-48": "Secrets in an image or on its console",
         "AT-49": "The provider of the service itself",
-        "AT-53": "A key asked for by another machine of the same owner",
+        "AT-53": "A key asked for by another genuine machine",
         "AT-54": "Pieces of different machines",
         "AT-55": "Evidence of SEV or SEV-ES",
         "AT-58": "Machines and versions whose keys have leaked",

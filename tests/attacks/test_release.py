@@ -325,6 +325,7 @@ def test_late_answer(desk: Desk, monkeypatch: pytest.MonkeyPatch, checked: bool)
         assert agent.release(Direct(desk.machine).collect(agent.question)).key == KEY
 
 
+@pytest.mark.attack("AT-53", "A genuine machine, attested and accepted, asks for the key of another one.", "policy.identity")
 @attack("BW-21", "A machine asks for another machine's disk.", "policy.identity")
 def test_other_disks_key(desk: Desk, monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
     """Same image, same measurement, two disks: key A never opens disk B."""
