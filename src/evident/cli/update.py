@@ -1,6 +1,8 @@
-"""Put a machine of another image in the place of the one that runs.
+"""Put another machine in the place of the one that runs: of another image, of another size, or both.
 
-For the length of the window both images are accepted, the old and the new; after it the new one alone.
+The new machine is made beside the old one, and attested. Only then does it take over. If it is refused or cannot be made, it is removed,
+and the old one goes on. For the length of the window both machines are accepted; the first `evident up`, `attest` or `update` after it
+removes the old one. Without a window that is done at once. Interrupted, the same command carries on.
 
 examples:
   evident update shop.yaml --window 30m             the document that it was made from, with another image in it
@@ -16,27 +18,29 @@ from typing import TYPE_CHECKING
 from evident.cli import up
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from evident.appraisal.policy import Policy
     from evident.lifecycle.deployment import Deployment
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="SPEC|NAME", help="a deployment document, or the deployment's name with the options below")
     up.configure_machine(parser)
-    parser.add_argument("--window", metavar="TIME", default="1h", help="how long the old image is accepted too: 90s, 30m, 12h, 7d")
+    parser.add_argument("--window", metavar="TIME", help="how long the old machine runs on and is accepted too: 90s, 30m, 12h, 7d")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
 
 
 def run(args: argparse.Namespace) -> int:
-    import json
+    from datetime import timedelta
 
     from evident.cli.deployments import surroundings
     from evident.cli.documents import read_policy, read_specification
     from evident.cli.inputs import parse_duration
-    from evident.lifecycle import bring_up, from_document
+    from evident.lifecycle import from_document
     from evident.lifecycle.deployment import deployment
-    from evident.reference_values.model import by_tpm
 
-    window = parse_duration(args.window)
+    window = parse_duration(args.window) if args.window else timedelta(0)
     if up.is_document(args.name):
         up.refuse_machine(args)
         wanted = read_specification(args.name)
@@ -45,15 +49,41 @@ def run(args: argparse.Namespace) -> int:
     else:
         target = deployment(args.name, surroundings())
         _refuse_document(target)
-        if args.image and args.boot is None:  # as the machine that it replaces
-            args.boot = "uki" if by_tpm(target.references.values) else "direct"
-        order, release = up.ordered(args, target)
-        bring_up.update(target, order, window=window, policy=read_policy(args.policy) if args.policy else None, release=release)
-    if args.output == "json":
-        print(json.dumps({"name": target.name, "state": target.journal.state, "window_seconds": window.total_seconds()}))
-    else:
-        print(f"{target.name} runs the new image; the old one is accepted for {args.window} more.\nnext: evident attest {target.name}")
+        _by_options(target, args, window, read_policy(args.policy) if args.policy else None)
+    _say(target, args.output)
     return 0
+
+
+def _by_options(target: Deployment, args: argparse.Namespace, window: timedelta, policy: Policy | None) -> None:
+    import functools
+
+    from evident.cli.paths import cache_dir
+    from evident.lifecycle import proving, succession
+    from evident.reference_values.model import by_tpm
+
+    if args.image and args.boot is None:  # as the machine that it replaces
+        args.boot = "uki" if by_tpm(target.references.values) else "direct"
+    order, release = up.ordered(args, succession.successor(target))
+    prove = functools.partial(proving.prove, cache=cache_dir()) if args.image else None  # a kernel alone may hold no agent to ask
+    succession.update(target, order, window=window, policy=policy, release=release, prove=prove)
+
+
+def _say(target: Deployment, output: str) -> None:
+    import json
+
+    from evident import codec
+
+    until = {str(number): codec.format_time(until) for number, until in target.generations.replaced.items()}
+    left = {str(each.number): until[str(each.number)] for each in target.machines() if str(each.number) in until}
+    if output == "json":
+        print(json.dumps({"name": target.name, "state": target.journal.state, "machine": target.number, "accepted_until": left}))
+        return
+    print(f"{target.name}: machine {target.number} is in charge.")
+    for number, end in left.items():
+        print(f"machine {number} is accepted until {end}; the first `evident up`, `attest` or `update` after that removes it")
+    for port, address in target.driver().addresses(target.machine).items():
+        print(f"port {port} of it is {address} here")
+    print(f"next: evident attest {target.name}")
 
 
 def _refuse_document(target: Deployment) -> None:

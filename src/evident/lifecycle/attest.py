@@ -4,15 +4,18 @@
 2. The platform's collector brings the machine's answer.
 3. The challenge is used up, whatever the answer; a TPM that quoted is asked a second question (`activation`).
 4. Verification and appraisal decide under the deployment's policy and reference values.
-5. Evidence, endorsements and outcome go into a signed bundle; the journal says how it went.
-6. A refusal is answered (`refusal`): the machine gets no secrets, and is kept or destroyed.
+5. Evidence, endorsements and outcome go into a signed bundle.
+6. The journal says how it went; a refusal is answered (`refusal`): the machine gets no secrets, and is kept or destroyed.
+
+An update examines the machine that it makes in the same way (1-5), before anything depends on it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from evident.appraisal.policy import Policy
 from evident.appraisal.profile import Profile
@@ -22,14 +25,20 @@ from evident.audit.keys import SigningKey
 from evident.endorsements.anchors import AnchorSet
 from evident.endorsements.fetcher import Fetcher, RecordingFetcher
 from evident.errors import UsageError
-from evident.lifecycle import activation, refusal
+from evident.lifecycle import activation, refusal, retire
 from evident.lifecycle.answers import bundle_name, levels, state_after
 from evident.lifecycle.challenges import Challenges
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.journal import State
 from evident.lifecycle.refusal import Refusal
+from evident.reference_values.model import ReferenceSet
 from evident.reports.json_report import Outcome
 from evident.verification.pieces import of_machine
+
+_ANSWERS: Final = frozenset(
+    {State.LAUNCHED, State.ATTESTED, State.UNDECIDED, State.REFUSED, State.QUARANTINED, State.UPDATING, State.KEPT}
+)
+"""States of a deployment with a machine in charge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,12 @@ class Answer:
     bundle_path: Path
     refusal: Refusal | None
     """What was done about the machine, where it was refused."""
+
+    @property
+    def said(self) -> dict[str, str]:
+        """What the journal keeps of it."""
+        found = self.outcome
+        return {"decision": found.decision, "code": found.code, "bundle": self.bundle_path.name, **levels(found)}
 
 
 def attest(
@@ -59,15 +74,38 @@ def attest(
 
     The decision is in the answer; raised are only usage errors (no such machine) and what the collector cannot do.
     """
-    surroundings = target.surroundings
     refusal.finish(target)
-    if target.journal.state not in (State.LAUNCHED, State.ATTESTED, State.UNDECIDED, State.REFUSED, State.QUARANTINED):
+    retire.tidy(target)
+    if target.journal.state not in _ANSWERS:
         raise UsageError.of(
             "deployment.not-running",
             expected=f"a launched deployment {target.name!r}",
             found=str(target.journal.state or "none of this name"),
             remedy="Create it with `evident up`; `evident status` lists those that exist.",
         )
+    answer = examine(target, anchors=anchors, fetcher=fetcher, key=key, profile=profile, policy=policy, crl_floor=crl_floor)
+    state = state_after(answer.outcome.decision)
+    target.record(state, **answer.said)
+    answered = refusal.answer(target, answer.outcome, spare=policy is not None) if state is State.REFUSED else None
+    return replace(answer, refusal=answered)
+
+
+def examine(
+    target: Deployment,
+    *,
+    anchors: AnchorSet,
+    fetcher: Fetcher,
+    key: SigningKey,
+    profile: Profile | None = None,
+    policy: Policy | None = None,
+    crl_floor: Mapping[str, int] | None = None,
+    references: ReferenceSet | None = None,
+) -> Answer:
+    """Challenge the machine that `target` is seen through, and keep its answer in a bundle; nothing follows from it yet.
+
+    `references`: what should have been measured, where that is not all that is accepted of `target`. Else as `attest`.
+    """
+    surroundings = target.surroundings
     challenges = Challenges(surroundings.state / "challenges", clock=surroundings.clock, randomness=surroundings.randomness)
     driver = target.driver()
     nonce = challenges.issue(target.name)
@@ -84,7 +122,7 @@ def attest(
         crl_floor=crl_floor or {},
         unsafe=believed.unsafe,
         policy=policy or target.policy,
-        references=target.references.values,
+        references=(references or target.references).values,
         profile=profile,
         activation=asked,
         named=driver.endorsement_key(target.machine) if asked else None,
@@ -95,9 +133,4 @@ def attest(
     path = target.bundles / bundle_name(case)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     bundle.write(path, packed)
-    decision = outcome.decision
-    code = outcome.code
-    state = state_after(decision)
-    target.record(state, decision=decision, code=code, bundle=path.name, **levels(outcome))
-    answered = refusal.answer(target, outcome, spare=policy is not None) if state is State.REFUSED else None
-    return Answer(outcome, case, packed, path, answered)
+    return Answer(outcome, case, packed, path, None)

@@ -1,4 +1,4 @@
-"""From nothing to a machine that runs its workload: launch, key server, boot; and another image in its place.
+"""From nothing to a machine that runs its workload: launch, key server, boot.
 
     up(target, "qemu", order, release=Release(DiskKey(...), cache))
 
@@ -10,20 +10,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 from evident import codec, processes
 from evident.appraisal.policy import Policy
 from evident.errors import PolicyRefused
-from evident.files import write_private, write_private_bytes
+from evident.files import write_private
 from evident.lifecycle import deployment, disks, keyserver, refusal, specification
 from evident.lifecycle.deployment import Deployment
-from evident.lifecycle.journal import State
 from evident.lifecycle.keystore import DiskKey
 from evident.lifecycle.specification import Specification
+from evident.platforms import registry
 from evident.platforms.driver import Order
-from evident.reference_values import documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,68 +48,47 @@ def up(
 
     Raises what the platform refuses, and what ended the boot.
     """
-    deployment.up(target, platform, order, policy=policy, settled=lambda: _settled(target, order, release, document))
+    deployment.up(target, platform, order, policy=policy, settled=lambda: settled(target, order, release, document))
     _boot(target, release)
 
 
 def resume(target: Deployment, cache: Path, listen: int | None) -> None:
     """Carry on where a boot was not seen to its end, or key server or machine ended: they are started again, and the machine waited for."""
     if keyserver.registered(target):
-        _serve(target, cache, listen)
+        serve(target, cache, listen)
     with target.exclusive():
         target.driver().start(target.machine)
     _settle(target)
 
 
-def update(
-    target: Deployment,
-    order: Order,
-    *,
-    window: timedelta,
-    policy: Policy | None = None,
-    release: Release | None = None,
-    document: Specification | None = None,
-) -> None:
-    """Put a machine of another image in the place of the one that runs.
-
-    For `window` the old reference values are accepted beside the new ones, by `attest` and by the key server, so that nothing that still
-    runs the old image is cut off; after it, the new ones alone are.
-    """
-    driver = target.driver()
-    with target.exclusive():
-        until = target.surroundings.clock() + window
-        retired = deployment.Retired(1, until, target.references)
-        target.record(State.UPDATING, until=codec.format_time(until))
-        keyserver.end(target)
-        write_private(target.directory / deployment.RETIRED, codec.encode(retired))
-        expectation = driver.launch(target.machine, order)
-        write_private_bytes(target.directory / "references.json", documents.dump(expectation.references))
-        write_private(target.directory / "policy.json", codec.encode(policy or expectation.policy))
-        _settled(target, order, release, document)
-        target.record(State.LAUNCHED)
-    _boot(target, release)
-
-
-def _settled(target: Deployment, order: Order, release: Release | None, document: Specification | None) -> None:
+def settled(target: Deployment, order: Order, release: Release | None, document: Specification | None) -> None:
     """Key and document are on record before the deployment counts as launched: a crash before that makes another disk, with another key.
     What is made without a document is not by that of a launch before, which a crash cut short.
     """
     if document is not None:
         specification.keep(target, document)
+        write_private(target.home / "policy.json", codec.encode(document.held_to(target.policy)))
     else:
         specification.drop(target)
     if release is not None:
         keyserver.register(target, release.disk)
-    disks.sweep(target.directory, order.disks)
+    disks.sweep(target.home, order.disks)
 
 
 def _boot(target: Deployment, release: Release | None) -> None:
     if release is not None:
-        _serve(target, release.cache, release.listen)
+        serve(target, release.cache, release.listen)
     _settle(target)
 
 
-def _serve(target: Deployment, cache: Path, listen: int | None) -> None:
+def listening(target: Deployment) -> int | None:
+    """TCP port of this host at which a machine by its document looks for the key server; None: that machine runs on this host."""
+    wanted = specification.kept(target)
+    cloud = registry.OUTLINES[target.platform].cloud
+    return specification.address(wanted.key_server)[1] if cloud and wanted is not None and wanted.key_server else None
+
+
+def serve(target: Deployment, cache: Path, listen: int | None) -> None:
     """Have its key server run: one, whoever else carries on with the same deployment."""
     with target.exclusive():
         if not any(process.alive for process in processes.recorded(target.directory)):

@@ -1,11 +1,13 @@
 """A deployment: its directory, its journal, and what its owner knows of it.
 
 deployments/<name>/journal.jsonl      what happened
-                   references.json    what should have been measured
-                   retired.json       reference values of the image before, and until when they are accepted too
-                   policy.json        the policy it is held to
                    bundles/           one signed audit bundle per answer
+                   references.json    what should have been measured of the first machine
+                   policy.json        the policy it is held to
                    machine/           the platform's own
+                   generation_2/      the same three of the machine that an update made; and so on
+
+Which of the machines is in charge, the journal says (`evident.lifecycle.generations`).
 """
 
 from __future__ import annotations
@@ -15,49 +17,66 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from evident import codec, platforms
 from evident.appraisal.policy import Policy
 from evident.errors import UsageError
 from evident.files import locked, read_private, write_private, write_private_bytes
+from evident.lifecycle import disks, generations
+from evident.lifecycle.generations import Generations
 from evident.lifecycle.journal import Event, Journal, State
-from evident.platforms.driver import Driver, Order, Surroundings
+from evident.platforms.driver import GENERATION, Driver, Expectation, Order, Surroundings
 from evident.reference_values import documents
 from evident.reference_values.model import ReferenceSet
 
-RETIRED: Final = "retired.json"
 AT_BOOT: Final = "boot"
 """Detail ``at`` of what the key server writes of a machine that asked it for its key."""
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
-class Retired:
-    """The reference values of an image that was replaced."""
-
-    version: Literal[1]
-    until: datetime
-    references: ReferenceSet
-
-
-@dataclass(frozen=True, slots=True)
 class Deployment:
-    """The deployment `name` below the state directory; it need not exist yet."""
+    """The deployment `name` below the state directory, seen through one of its machines; neither need exist yet."""
 
     name: str
     directory: Path
     surroundings: Surroundings
+    generation: int | None = None
+    """Number of that machine; None: whichever is in charge."""
 
     @property
     def journal(self) -> Journal:
         return Journal(self.directory / "journal.jsonl")
 
     @property
+    def generations(self) -> Generations:
+        return generations.read(self.journal.events())
+
+    @property
+    def number(self) -> int:
+        return self.generations.charge if self.generation is None else self.generation
+
+    def at(self, number: int) -> Deployment:
+        """Seen through its machine `number`."""
+        return replace(self, generation=number)
+
+    def machines(self) -> tuple[Deployment, ...]:
+        """Seen through each machine of which anything is on this host, by number; perhaps more than the journal knows of."""
+        later = sorted(int(path.name.removeprefix(GENERATION)) for path in self.directory.glob(f"{GENERATION}[0-9]*"))
+        first = self.at(1).machine.exists() or bool(disks.made(self.directory))
+        return tuple(self.at(number) for number in ((1,) * first + tuple(later)))
+
+    @property
+    def home(self) -> Path:
+        """Of what is kept of the one machine."""
+        number = self.number
+        return self.directory if number == 1 else self.directory / f"{GENERATION}{number}"
+
+    @property
     def machine(self) -> Path:
-        return self.directory / "machine"
+        return self.home / "machine"
 
     @property
     def bundles(self) -> Path:
@@ -65,24 +84,27 @@ class Deployment:
 
     @property
     def references(self) -> ReferenceSet:
-        """What should have been measured: of the image that was ordered last, and within an update's window of the one before."""
-        current, path = documents.load(read_private(self.directory / "references.json")), self.directory / RETIRED
-        if not path.exists():
-            return current
-        retired = codec.decode(Retired, codec.loads(read_private(path), "references"), "references")
-        if self.surroundings.clock() >= retired.until:
-            return current
-        return replace(current, values=(*current.values, *(value for value in retired.references.values if value not in current.values)))
+        """What should have been measured: of this machine, and of each before it that is accepted still."""
+        known, now = self.generations, self.surroundings.clock()
+        accepted = {known.charge, *(number for number, until in known.replaced.items() if now < until)}
+        own = self.own_references
+        values = list(own.values)
+        for number in sorted(number for number in accepted if number < self.number):
+            values += [value for value in self.at(number).own_references.values if value not in values]
+        return replace(own, values=tuple(values))
+
+    @property
+    def own_references(self) -> ReferenceSet:
+        """What should have been measured of this machine alone."""
+        return documents.load(read_private(self.home / "references.json"))
 
     @property
     def identities(self) -> Mapping[str, str]:
-        """What the last accepted evidence of this launch identified the machine by, by name, hex; where none was accepted, what the last
+        """What the last accepted evidence of this machine identified it by, by name, hex; where none was accepted, what the last
         that its owner asked for did, though somebody else may have answered. Empty before there was any.
         """
         refused: Mapping[str, str] = {}
-        for event in reversed(self.journal.events()):
-            if event.state in (State.PLANNED, State.UPDATING):
-                break
+        for event in reversed(self.generations.events.get(self.number, ())):
             if "report_id" in event.detail:
                 known = {"report_id": event.detail["report_id"]}
                 if event.state is State.ATTESTED:
@@ -92,7 +114,7 @@ class Deployment:
 
     @property
     def policy(self) -> Policy:
-        return codec.decode(Policy, codec.loads(read_private(self.directory / "policy.json"), "policy"), "policy")
+        return codec.decode(Policy, codec.loads(read_private(self.home / "policy.json"), "policy"), "policy")
 
     @property
     def platform(self) -> str:
@@ -168,9 +190,13 @@ def up(
         if target.journal.state is State.PLANNED and target.platform != platform:
             target.driver().destroy(target.machine)
         target.record(State.PLANNED, platform=platform)
-        (target.directory / RETIRED).unlink(missing_ok=True)
         expectation = chosen.launch(target.machine, order)
-        write_private_bytes(target.directory / "references.json", documents.dump(expectation.references))
-        write_private(target.directory / "policy.json", codec.encode(policy or expectation.policy))
+        write_expectation(target, expectation, policy)
         settled()
         target.record(State.LAUNCHED)
+
+
+def write_expectation(target: Deployment, expectation: Expectation, policy: Policy | None) -> None:
+    """What its machine is to be judged by."""
+    write_private_bytes(target.home / "references.json", documents.dump(expectation.references))
+    write_private(target.home / "policy.json", codec.encode(policy or expectation.policy))

@@ -13,17 +13,22 @@ from evident.platforms.driver import Disk
 
 
 def path(directory: Path, identifier: str) -> Path:
-    """Of the disk with the partition `identifier`, made for the deployment in `directory`."""
+    """Of the disk with the partition `identifier`, made for the machine in `directory`."""
     return directory / f"disk-{identifier}.raw"
 
 
 def made(directory: Path) -> tuple[Path, ...]:
-    """Every disk that was made for the deployment in `directory` and is still there."""
+    """Every disk that was made for the machine in `directory` and is still there."""
     return tuple(sorted(directory.glob(path(directory, "*").name)))
 
 
+def identifiers(directory: Path) -> tuple[str, ...]:
+    """Of the partitions on the disks made for the machine in `directory`."""
+    return tuple(each.stem.removeprefix("disk-") for each in made(directory))
+
+
 def sweep(directory: Path, kept: Iterable[Disk] = ()) -> None:
-    """Remove every disk made for the deployment in `directory` besides `kept`."""
+    """Remove every disk made for the machine in `directory` besides `kept`."""
     names = {Path(disk.path).name for disk in kept}
     for each in made(directory):
         if each.name not in names:

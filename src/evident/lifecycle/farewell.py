@@ -21,7 +21,7 @@ from evident.audit.farewell import Farewell, Head, LastAnswer
 from evident.audit.keys import SigningKey
 from evident.errors import EvidentError
 from evident.files import read_private
-from evident.lifecycle import disks, keyserver, keystore, specification
+from evident.lifecycle import disks, keyserver, keystore, retire, specification
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.journal import Event, State
 from evident.lifecycle.revoke import deny
@@ -36,30 +36,34 @@ def down(target: Deployment) -> Path | None:
 
     Raises what the platform does where something does not go, and `UsageError` ``deployment.unknown``.
     """
-    driver = target.driver()
+    target.driver()  # raises where there is no such deployment
     with target.exclusive():
         if target.journal.state is State.DESTROYED:
             return None
-        listed = (target.machine / cloud_driver.JOURNAL).exists()
+        machines = target.machines()
+        listed = any((each.machine / cloud_driver.JOURNAL).exists() for each in machines)
         target.record(State.DESTROYING, consists="; ".join(_parts(target)), listed="yes" if listed else "no")
         keyserver.end(target)
         denied = deny(target, REASON)
-        driver.destroy(target.machine)
+        for each in machines:
+            retire.remove(each)
         disks.sweep(target.directory)
+        specification.drop(target.at(1))
         path = _recorded(target, denied)
-        specification.drop(target)  # it is of this machine, and not of the next of its name
         target.record(State.DESTROYED, record=path.name)
         return path
 
 
 def _parts(target: Deployment) -> tuple[str, ...]:
     """What it consists of, in words: processes of this host, and what a cloud was asked for and is not known to be gone."""
-    if not target.machine.exists():
-        return ()
-    resources = ResourceJournal(target.machine / cloud_driver.JOURNAL, target.surroundings.clock).resources()
+    machines = tuple(each for each in target.machines() if each.machine.exists())
+    return ("the machine's files",) * bool(machines) + tuple(part for each in machines for part in _parts_of(each))
+
+
+def _parts_of(machine: Deployment) -> tuple[str, ...]:
+    resources = ResourceJournal(machine.machine / cloud_driver.JOURNAL, machine.surroundings.clock).resources()
     return (
-        "the machine's files",
-        *(f"process {role}" for role in target.driver().parts(target.machine)),
+        *(f"process {role}" for role in machine.driver().parts(machine.machine)),
         *(f"{each.kind} {each.id or each.name}" for each in resources if each.stage is not Stage.GONE),
     )
 

@@ -27,8 +27,8 @@ from evident.reports.json_report import Recorded
 
 LATE: Final = 1.5
 """An answer is overdue after so many of its intervals: one that comes a little late is no alarm."""
-_UNFINISHED: Final = {State.PLANNED: "up", State.UPDATING: "update", State.DESTROYING: "down"}
-"""State that a finished command never leaves behind, and the command."""
+_UNFINISHED: Final = {State.PLANNED: "up", State.DESTROYING: "down"}
+"""State that a finished command never leaves behind, and the command; an update leaves a machine behind that is still being made."""
 
 
 def fleet(around: Surroundings, *, trusted: tuple[VerifyingKey, ...], interval: timedelta, everything: bool = False) -> Fleet:
@@ -96,9 +96,10 @@ def _stands(target: Deployment, known: Member, events: tuple[Event, ...], interv
         return replace(known, standing=Standing(state), because=events[-1].detail.get("reason", ""))
     known = replace(known, interval_seconds=due)
     ask = f"Ask it: `evident attest {target.name}`."
-    if state in _UNFINISHED:
-        verb = _UNFINISHED[state]
-        because = f"`evident {verb}` was begun at {events[-1].at:%Y-%m-%d %H:%M} UTC and is not done"
+    verb = "update" if target.generations.coming else _UNFINISHED.get(state)
+    if verb is not None:
+        began = max(event.at for event in events if event.state in (State.PLANNED, State.UPDATING, State.DESTROYING))
+        because = f"`evident {verb}` was begun at {began:%Y-%m-%d %H:%M} UTC and is not done"
         todo = f"Let it finish, or repeat it. `evident down {target.name}` removes whatever there is."
         return replace(known, standing=Standing.UNFINISHED, because=because, todo=todo)
     held = quarantine.in_force(target) or (events[-1] if state is State.REFUSED else None)

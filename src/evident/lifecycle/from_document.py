@@ -1,4 +1,4 @@
-"""From a deployment document to a machine, and to another image in its place.
+"""From a deployment document to a machine, and to another one in its place.
 
     up(target, specification, Builders((key,), cache, build))
 
@@ -9,6 +9,7 @@ there.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 from evident.audit.keys import VerifyingKey
 from evident.errors import UsageError
 from evident.files import read_private
-from evident.lifecycle import bring_up, from_image, images, quarantine, refusal, specification
+from evident.lifecycle import bring_up, from_image, images, proving, quarantine, refusal, retire, secret_files, specification, succession
 from evident.lifecycle.bring_up import Release
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.images import Build
@@ -45,13 +46,18 @@ class Builders:
 def up(target: Deployment, wanted: Specification, builders: Builders, *, platform: str | None = None) -> None:
     """Create `target`, or carry on with creating it; `platform` takes the place of the document's own. Done again, it finds all done.
 
+    An update that did not end is carried on with by its own document, and given up by that of the machine before it.
     Raises `PolicyRefused` with all that the plan finds unmet, or ``keys.quarantined`` where it exists and was refused, `UsageError`
     ``deployment.changed`` where it exists by another document, and as `bring_up.up`.
     """
     refusal.finish(target)
-    state = target.journal.state
+    retire.finish(target)
+    state, coming = target.journal.state, target.generations.coming
+    if coming is not None and specification.kept(target.at(coming.number)) == wanted:
+        update(target, wanted, builders, window=coming.window)
+        return
     if state not in (None, State.PLANNED, State.DESTROYED):
-        _resume(target, wanted, state, builders)
+        _resume(target, wanted, builders)
         return
     chosen = _planned(target, wanted, builders, platform)
     ordered, release = _prepared(target, wanted, chosen, builders)
@@ -59,9 +65,11 @@ def up(target: Deployment, wanted: Specification, builders: Builders, *, platfor
 
 
 def update(target: Deployment, wanted: Specification, builders: Builders, *, window: timedelta) -> None:
-    """Put a machine of `wanted` in the place of the one that runs, on the platform where that is. Raises as `up`, and `bring_up.update`."""
-    ordered, release = _prepared(target, wanted, _planned(target, wanted, builders, target.platform), builders)
-    bring_up.update(target, ordered, window=window, policy=wanted.policy, release=release, document=wanted)
+    """Put a machine of `wanted` in the place of the one that runs, where that is. Raises as `up`, and `succession.update`."""
+    chosen = _planned(target, wanted, builders, target.platform)
+    ordered, release = _prepared(succession.successor(target), wanted, chosen, builders)
+    prove = functools.partial(proving.prove, cache=builders.cache)
+    succession.update(target, ordered, window=window, policy=wanted.policy, release=release, document=wanted, prove=prove)
 
 
 def _planned(target: Deployment, wanted: Specification, builders: Builders, platform: str | None) -> Option:
@@ -78,7 +86,7 @@ def _planned(target: Deployment, wanted: Specification, builders: Builders, plat
     return made.chosen
 
 
-def _resume(target: Deployment, wanted: Specification, state: State, builders: Builders) -> None:
+def _resume(target: Deployment, wanted: Specification, builders: Builders) -> None:
     if specification.kept(target) != wanted:
         raise UsageError.of(
             "deployment.changed",
@@ -86,8 +94,11 @@ def _resume(target: Deployment, wanted: Specification, state: State, builders: B
             found="another one, or options instead of a document",
             remedy=f"`evident update` puts the new machine in its place; `evident down {target.name}` removes the old one first.",
         )
+    if target.generations.coming is not None:
+        succession.abandon(target)
     quarantine.check(target)
-    if state not in (State.LAUNCHED, State.ATTESTED, State.UNDECIDED):
+    state = target.journal.state
+    if state not in (State.LAUNCHED, State.ATTESTED, State.UNDECIDED, State.KEPT):
         raise UsageError.of(
             "deployment.state",
             expected="a deployment that runs, or none of this name",
@@ -109,6 +120,7 @@ def _prepared(target: Deployment, wanted: Specification, chosen: Option, builder
         boot="uki" if cloud or machine.where.get("boot") == "uki" else "direct",
         verifier=(wanted.key_server or "") if cloud else KEY_SERVER,
         sha256=wanted.image.sha256,
+        secrets=secret_files.read(wanted.secrets),
     )
     made = replace(prepared.order, references=_references(prepared.order.references, wanted))
     return made, Release(prepared.key, builders.cache, _listen(wanted, cloud=cloud)) if prepared.key else None

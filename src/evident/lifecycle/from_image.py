@@ -5,7 +5,7 @@ disk of its own. Under the profile ``encrypted`` root and hash tree are sealed o
 keeps, and its partition has a name of its own (PARTUUID), which stands on the measured command line: the guest asks for the key of this
 disk and no other, and the key server knows by it whose the disk is. A boot by UKI finds everything on that disk: the image's UKI with
 the deployment's command line, put together here from signed files alone, so that what its boot measures is predicted from the very bytes
-(`Order.references`).
+(`Order.references`): into the run-time registers of a TD where those measure it, else into a TPM.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Literal
 
 from evident.audit.keys import VerifyingKey
@@ -24,16 +25,17 @@ from evident.evidence import disk as partitions
 from evident.files import read_private
 from evident.image import build, manifest, names, seal, uki
 from evident.image.manifest import Manifest
-from evident.image.prediction import BANKS
+from evident.image.prediction import Registers, of_boot
 from evident.lifecycle import disks, keystore
 from evident.lifecycle.deployment import Deployment, driver
 from evident.lifecycle.keystore import DiskKey
+from evident.platforms import registry
 from evident.platforms.driver import AGENT_PORT, KEY_SERVER, Disk, Order, Surroundings
-from evident.reference_values import pcr, programs
+from evident.reference_values import programs
 from evident.reference_values.model import ReferenceSet, ReferenceValue
-from evident.reference_values.uki import predict_uki
 
 DISK_KEY_BYTES: Final = 64
+NO_SECRETS: Final[Mapping[str, bytes]] = MappingProxyType({})
 _TABLE_BYTES: Final = 1 << 20
 
 Boot = Literal["direct", "uki"]
@@ -44,7 +46,7 @@ Boot = Literal["direct", "uki"]
 class Prepared:
     order: Order
     key: DiskKey | None
-    """For the key server; None where the image needs none."""
+    """For the key server; None where the machine gets nothing from it."""
 
 
 def ordered(
@@ -57,15 +59,27 @@ def ordered(
     boot: Boot = "direct",
     verifier: str = KEY_SERVER,
     sha256: bytes | None = None,
+    secrets: Mapping[str, bytes] = NO_SECRETS,
 ) -> Prepared:
     """`prepare` for `target` on `platform`, with what its guest has to be told: where it runs, where its agent answers, and, where it has a
-    disk to open, its key server at `verifier` and the key that it knows that by.
+    disk to open or `secrets` to get, its key server at `verifier` and the key that it knows that by.
     """
     around = target.surroundings
     parameters = {**driver(platform, around).parameters(target.machine), "evident.attest": str(AGENT_PORT)}
-    if manifest.read(read_private(image / names.MANIFEST))[0].spec.profile == "encrypted":
+    if secrets or manifest.read(read_private(image / names.MANIFEST))[0].spec.profile == "encrypted":
         parameters |= {"evident.verifier": verifier, "evident.key": keystore.open_store(around).pin.hex()}
-    return prepare(image, target.directory, around, trusted=trusted, parameters=parameters, machine=machine, boot=boot, sha256=sha256)
+    return prepare(
+        image,
+        target.home,
+        around,
+        trusted=trusted,
+        parameters=parameters,
+        machine=machine,
+        boot=boot,
+        sha256=sha256,
+        secrets=secrets,
+        registers=_registers(platform, machine, around.clock()),
+    )
 
 
 def prepare(
@@ -78,39 +92,54 @@ def prepare(
     machine: Order,
     boot: Boot = "direct",
     sha256: bytes | None = None,
+    secrets: Mapping[str, bytes] = NO_SECRETS,
+    registers: Registers = "pcr",
 ) -> Prepared:
     """The order for `image`, its disk made in `directory`; `parameters` are appended to the command line, `machine` says all the rest.
 
     Booted by ``uki``, the first disk is all that a machine needs, here or in a cloud: a raw image with a GUID partition table.
-    `sha256`: of the one image's disk.raw that will do; None: any that is trusted.
+    `sha256`: of the one image's disk.raw that will do; None: any that is trusted. `registers`: which measure a boot by UKI there.
     Raises `NotAuthentic` for a manifest or a file that is not what was signed, `UsageError` for what cannot be read.
     """
     stated, _ = manifest.verify(read_private(image / names.MANIFEST), trusted)
     if sha256 is not None:
         _check_wanted(stated, sha256)
     data = uuid.UUID(bytes=surroundings.randomness(16), version=4)
-    own = {"evident.data": str(data)} if stated.spec.profile == "encrypted" else {}
+    own = {"evident.data": str(data)} if stated.spec.profile == "encrypted" else {"evident.secrets": str(data)} if secrets else {}
     line = " ".join((stated.command_line, *(f"{name}={value}" for name, value in {**parameters, **own}.items())))
     unified = _file(image, stated, names.UKI)
     expected = programs.among(stated.reference.values)
     if boot == "uki":
         unified = uki.with_command_line(unified, line)
-        expected += _measured(unified, stated, surroundings.clock())
         order = machine
     else:
         kernel, initrd = (_file(image, stated, name) for name in (names.KERNEL, names.INITRD))
         order = replace(machine, kernel=kernel, initrd=initrd, command_line=line)
-    order = replace(order, references=ReferenceSet(1, expected, _origin(stated)) if expected else None)
     if boot == "direct" and stated.root_hash is None:
-        return Prepared(order, None)
+        return Prepared(_expecting(order, expected, stated), _held(data, b"", secrets))
     disk, key = _disk(image, stated, unified, data, directory, surroundings)
-    return Prepared(replace(order, disks=(disk, *machine.disks)), key)
+    if boot == "uki":
+        expected += _measured(unified, disk, registers, stated, surroundings.clock())
+    return Prepared(replace(_expecting(order, expected, stated), disks=(disk, *machine.disks)), _held(data, key, secrets))
 
 
-def _measured(unified: bytes, stated: Manifest, at: datetime) -> tuple[ReferenceValue, ...]:
-    """What firmware, systemd-stub and kernel measure into a TPM when they boot this very UKI."""
-    prediction = predict_uki(unified, banks=BANKS)
-    values = (value for bank in BANKS for value in pcr.references(prediction, bank=bank, origin=_origin(stated), recorded_at=at))
+def _held(name: uuid.UUID, key: bytes, secrets: Mapping[str, bytes]) -> DiskKey | None:
+    return DiskKey(str(name), key, secrets) if key or secrets else None
+
+
+def _registers(platform: str, machine: Order, at: datetime) -> Registers:
+    profile = registry.profile(registry.profile_id(platform, machine.technology, machine.where), at.date())
+    return "rtmr" if profile.technology == "tdx" and profile.layers["boot_chain"].measured_by.value == "tee" else "pcr"
+
+
+def _expecting(order: Order, expected: tuple[ReferenceValue, ...], stated: Manifest) -> Order:
+    return replace(order, references=ReferenceSet(1, expected, _origin(stated)) if expected else None)
+
+
+def _measured(unified: bytes, disk: Disk, registers: Registers, stated: Manifest, at: datetime) -> tuple[ReferenceValue, ...]:
+    """What firmware, systemd-stub and kernel measure when they boot this very UKI from this very disk."""
+    with Path(disk.path).open("rb") as stream:
+        values = of_boot(unified, stream.read(_TABLE_BYTES), registers, origin=_origin(stated), at=at)
     return tuple(replace(value, agents=stated.inventory.agents) for value in values)
 
 
@@ -144,21 +173,21 @@ def _file(image: Path, stated: Manifest, name: str) -> bytes:
 
 def _disk(
     image: Path, stated: Manifest, unified: bytes, data: uuid.UUID, directory: Path, surroundings: Surroundings
-) -> tuple[Disk, DiskKey | None]:
-    """The machine's own disk, which boots `unified`; encrypted, in the partition `data`, where its profile says so."""
+) -> tuple[Disk, bytes]:
+    """The machine's own disk, which boots `unified`, and its key; encrypted, in the partition `data`, where its profile says so."""
     own = disks.path(directory, str(data))
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     content = _file(image, stated, names.ROOT) + _file(image, stated, names.HASH) if stated.root_hash else b""
     build.write_disk(own, unified, build.partitions(stated.spec, stated.root_hash, image, data))
     if stated.spec.profile != "encrypted":
-        return Disk(str(own.resolve()), read_only=True), None
+        return Disk(str(own.resolve()), read_only=True), b""
     surroundings.progress("sealing the root file system under a fresh key")
     key = surroundings.randomness(DISK_KEY_BYTES)
     with own.open("r+b") as stream:
         at, room = _partition(stream.read(_TABLE_BYTES), str(data))
         name = uuid.UUID(bytes=surroundings.randomness(16), version=4)
         seal.seal(content, key, stream, at=at, room=room, identifier=name, random=surroundings.randomness)
-    return Disk(str(own.resolve())), DiskKey(str(data), key)
+    return Disk(str(own.resolve())), key
 
 
 def _partition(table: bytes, identifier: str) -> tuple[int, int]:

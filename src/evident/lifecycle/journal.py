@@ -32,22 +32,23 @@ class State(StrEnum):
     QUARANTINED = "quarantined"
     """Its answer was refused, and it gets no secrets until it attests again; whether it is kept or destroyed stands beside it."""
     UPDATING = "updating"
-    """Another image is being put in its place; until when both are accepted stands beside it."""
+    """Another machine is being made beside it; the number of that, and for how long both are to be accepted, stand beside it."""
+    KEPT = "kept"
+    """An update was given up: the machine before it stays in charge. Why stands beside it."""
     REVOKED = "revoked"
     """Nothing of it is accepted any more."""
     DESTROYING = "destroying"
     DESTROYED = "destroyed"
 
 
-_ANSWERED = frozenset({State.ATTESTED, State.UNDECIDED, State.REFUSED})
+_RUNS = frozenset({State.ATTESTED, State.UNDECIDED, State.REFUSED, State.QUARANTINED, State.UPDATING, State.REVOKED, State.DESTROYING})
+_UPDATED = frozenset({State.LAUNCHED, State.KEPT})
+"""How an update ends. Until then the machine before it answers on."""
 NEXT: Mapping[State | None, frozenset[State]] = {
     None: frozenset({State.PLANNED}),
     State.PLANNED: frozenset({State.PLANNED, State.LAUNCHED, State.DESTROYING}),
-    **{
-        state: _ANSWERED | {State.QUARANTINED, State.UPDATING, State.REVOKED, State.DESTROYING}
-        for state in (State.LAUNCHED, State.QUARANTINED, *_ANSWERED)
-    },
-    State.UPDATING: frozenset({State.UPDATING, State.LAUNCHED, State.REVOKED, State.DESTROYING}),
+    **dict.fromkeys(_UPDATED, _RUNS),
+    **dict.fromkeys((State.ATTESTED, State.UNDECIDED, State.REFUSED, State.QUARANTINED, State.UPDATING), _RUNS | _UPDATED),
     State.REVOKED: frozenset({State.REVOKED, State.DESTROYING}),
     State.DESTROYING: frozenset({State.DESTROYING, State.DESTROYED}),
     State.DESTROYED: frozenset({State.PLANNED}),

@@ -27,7 +27,8 @@ from evident.files import write_private_bytes
 from evident.keys.release import ReleaseService, Surety
 from evident.keys.server import KeyServer
 from evident.keys.store import Held, RootVolume, VolumeStore, unknown_disk
-from evident.lifecycle import keystore, quarantine
+from evident.keys.store import forget as forget_key
+from evident.lifecycle import disks, keystore, quarantine
 from evident.lifecycle.answers import levels, state_after
 from evident.lifecycle.challenges import Challenges
 from evident.lifecycle.deployment import AT_BOOT, Deployment, deployment
@@ -36,6 +37,7 @@ from evident.lifecycle.keystore import DiskKey
 from evident.platforms import registry
 from evident.platforms.driver import PORT_FILE, Surroundings
 from evident.processes import Process, output, recorded, start
+from evident.reference_values import programs
 from evident.reference_values.model import ReferenceSet, by_tpm
 
 ROLE: Final = "keyserver"
@@ -44,17 +46,15 @@ START_SECONDS: Final = 60.0
 
 def register(target: Deployment, disk: DiskKey) -> None:
     """Store what its machine gets under the deployment's terms: reference values, the levels and identities of its policy, and a TPM's quote
-    where there are reference values for PCRs. Keys of its earlier disks go: those disks are no more. A revoked one
-    stays on record as such.
+    where there are reference values for PCRs or for what is loaded. Keys of its earlier disks go: those disks are no more. A revoked one
+    stays on record as such, and the deployment's other machines keep theirs.
     """
     store, policy = keystore.open_store(target.surroundings), target.policy
-    revoked = {each.value for each in store.volumes.revocations() if each.name == "disk"}
-    for earlier in set(store.volumes.disks_under(target.name)) - {disk.disk}:
-        store.secrets.delete(earlier)
-        if earlier not in revoked:
-            store.volumes.delete(earlier)
+    others = {each for machine in target.machines() if machine.number != target.number for each in disks.identifiers(machine.home)}
+    for earlier in set(store.volumes.disks_under(target.name)) - {disk.disk, *others}:
+        forget(target, earlier)
     references, levels = target.references, policy.levels
-    beside: tuple[Literal["tpm"], ...] = ("tpm",) if by_tpm(references.values) else ()
+    beside: tuple[Literal["tpm"], ...] = ("tpm",) if by_tpm(references.values) or programs.among(references.values) else ()
     volume = RootVolume(
         1,
         disk.disk,
@@ -68,6 +68,14 @@ def register(target: Deployment, disk: DiskKey) -> None:
     store.volumes.put_references(target.name, references)
     store.volumes.put(volume)
     store.secrets.put(volume, Held(disk.key, disk.secrets))
+
+
+def forget(target: Deployment, disk: str) -> None:
+    """Delete the key of `disk`, and its terms unless it was revoked. Needs no wrapping key."""
+    root = keystore.directory(target.surroundings)
+    forget_key(root, disk)
+    if ("disk", disk) not in {(each.name, each.value) for each in VolumeStore(root).revocations()}:
+        VolumeStore(root).delete(disk)
 
 
 def registered(target: Deployment) -> bool:
@@ -108,8 +116,8 @@ def end(target: Deployment) -> None:
 
 
 class _Terms(VolumeStore):
-    """What this server releases: the disks of its own deployment, under the reference values in force now (an update's window ends by
-    itself); none in quarantine. Another deployment's disk is unknown here, for it would be judged by the wrong policy.
+    """What this server releases: the disks of its own deployment, under the reference values in force now; none in quarantine, and none
+    of a machine whose window is over. Another deployment's disk is unknown here, for it would be judged by the wrong policy.
     """
 
     def __init__(self, target: Deployment) -> None:
@@ -118,17 +126,26 @@ class _Terms(VolumeStore):
 
     def get(self, disk: str) -> RootVolume:
         volume = super().get(disk)
-        if volume.reference_set != self._target.name:
+        machine, known = _machine(self._target, disk), self._target.generations
+        over = machine in known.replaced and self._target.surroundings.clock() >= known.replaced[machine]
+        if volume.reference_set != self._target.name or over:
             raise unknown_disk(disk)
-        quarantine.check(self._target)
+        if machine == known.charge:
+            quarantine.check(self._target)
         return volume
 
     def references(self, name: str) -> ReferenceSet:
         return self._target.references if name == self._target.name else super().references(name)
 
 
+def _machine(target: Deployment, disk: str) -> int:
+    """Number of the machine that `disk` was made for."""
+    made = (each.number for each in target.machines() if disk in disks.identifiers(each.home))
+    return next(made, target.generations.charge)
+
+
 def service(target: Deployment, cache: Path) -> ReleaseService:
-    """What decides on releases for `target`."""
+    """What decides on releases for `target`, by the policy of the machine that it is seen through."""
     around = target.surroundings
     store, believed, stored = keystore.open_store(around), target.driver().believed(target.machine), Cache(cache)
     trusted = anchors.production().plus(*believed.anchors)
@@ -142,8 +159,10 @@ def service(target: Deployment, cache: Path) -> ReleaseService:
     )
     challenges = Challenges(around.state / "challenges", clock=around.clock, randomness=around.randomness)
 
-    def proved(_disk: str, statement: TrustStatement) -> None:
+    def proved(disk: str, statement: TrustStatement) -> None:
         """What is not accepted may be a stranger's: it counts for no more than the first word after the launch."""
+        if _machine(target, disk) != target.generations.charge:
+            return  # an update judges its machine by itself
         if statement.decision != "accepted" and target.journal.state is not State.LAUNCHED:
             return
         quarantine.check(target)  # it may have begun while this was judged
@@ -162,10 +181,14 @@ def service(target: Deployment, cache: Path) -> ReleaseService:
 
 
 def serve(target: Deployment, cache: Path, listen: int | None = None) -> None:
-    """Serve until this process is ended; `listen` as for `begin`."""
+    """Serve until this process is ended; `listen` as for `begin`. While a machine is being made, its policy is in force."""
+    known = target.generations
+    target = target.at(known.coming.number if known.coming else known.charge)
     at = ("127.0.0.1", 0) if listen is None else ("0.0.0.0", listen)  # noqa: S104  # a machine in a cloud reaches it from outside
     with KeyServer(at, service(target, cache), on_event=lambda text: print(text, flush=True)) as server:  # noqa: T201  # its log
-        write_private_bytes(target.machine / PORT_FILE, str(server.server_address[1]).encode())
+        for each in target.machines():
+            if each.machine.exists():
+                write_private_bytes(each.machine / PORT_FILE, str(server.server_address[1]).encode())
         server.serve_forever()
 
 

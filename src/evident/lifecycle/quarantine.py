@@ -12,7 +12,7 @@ from evident.errors import PolicyRefused
 from evident.lifecycle.deployment import AT_BOOT, Deployment
 from evident.lifecycle.journal import Event, State
 
-_ANOTHER_MACHINE = frozenset({State.PLANNED, State.LAUNCHED, State.UPDATING})
+_ANOTHER_MACHINE = frozenset({State.PLANNED, State.LAUNCHED})
 
 
 def in_force(target: Deployment) -> Event | None:

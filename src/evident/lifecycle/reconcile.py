@@ -14,6 +14,13 @@ def survey(target: Deployment) -> Survey | None:
     Raises the errors of `evident.platforms.cloud`.
     """
     driver = target.driver()
-    if not isinstance(driver, CloudDriver) or target.journal.state is State.DESTROYED or not (target.machine / WHERE).exists():
+    if not isinstance(driver, CloudDriver) or target.journal.state is State.DESTROYED:
         return None
-    return driver.survey(target.machine)
+    seen = [driver.survey(each.machine) for each in target.machines() if (each.machine / WHERE).exists()]
+    if not seen:
+        return None
+    return Survey(
+        tuple(resource for each in seen for resource in each.present),
+        tuple(resource for each in seen for resource in each.missing),
+        tuple(found for each in seen for found in each.unwritten),
+    )

@@ -1,7 +1,7 @@
 """Revoke a deployment: no key and no identity for it from then on, and the machine that runs is told, and stopped.
 
 In this order, so that a crash in between leaves it denied: the journal, the denial of its disks and of all that its evidence
-identified it by, its key server, the machine. What was released before cannot be taken back; the record says when that was.
+identified it by, its key server, its machines. What was released before cannot be taken back; the record says when that was.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ def revoke(target: Deployment, reason: str) -> tuple[str, ...]:
         target.record(State.REVOKED, reason=reason)
         denied = deny(target, reason)
         keyserver.end(target)
-        target.driver().halt(target.machine)
+        for each in target.machines():
+            target.driver().halt(each.machine)
     return denied
 
 
@@ -31,7 +32,8 @@ def deny(target: Deployment, reason: str) -> tuple[str, ...]:
     volumes = VolumeStore(root)
     disks = volumes.disks_under(target.name)
     banned = {(each.name, each.value) for each in volumes.revocations()}
-    denied = [*(("disk", disk) for disk in disks), *target.identities.items()]
+    identities = dict.fromkeys(known for each in (target, *target.machines()) for known in each.identities.items())
+    denied = [*(("disk", disk) for disk in disks), *identities]
     for name, value in denied:
         if (name, value) not in banned:
             log.append("revoked", value if name == "disk" else "", codes=(f"{name}={value}",))

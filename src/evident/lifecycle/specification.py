@@ -2,7 +2,7 @@
 
     specification = read(parsed, Path("shop.yaml").parent)
 
-Every key has an effect. What Evident cannot do yet is refused by name (`_LATER`), anything else unknown with the nearest known key.
+Every key has an effect; an unknown one is refused, with the nearest known key.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from evident import codec
+from evident.appraisal import identities
 from evident.appraisal.policy import Policy
-from evident.errors import Malformed, Unsupported
+from evident.errors import Malformed
 from evident.files import read_private, write_private_bytes
+from evident.keys.secrets import check_names
 from evident.platforms import registry
 from evident.platforms.cloud import Opening
 
@@ -27,11 +29,6 @@ WHAT: Final = "specification"
 FILE: Final = "specification.json"
 ANY: Final = "any"
 Technology = Literal["snp", "tdx"]
-
-_LATER: Final[Mapping[str, str]] = {
-    "identity": "identities (SVIDs, certificates) are not issued yet",
-    "secrets": "secrets beside the disk's key are not released yet",
-}
 
 
 def _doc(text: str) -> dict[str, str]:
@@ -123,6 +120,20 @@ class Specification:
         default=None,
         metadata=_doc("IPv4 address and port at which a machine in a cloud reaches your key server, such as 203.0.113.10:8443."),
     )
+    secrets: Mapping[str, str] = field(
+        default_factory=dict,
+        metadata=_doc(
+            "Name to the file that holds the secret, seen from this document, readable by you alone. Your key server releases them to the "
+            "attested machine alone, where the workload finds them in /run/evident/secrets/NAME."
+        ),
+    )
+    identity: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict,
+        metadata=_doc(
+            "Which machine it must be: identity or signed register (`chip_id`, `csp_id`, `id_key_digest`, `project_id`...) to the values "
+            "accepted, hex where it is bytes. Demanded by the key server, and by every `evident attest`."
+        ),
+    )
     references: tuple[str, ...] = field(
         default=(), metadata=_doc("Files of reference values beside the image's own: a cloud's firmware, for example.")
     )
@@ -145,6 +156,20 @@ class Specification:
             raise _refuse("reattest", "a second or more", str(self.reattest_seconds))
         if self.key_server is not None:
             address(self.key_server)
+        check_names(self.secrets)
+        identities.check(self.identity, f"{WHAT}.identity")
+        twice = sorted(self.identity.keys() & self.policy.allowed_identities.keys()) if self.policy else []
+        if twice:
+            raise _refuse("identity.twice", "each identity in `identity` or in `policy.allowed_identities`", f"{twice[0]} in both")
+
+    @property
+    def released(self) -> bool:
+        """Whether its machine gets anything from a key server."""
+        return bool(self.secrets) or self.disks.root_key == "key-server"
+
+    def held_to(self, policy: Policy) -> Policy:
+        """`policy`, and no machine but the one that the document means."""
+        return replace(policy, allowed_identities={**policy.allowed_identities, **self.identity})
 
     @property
     def platforms(self) -> tuple[str, ...]:
@@ -166,15 +191,8 @@ def address(text: str) -> tuple[str, int]:
 def read(value: Any, folder: Path) -> Specification:
     """The document `value`, parsed YAML or JSON; its paths are seen from `folder`.
 
-    Raises `Malformed` (unknown keys with the nearest known one), `Unsupported` ``specification.not-yet``, and what `Policy` raises.
+    Raises `Malformed` (unknown keys with the nearest known one), and what `Policy` raises.
     """
-    for key in _LATER.keys() & value.keys() if isinstance(value, dict) else ():
-        raise Unsupported.of(
-            f"{WHAT}.not-yet",
-            expected="what this version of Evident does for a deployment",
-            found=f"{key!r}: {_LATER[key]}",
-            remedy="Leave it out, and bring it over the attested channel yourself.",
-        )
     read = codec.decode(Specification, value, WHAT)
     root = folder.resolve()
     return replace(
@@ -182,6 +200,7 @@ def read(value: Any, folder: Path) -> Specification:
         image=replace(read.image, path=str(root / read.image.path), spec=str(root / read.image.spec) if read.image.spec else None),
         disks=replace(read.disks, data=tuple(str(root / path) for path in read.disks.data)),
         references=tuple(str(root / path) for path in read.references),
+        secrets={name: str(root / path) for name, path in read.secrets.items()},
         where={platform: _seen_from(root, platform, settings) for platform, settings in read.where.items()},
     )
 
@@ -193,16 +212,16 @@ def _seen_from(root: Path, platform: str, settings: Mapping[str, str]) -> dict[s
 
 
 def keep(target: Deployment, specification: Specification) -> None:
-    """Write it down with the deployment; its paths are absolute there."""
-    write_private_bytes(target.directory / FILE, json.dumps(codec.encode(specification), indent=1, sort_keys=True).encode())
+    """Write it down with the machine; its paths are absolute there."""
+    write_private_bytes(target.home / FILE, json.dumps(codec.encode(specification), indent=1, sort_keys=True).encode())
 
 
 def drop(target: Deployment) -> None:
     """From now on there is none for it."""
-    (target.directory / FILE).unlink(missing_ok=True)
+    (target.home / FILE).unlink(missing_ok=True)
 
 
 def kept(target: Deployment) -> Specification | None:
     """The document that `target` was made from; None where it was made from options."""
-    path = target.directory / FILE
+    path = target.home / FILE
     return codec.decode(Specification, codec.loads(read_private(path), WHAT), WHAT) if path.exists() else None

@@ -24,7 +24,7 @@ from evident.errors import Indeterminate, Unsupported, UsageError
 from evident.files import read_private, write_private
 from evident.platforms import agent
 from evident.platforms.cloud import Opening, Patience
-from evident.platforms.driver import AGENT_PORT, Believed, Collected, Expectation, Order, Surroundings
+from evident.platforms.driver import AGENT_PORT, Believed, Collected, Expectation, Order, Surroundings, whose
 from evident.platforms.resources import Cloud, ResourceJournal, Stock, Survey
 from evident.reference_values.model import ReferenceSet, level
 from evident.verification.credential import NamedKey
@@ -90,6 +90,9 @@ class CloudDriver:
     def parameters(self, machine: Path) -> Mapping[str, str]:  # noqa: ARG002  # the same for all
         return {"evident.tee": "hardware", "evident.network": "dhcp"}
 
+    def room(self, machine: Path, order: Order) -> bool:  # noqa: ARG002  # the cloud has room, or says so when it is asked for a machine
+        return True
+
     def launch(self, machine: Path, order: Order) -> Expectation:
         _check(order)
         wanted = _kept(order)
@@ -112,6 +115,8 @@ class CloudDriver:
         self._opened(machine, kept)[0].start(_running(kept))
 
     def halt(self, machine: Path) -> None:
+        if not (machine / WHERE).exists():
+            return  # nothing was asked for yet
         kept = _read(machine)
         cloud, stock = self._opened(machine, kept)
         if kept.machine is None:
@@ -150,7 +155,7 @@ class CloudDriver:
         around = self._surroundings
         cloud = self._connect(kept.where, self._patience)
         journal = ResourceJournal(machine / JOURNAL, around.clock)
-        return cloud, Stock(machine.parent.name, journal, cloud, self._patience, around.randomness)
+        return cloud, Stock(whose(machine), journal, cloud, self._patience, around.randomness)
 
     def _address(self, machine: Path) -> str:
         kept = _read(machine)

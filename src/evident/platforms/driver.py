@@ -23,6 +23,8 @@ KEY_SERVER: Final = "10.0.2.100:8443"
 """Where a guest finds its key server on a network of the platform's own: always the same, because it is on the measured command line."""
 PORT_FILE: Final = "keyserver.port"
 """In the machine's directory: the port of 127.0.0.1 at which its key server listens now."""
+GENERATION: Final = "generation_"
+"""Begins the name of the directory of each machine but the first, with its number. No deployment's name holds an underscore."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +110,16 @@ class Believed:
     """Where endorsements come from; None: the vendors."""
 
 
+def whose(machine: Path) -> tuple[str, int]:
+    """The deployment and the number of the machine whose directory this is: ``NAME/machine``, or ``NAME/generation_2/machine``."""
+    home = machine.parent
+    if home.name.startswith(GENERATION):
+        return home.parent.name, int(home.name.removeprefix(GENERATION))
+    return home.name, 1
+
+
 class Driver(Protocol):
-    """`machine` is a directory of the platform's own in that of the deployment, which is named after it; it is kept until `destroy`.
+    """`machine` is a directory of the platform's own, in that of the deployment (`whose`); it is kept until `destroy`.
     Every call may be repeated after a crash.
     """
 
@@ -119,6 +129,10 @@ class Driver(Protocol):
 
     def parameters(self, machine: Path) -> Mapping[str, str]:
         """Kernel parameters that tell Evident's guest where it runs; they go onto its measured command line, whatever it boots from."""
+        ...
+
+    def room(self, machine: Path, order: Order) -> bool:
+        """Whether what is ordered can run beside `machine`, or only after that was halted."""
         ...
 
     def launch(self, machine: Path, order: Order) -> Expectation:

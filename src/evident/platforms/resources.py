@@ -1,4 +1,4 @@
-"""What one deployment has in a cloud: written down before it is asked for, found again by its tags, removed to the last piece.
+"""What one machine has in a cloud: written down before it is asked for, found again by its tags, removed to the last piece.
 
 The rule that makes a crash harmless at any point:
 
@@ -10,6 +10,9 @@ The rule that makes a crash harmless at any point:
 
 Clouds are eventually consistent: for a while after its creation a resource may not be listed, even where it can be read by its id.
 So "not found" is believed at once only of what had been listed when it was ``ready``; for all else it takes `SETTLE` seconds of looking.
+
+Two machines of one deployment share nothing: each has a journal and a `TAG_ID` of its own, so that what is done for one touches nothing of
+the other. Names and `TAG_GENERATION` tell people which is which.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ REMOVAL = 1800.0
 """Seconds within which everything of one kind has to be gone."""
 NAME_PART = 40
 """Of a deployment's name in those of its resources: with all around it, within the 63 characters of a GCP name."""
-TAG_DEPLOYMENT, TAG_ID, TAG_KEY = "evident-deployment", "evident-id", "evident-key"
+TAG_DEPLOYMENT, TAG_GENERATION, TAG_ID, TAG_KEY = "evident-deployment", "evident-generation", "evident-id", "evident-key"
 """Lower-case letters, digits and hyphens only, names and values: what every cloud's tags and labels can hold."""
 
 
@@ -141,10 +144,10 @@ class Survey:
 
 
 class Stock:
-    """What the deployment called `deployment` has in `cloud`."""
+    """What the machine `of` (deployment and number, `evident.platforms.driver.whose`) has in `cloud`."""
 
     def __init__(
-        self, deployment: str, journal: ResourceJournal, cloud: Cloud, patience: Patience, randomness: Callable[[int], bytes]
+        self, of: tuple[str, int], journal: ResourceJournal, cloud: Cloud, patience: Patience, randomness: Callable[[int], bytes]
     ) -> None:
         self._journal = journal
         self._cloud = cloud
@@ -152,11 +155,12 @@ class Stock:
         self._randomness = randomness
         written = journal.resources()
         identity = written[0].tags[TAG_ID] if written else randomness(8).hex()
-        self.tags: Mapping[str, str] = {TAG_DEPLOYMENT: deployment, TAG_ID: identity}
-        """On everything; the second tells apart deployments that different people gave one name."""
+        self._deployment, self._generation = of
+        self.tags: Mapping[str, str] = {TAG_DEPLOYMENT: self._deployment, TAG_ID: identity}
+        """On everything; the second tells apart machines of one deployment, and deployments that different people gave one name."""
 
     def ensure(self, kind: str, terms: Any, make: Callable[[Resource], str], finish: Callable[[str], EvidentError | None]) -> str:
-        """The id of the deployment's one resource of `kind`, created and ready when this returns.
+        """The id of the machine's one resource of `kind`, created and ready when this returns.
 
         `terms`: what is ordered, JSON-able. `make` creates with the resource's key and tags and returns the id. `finish` waits until
         the resource of that id can be used, and repairs what can be; it returns an error where the resource has failed for good: then it
@@ -200,8 +204,9 @@ class Stock:
 
     def _planned(self, kind: str, terms: str) -> Resource:
         key = str(uuid.UUID(bytes=self._randomness(16), version=4))
-        name = f"evident-{self.tags[TAG_DEPLOYMENT][:NAME_PART].rstrip('-')}-{key[:8]}"
-        return Resource(kind, name, key, {**self.tags, TAG_KEY: key}, self._cloud.place(), terms, Stage.ASKED)
+        name = f"evident-{self._deployment[:NAME_PART].rstrip('-')}-{self._generation}-{key[:8]}"
+        tags = {**self.tags, TAG_GENERATION: str(self._generation), TAG_KEY: key}
+        return Resource(kind, name, key, tags, self._cloud.place(), terms, Stage.ASKED)
 
     def _made(self, resource: Resource, make: Callable[[Resource], str], *, certain: bool) -> Resource:
         """`certain`: no earlier call for it can have been made. Then a plain refusal means that there is nothing."""

@@ -491,7 +491,7 @@ class Owner:
         def randomness(count: int) -> bytes:
             return hashlib.sha256(f"{self.seed} {next(self._random)}".encode()).digest()[:count]
 
-        return Stock(self.name, self.journal(), aws or self.aws(), self.patience(), randomness)
+        return Stock((self.name, 1), self.journal(), aws or self.aws(), self.patience(), randomness)
 
     def up(self) -> str:
         aws = self.aws()

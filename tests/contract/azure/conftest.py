@@ -645,7 +645,7 @@ class Owner:
         def randomness(count: int) -> bytes:
             return hashlib.sha256(f"{self.seed} {next(self._random)}".encode()).digest()[:count]
 
-        return Stock(self.name, self.journal(), azure or self.azure(), self.patience(), randomness)
+        return Stock((self.name, 1), self.journal(), azure or self.azure(), self.patience(), randomness)
 
     def up(self) -> str:
         azure = self.azure()

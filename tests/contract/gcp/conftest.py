@@ -108,7 +108,7 @@ class Owner:
         def randomness(count: int) -> bytes:
             return hashlib.sha256(f"{self.seed} {next(self._random)}".encode()).digest()[:count]
 
-        return Stock(self.name, self.journal(), gcp or self.gcp(), self.patience(), randomness)
+        return Stock((self.name, 1), self.journal(), gcp or self.gcp(), self.patience(), randomness)
 
     def up(self) -> str:
         gcp = self.gcp()

@@ -9,8 +9,8 @@ from unittest import mock
 
 import pytest
 
-from evident.lifecycle import bring_up
 from evident.lifecycle import fleet as module
+from evident.lifecycle import succession
 from evident.lifecycle.farewell import down
 from evident.lifecycle.fleet import fleet
 from evident.lifecycle.journal import State
@@ -74,7 +74,7 @@ def test_drift_since_the_answer_before_is_named(owner: Any) -> None:
 def test_an_answer_of_the_image_before_is_no_answer(owner: Any) -> None:
     target = owner.up()
     owner.attest(target)
-    bring_up.update(target, Order(), window=HOUR)
+    succession.update(target, Order(), window=HOUR)
     assert shop(owner).standing is Standing.NEVER
 
 

@@ -13,7 +13,7 @@ from evident.audit import farewell
 from evident.errors import PolicyRefused, UsageError
 from evident.evidence import cmw
 from evident.keys.messages import EvidenceRequest
-from evident.lifecycle import bring_up, keyserver, quarantine, refusal, specification
+from evident.lifecycle import bring_up, keyserver, quarantine, refusal, specification, succession
 from evident.lifecycle.deployment import AT_BOOT, Deployment
 from evident.lifecycle.journal import State
 from evident.lifecycle.keystore import DiskKey
@@ -108,7 +108,7 @@ def test_only_an_accepted_answer_to_the_owner_ends_it(owner: Any, shop: Deployme
 
 def test_another_image_in_its_place_ends_it(owner: Any, shop: Deployment) -> None:
     refuse(owner, shop)
-    bring_up.update(shop, Order(), window=timedelta(hours=1))
+    succession.update(shop, Order(), window=timedelta(hours=1))
     assert quarantine.in_force(shop) is None
 
 

@@ -24,7 +24,7 @@ from evident.evidence import disk as partitions
 from evident.evidence import uki
 from evident.files import write_private_bytes
 from evident.platforms.driver import KEY_SERVER, PORT_FILE, Believed, Collected, Disk, Expectation, Order, Surroundings
-from evident.platforms.qemu import attendant, collector, console, firmware, probe, qmp, relay, swtpm, vm
+from evident.platforms.qemu import attendant, collector, console, firmware, probe, qmp, relay, room, swtpm, vm
 from evident.platforms.qemu.order import FILE as LAUNCH_FILE
 from evident.platforms.qemu.order import FIRMWARE, INITRD, KERNEL, Launch, check_images, read_launch, write_launch
 from evident.platforms.qemu.profile import BY_UKI
@@ -78,6 +78,9 @@ class QemuPlatform:
         runs = (machine / LAUNCH_FILE).exists()  # then its monitor has the probe's place, and this host has been probed
         snp = read_launch(machine).snp if runs else probe.snp(machine)
         return {TEE: "simulated" if snp is None else "hardware"}
+
+    def room(self, machine: Path, order: Order) -> bool:
+        return room.beside(read_launch(machine), order)
 
     def launch(self, machine: Path, order: Order) -> Expectation:
         _check(order)

@@ -61,6 +61,9 @@ class SimulatedPlatform:
     def parameters(self, machine: Path) -> Mapping[str, str]:  # noqa: ARG002  # the same for all
         return {"evident.tee": "simulated"}
 
+    def room(self, machine: Path, order: Order) -> bool:  # noqa: ARG002  # nothing runs here
+        return True
+
     def launch(self, machine: Path, order: Order) -> Expectation:
         if order.attack is not None and order.attack not in ATTACKS:
             raise UsageError.of(
