@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from evident import __version__
 from evident.audit.keys import VerifyingKey
+from evident.evidence.disk import Buffer
 from evident.image.manifest import Manifest, components
 from evident.image.names import INITRD, KERNEL, UKI
-from evident.reference_values import pcr, programs, uki
+from evident.reference_values import pcr, programs, tdx_reference, uki
 from evident.reference_values.kernel_hashes import KernelHashes
 from evident.reference_values.model import ReferenceSet, ReferenceValue, Strength
 from evident.reference_values.snp_launch import SnpLaunch
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from evident.image.build import Built
 
 BANKS = ("sha256", "sha384")
+Registers = Literal["pcr", "rtmr"]
+"""What measures a boot by UKI: a TPM, or the run-time registers of a TD."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,14 @@ def manifest_of(built: Built, *, at: datetime, builder: VerifyingKey, launches: 
         evident=__version__,
         built_at=at,
     )
+
+
+def of_boot(unified: bytes, disk: Buffer, registers: Registers, *, origin: str, at: datetime) -> tuple[ReferenceValue, ...]:
+    """What firmware, systemd-stub and kernel measure when they boot the UKI `unified` from `disk` (its partition table will do)."""
+    if registers == "rtmr":
+        return tdx_reference.references(tdx_reference.unified_image(unified, booted_from=disk), origin=origin, recorded_at=at)
+    prediction = uki.predict_uki(unified, banks=BANKS)
+    return tuple(value for bank in BANKS for value in pcr.references(prediction, bank=bank, origin=origin, recorded_at=at))
 
 
 def _values(built: Built, at: datetime, builder: VerifyingKey, launches: tuple[Launch, ...]) -> tuple[ReferenceValue, ...]:
