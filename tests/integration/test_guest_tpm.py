@@ -13,8 +13,10 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from tests.unit.image.test_seal import opens, sealed
 
 from evident.endorsements import anchors
 from evident.endorsements.anchors import AnchorSet
@@ -215,15 +217,17 @@ def test_a_tpm_says_which_commands_it_has(transact: Callable[[bytes], bytes]) ->
         NitroTpm((), through(transact)).collect(QUESTION)
 
 
-def test_a_key_sealed_to_pcrs_opens_until_they_change(transact: Callable[[bytes], bytes]) -> None:
-    """FS-05: the same boot opens, a changed kernel does not."""
+def test_a_key_sealed_to_pcrs_opens_until_they_change(transact: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    """FS-05, BW-25: the same boot opens its disk without a key server, a changed kernel does not."""
     chip, secret = Tpm(transact), b"disk key of 32 bytes............"
+    volume = tmp_path / "volume"
+    volume.write_bytes(sealed(key=secret))
     selections = (PcrSelection.of("sha256", (11, 12)),)
     expected = tpm.pcr_digest(selections, {"sha256": chip.pcr_read("sha256")}, 0x000B)
     assert len(policy_pcr(selections, expected)) == 32
     stored = sealing.seal_to_pcrs(chip, secret, (11, 12))
     assert secret not in stored
-    assert sealing.unseal_from_pcrs(chip, stored) == secret
+    assert opens(volume, sealing.unseal_from_pcrs(chip, stored))
     extend(transact, 11, hashlib.sha256(b"another kernel").digest())
     with pytest.raises(EvidentError, match=r"response code 0x99d"):
         sealing.unseal_from_pcrs(chip, stored)

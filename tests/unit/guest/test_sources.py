@@ -14,6 +14,7 @@ from typing import Any
 import cbor2
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from tests.unit.image.test_seal import opens, sealed
 
 from evident.endorsements.anchors import Anchor, AnchorSet
 from evident.errors import EvidentError, NotAuthentic, Unsupported
@@ -491,3 +492,12 @@ def test_a_launch_seals_to_itself_alone(machine: Scenario, tmp_path: Path) -> No
             sealing.unseal(other, stored, label="disk")
     with pytest.raises(NotAuthentic, match=r"guest\.sealing"):
         sealing.unseal(key, stored, label="another use")
+
+
+def test_a_launch_opens_its_own_disk_alone(machine: Scenario, tmp_path: Path) -> None:
+    """RV-09, BW-25: the derived key opens a disk without a key server; that of another kernel or another chip does not."""
+    volume = tmp_path / "volume"
+    volume.write_bytes(sealed(key=sealing.launch_key(deriver(machine, tmp_path), "disk")))
+    assert opens(volume, sealing.launch_key(deriver(machine, tmp_path), "disk"))
+    for other in (scenario.ATTACKS["swap-kernel"].on(machine), replace(machine, chip=replace(machine.chip, chip_id=b"\7" * 64))):
+        assert not opens(volume, sealing.launch_key(deriver(other, tmp_path), "disk"))
