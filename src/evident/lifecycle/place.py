@@ -28,6 +28,7 @@ from evident.reference_values import documents
 from evident.reference_values.model import ReferenceValue
 
 SOURCE = "this deployment"
+RECOMPUTED = "The image is made of a distribution's binaries: recomputed, not rebuilt from source."
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ def as_ordered(profile: Profile, outline: Outline, known: Known) -> Profile:
     unlisted = Fact(0, SOURCE, "The image's kernel keeps no list of what is loaded (IMA).")
     layers["userspace"] = LayerProfile(unlisted, Fact("nobody", SOURCE), Fact("none", SOURCE))
     for name in ("boot_chain", "root_filesystem"):
-        layers[name] = _brought_down(profile, name, *_own(profile, name, outline, known))
+        layers[name] = _brought_down(profile, name, int(Verifiability.BINARY), "you", RECOMPUTED)
     return replace(profile, layers=layers)
 
 
@@ -156,18 +157,12 @@ def _firmware(profile: Profile, outline: Outline, known: Known) -> tuple[int, st
     if given:
         best = max(given, key=worth)
         return worth(best), best.endorser, f"By the reference values of the document ({best.provenance.origin})."
-    if outline.firmware == "platform":
+    source = outline.firmware(profile.technology)
+    if source == "platform":
         return int(Verifiability.BINARY), "you", "The firmware is launched as a binary that you hold."
-    if outline.firmware == "evidence":
+    if source == "evidence":
         return int(Verifiability.REFERENCE), profile.provider, f"{profile.provider} signs the value that comes with the evidence."
     return int(Verifiability.LINK), "nobody", "The document names no reference value of its firmware (references)."
-
-
-def _own(profile: Profile, name: str, outline: Outline, known: Known) -> tuple[int, str, str]:
-    given = [value for value in known.values if name in value.layers]
-    if outline.cloud and profile.layers[name].measured_by.value == "tee" and not given:
-        return int(Verifiability.LINK), "nobody", "Its run-time registers are not predicted from the image: bring values (references)."
-    return int(Verifiability.BINARY), "you", "The image is made of a distribution's binaries: recomputed, not rebuilt from source."
 
 
 def _other_image(specification: Specification, stated: Manifest) -> Finding:

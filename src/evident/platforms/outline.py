@@ -65,9 +65,9 @@ class Outline:
     """Whether what is launched from this machine has a simulated secure processor."""
     cloud: bool = True
     """Boots from a disk alone, on a network that is closed until it is opened."""
-    firmware: Literal["platform", "evidence", "yours"] = "yours"
-    """Where the reference value of its firmware comes from: the platform launches a firmware that it is given; it comes signed with the
-    evidence; or the owner brings it.
+    firmware: Callable[[str], Literal["platform", "evidence", "yours"]] = lambda _: "yours"
+    """Where the reference value of its firmware comes from with this technology: the platform launches a firmware that it is given; it comes
+    signed with the evidence; or the owner brings it.
     """
 
     def check(self, platform: str, where: Mapping[str, str]) -> None:

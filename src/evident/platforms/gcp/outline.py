@@ -48,6 +48,8 @@ OUTLINE = Outline(
     items=_items,
     missing=sdk("google.cloud.compute_v1", "gcp"),
     fits=_fits,
-    firmware="evidence",
+    firmware=lambda technology: "evidence" if technology == "snp" else "yours",
 )
-"""TDX first: its quote measures the boot chain itself, while on SEV-SNP that rests on Google's vTPM (`profile`)."""
+"""TDX first: its quote measures the boot chain itself, while on SEV-SNP that rests on Google's vTPM (`profile`). Google's
+endorsement of the firmware is in the certificate table of SEV-SNP's reports; of a TD's it lies in a bucket, and no guest sends it.
+"""

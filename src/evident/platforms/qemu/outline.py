@@ -47,5 +47,5 @@ OUTLINE = Outline(
     profile=_profile,
     simulated=lambda: not os.access(probe.SEV, os.R_OK | os.W_OK),
     cloud=False,
-    firmware="platform",
+    firmware=lambda _: "platform",
 )

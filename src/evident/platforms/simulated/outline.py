@@ -10,4 +10,6 @@ def _items(order: Order) -> tuple[Item, ...]:
     return (Item("machine", f"a launch with {order.vcpus} vCPUs on a software secure processor: nothing boots"),)
 
 
-OUTLINE = Outline(settings={}, technologies=("snp",), items=_items, simulated=lambda: True, cloud=False, firmware="platform")
+OUTLINE = Outline(
+    settings={}, technologies=("snp",), items=_items, simulated=lambda: True, cloud=False, firmware=lambda _: "platform"
+)
