@@ -18,7 +18,7 @@ from evident.appraisal.remarks import Remark, refusal
 from evident.appraisal.statement import Caveat, Component, Verifiability
 from evident.appraisal.threat import CAVEATS, said
 from evident.reference_values.model import ReferenceValue
-from evident.reference_values.snp_reference import verity_root_hash
+from evident.reference_values.snp_reference import root_in_initrd, verity_root_hash
 from evident.verification.facts import BootChain, Facts, Stage
 from evident.verification.verified import Verified
 
@@ -176,14 +176,16 @@ def boot_chain(facts: Facts, references: Sequence[ReferenceValue], below: Ground
 
 
 def root_filesystem(facts: Facts, references: Sequence[ReferenceValue], chain: Ground) -> Ground:
-    """A dm-verity root hash in a measured place; everything else about the file system is unknown."""
+    """A dm-verity root hash in a measured place, or an initrd that is all of it; everything else about the file system is unknown."""
     comparison = _compare(facts, "root_filesystem", references)
     values = (*comparison.matched, *comparison.spared)
     stages = [stage for stage in facts.boot.stages if stage.name == "verity_root_hash"] if facts.boot else []
     hashes = {stage.digest for stage in stages} | {found for line in chain.command_lines if (found := verity_root_hash(line))}
     named = {digest for value in values if (digest := _root_hash_of(value))}
+    lines = (*chain.command_lines, *(value.command_line or "" for value in values))
+    whole = any(map(root_in_initrd, lines)) and any("initrd" in value.components for value in chain.matched)
     degree, state, caveats = comparison.degree, comparison.state, [*_honest_mismatches(comparison)]
-    if state == "holds" and not (hashes | named):
+    if state == "holds" and not (hashes | named or whole):
         degree, state = 0, "not-covered"
     elif state in ("no-reference", "not-covered"):
         degree = int(Verifiability.LINK) if len(hashes) == 1 else 0
@@ -199,9 +201,15 @@ def root_filesystem(facts: Facts, references: Sequence[ReferenceValue], chain: G
         matched=values,
         components=tuple(Component("verity root hash", digest.hex(), "sha256", status) for digest in sorted(hashes | named)),
         caveats=tuple(caveats),
-        evidence=("dm-verity root hash in the measured command line",) if hashes | named else (),
+        evidence=_root_evidence(hash_named=bool(hashes | named), in_initrd=whole and state == "holds"),
         remarks=_mismatch_remarks("root_filesystem", comparison, chain),
     )
+
+
+def _root_evidence(*, hash_named: bool, in_initrd: bool) -> tuple[str, ...]:
+    if hash_named:
+        return ("dm-verity root hash in the measured command line",)
+    return ("the measured initrd, which is all of it (evident.mode=microcvm)",) if in_initrd else ()
 
 
 def _compare(facts: Facts, layer: str, references: Sequence[ReferenceValue]) -> _Comparison:

@@ -18,7 +18,7 @@ from evident.errors import Malformed
 from evident.evidence import efi
 from evident.evidence.pcr import DIGEST_SIZES, extend, initial_pcr
 from evident.reference_values.model import Provenance, ReferenceSet, ReferenceValue, Strength
-from evident.reference_values.snp_reference import verity_root_hash
+from evident.reference_values.snp_reference import settles_root, verity_root_hash
 
 WHAT = "pcrlock"
 MAX_RECORDS = 4096
@@ -195,7 +195,7 @@ def references(
     strength: Strength = Strength.RECOMPUTED,
     recorded_at: datetime | None = None,
 ) -> tuple[ReferenceValue, ...]:
-    """One reference value per predicted PCR; those that hold the command line also settle a root hash that it names."""
+    """One reference value per predicted PCR; those that hold the command line also settle the root that it names."""
     verity = verity_root_hash(prediction.command_line) if prediction.command_line else None
     result: list[ReferenceValue] = []
     for index, value in prediction.values(bank).items():
@@ -204,7 +204,7 @@ def references(
         what = ", ".join(item.what for item in prediction.measurements if item.pcr == index) or "nothing measured"
         result.append(
             ReferenceValue(
-                layers=("boot_chain", "root_filesystem") if carries and verity else ("boot_chain",),
+                layers=("boot_chain", "root_filesystem") if carries and settles_root(prediction.command_line) else ("boot_chain",),
                 register=f"pcr{index}",
                 value=value,
                 strength=strength,

@@ -39,6 +39,18 @@ def verity_root_hash(command_line: str) -> bytes | None:
     return bytes.fromhex(hashes.pop()) if len(hashes) == 1 else None
 
 
+def root_in_initrd(command_line: str) -> bool:
+    """Whether Evident's guest is told to stay in its initrd (``evident.mode=microcvm``, `evident.guest.init`): what measures that then
+    measures all of the root file system.
+    """
+    return [word for word in parameters(command_line) if word.startswith("evident.mode=")] == ["evident.mode=microcvm"]
+
+
+def settles_root(command_line: str | None) -> bool:
+    """Whether a measurement with this line, and of the initrd beside it, settles the root file system."""
+    return command_line is not None and (verity_root_hash(command_line) is not None or root_in_initrd(command_line))
+
+
 def snp_reference(
     launch: SnpLaunch,
     *,
@@ -74,7 +86,7 @@ def snp_reference(
         hashed |= {"kernel": launch.hashes.kernel, "initrd": launch.hashes.initrd}
     what = _description(launch)
     return ReferenceValue(
-        layers=("firmware", "boot_chain", "root_filesystem") if verity else ("firmware", "boot_chain") if launch.hashes else ("firmware",),
+        layers=("firmware", *(("boot_chain",) if launch.hashes else ()), *(("root_filesystem",) if settles_root(command_line) else ())),
         register="launch",
         value=template.digest(),
         strength=strength,

@@ -45,7 +45,7 @@ from evident.evidence.pcr import extend
 from evident.reference_values import tdx_mrtd, uki
 from evident.reference_values.model import Provenance, ReferenceValue, Strength
 from evident.reference_values.pcr import Measurement, Prediction, boot_attempt
-from evident.reference_values.snp_reference import verity_root_hash
+from evident.reference_values.snp_reference import settles_root, verity_root_hash
 from evident.reference_values.tdx_mrtd import Order
 
 BANK = ("sha384",)
@@ -176,7 +176,7 @@ def _reference(
     components = {item.stage: item.digests["sha384"] for item in items if item.stage}
     carries = bool({"cmdline", "load-options"} & components.keys())
     return ReferenceValue(
-        layers=("boot_chain", "root_filesystem") if carries and verity else ("boot_chain",),
+        layers=("boot_chain", "root_filesystem") if carries and settles_root(prediction.command_line) else ("boot_chain",),
         register=f"rtmr{number}",
         value=value_of(items),
         strength=Strength.RECOMPUTED,

@@ -188,6 +188,17 @@ def test_a_root_filesystem_is_only_credited_with_a_root_hash(verified: Make, ref
     assert layer(statement, "root_filesystem").verifiability == 0
 
 
+def test_a_root_filesystem_that_is_the_measured_initrd_is_credited(verified: Make, reference: Make) -> None:
+    parts = {"kernel": b"\x01" * 32, "initrd": b"\x02" * 32}
+    whole = reference(command_line="ro evident.mode=microcvm", components=parts)
+    statement = appraise(verified(), policy=STRICT, references=(whole,))
+    assert statement.levels.nominal == 4
+    assert "the measured initrd" in " ".join(layer(statement, "root_filesystem").evidence)
+    for changes in ({"components": {"kernel": b"\x01" * 32}}, {"command_line": "ro evident.mode=microcvm evident.mode=encrypted"}):
+        statement = appraise(verified(), policy=STRICT, references=(replace(whole, **changes),))
+        assert layer(statement, "root_filesystem").verifiability == 0
+
+
 def cloud(facts: Make, vtpm: Make, boot: Make, **changes: Any) -> Any:
     return facts(kind="tpm", vtpm=vtpm(**changes), boot=boot())
 

@@ -32,6 +32,8 @@ def value_for(vectors: Any, line: str | None) -> ReferenceValue:
         (None, ("firmware",)),
         ("quiet", ("firmware", "boot_chain")),
         (f"quiet roothash={ROOT}", ("firmware", "boot_chain", "root_filesystem")),
+        ("quiet evident.mode=microcvm", ("firmware", "boot_chain", "root_filesystem")),
+        ("quiet evident.mode=microcvm evident.mode=integrity", ("firmware", "boot_chain")),
     ],
 )
 def test_layers(vectors: Any, line: str | None, layers: tuple[str, ...]) -> None:
@@ -41,7 +43,7 @@ def test_layers(vectors: Any, line: str | None, layers: tuple[str, ...]) -> None
     assert value.value == LaunchTemplate.parse(value.template).digest()
     firmware = vectors.read("launch/sev-snp-measure-ovmf", "ovmf_AmdSev_suffix.bin")
     assert value.provenance.artifacts["firmware"] == hashlib.sha256(firmware).digest()
-    assert (value.components.get("verity_root_hash") == bytes.fromhex(ROOT)) == ("root_filesystem" in layers)
+    assert (value.components.get("verity_root_hash") == bytes.fromhex(ROOT)) == (ROOT in (line or ""))
 
 
 def test_command_line_must_be_the_hashed_one(vectors: Any) -> None:
