@@ -33,10 +33,15 @@ def check_names(names: Iterable[str]) -> None:
 
 
 def check(secrets: Mapping[str, bytes]) -> None:
-    """As `check_names`, and ``secrets.size`` for an empty one, or for more bytes than all may have. Nothing of a value is in the error."""
+    """As `check_names` and `check_sizes`. Nothing of a value is in the error."""
     check_names(secrets)
-    total = sum(map(len, secrets.values()))
-    empty = [name for name, value in secrets.items() if not value]
+    check_sizes({name: len(value) for name, value in secrets.items()})
+
+
+def check_sizes(sizes: Mapping[str, int]) -> None:
+    """Raise `Malformed` ``secrets.size`` for an empty one, or for more bytes than all may have."""
+    total = sum(sizes.values())
+    empty = [name for name, size in sizes.items() if not size]
     if empty or total > BYTES:
         raise Malformed.of(
             "secrets.size",

@@ -19,7 +19,7 @@ from evident.errors import EvidentError, Finding
 from evident.files import read_private
 from evident.image import manifest, names
 from evident.image.manifest import Manifest
-from evident.lifecycle import images
+from evident.lifecycle import images, secret_files
 from evident.lifecycle.specification import Specification, Technology
 from evident.platforms import registry
 from evident.platforms.driver import AGENT_PORT, Disk, Order
@@ -66,7 +66,7 @@ class Known:
 
 
 def look(specification: Specification) -> Known:
-    """Read the image's manifest and the reference values. Raises nothing: what is wrong is in the result."""
+    """Read manifest and reference values, and look at the files of secrets. Raises nothing: what is wrong is in the result."""
     missing = images.lacking(specification.image)
     wrong = [missing] if missing else []
     stated: Manifest | None = None
@@ -83,6 +83,10 @@ def look(specification: Specification) -> Known:
             values += documents.load(read_private(Path(name))).values
         except EvidentError as error:
             wrong += error.findings
+    try:
+        secret_files.check(specification.secrets)
+    except EvidentError as error:
+        wrong += error.findings
     return Known(stated, tuple(values), tuple(wrong))
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from evident.appraisal.identities import NAMES
 from evident.appraisal.matching import YOU
 from evident.appraisal.policy import Policy, RequiredLevels, least_degrees
+from evident.appraisal.rules import CHIP_IDENTITIES
 from evident.appraisal.statement import LEVEL_LAYERS
 from evident.errors import EvidentError, Finding
 from evident.lifecycle.place import Known, Place, order
@@ -44,8 +46,10 @@ def unmet(specification: Specification, place: Place, known: Known, everywhere: 
         *_degrees(demanded, place, everywhere),
         *_parties(demanded, place, everywhere),
         *_simulated(demanded, place),
+        *_identity(specification, place, everywhere),
         *_settings(specification, place),
         *_disks(specification, place, known),
+        *_secrets(specification, place),
         *_network(specification, place),
     )
 
@@ -109,6 +113,30 @@ def _simulated(demanded: Policy, place: Place) -> Iterator[Unmet]:
         yield _missing("simulated", "root_of_trust", "a hardware root of trust", found, remedy)
 
 
+def _identity(specification: Specification, place: Place, everywhere: Sequence[Place]) -> Iterator[Unmet]:
+    for name in specification.identity:
+        lacking = _without(name, place)
+        if lacking is not None:
+            elsewhere = tuple(_with(each) for each in everywhere if _without(name, each) is None and not each.profile.simulated)
+            remedy = f"Leave {name} out of `identity`, or go where machines can show it."
+            yield _missing("identity", "identity", f"a machine whose evidence shows the {name} demanded", lacking, remedy, elsewhere)
+
+
+def _without(name: str, place: Place) -> str | None:
+    """Why no machine that is made in `place` could show the identity `name` that was demanded beforehand; None where one could."""
+    identity = NAMES[name]
+    if identity.new:
+        return "that every new machine has another one: it can be demanded of a machine that runs (`evident attest NAME --policy`)"
+    if identity.of not in (place.technology, "vtpm"):
+        return f"a machine with {place.technology.upper()}, which has none"
+    if name in place.outline.identities:
+        return None
+    holder = place.profile.report_key_holder
+    if name in CHIP_IDENTITIES and holder.note:
+        return f"reports signed by {holder.value}: {holder.note}"
+    return f"{place.platform}, which sets none"
+
+
 def _settings(specification: Specification, place: Place) -> Iterator[Unmet]:
     where = specification.where.get(place.platform, {})
     try:
@@ -132,12 +160,18 @@ def _disks(specification: Specification, place: Place, known: Known) -> Iterator
         found = f"an image of profile {known.image.spec.profile}" if known.image else "no image"
         remedy = "Set disks.root_key to the truth, or build the image with the other profile."
         yield _missing("root-key", "storage", f"an image that goes with disks.root_key: {specification.disks.root_key}", found, remedy)
-    if place.outline.cloud and (asked or encrypted) and specification.key_server is None:
+    if place.outline.cloud and (specification.released or encrypted) and specification.key_server is None:
         remedy = "Say in `key_server` at which address the machine reaches this host."
         yield _missing("key-server", "storage", "a key server that the machine reaches", "no key_server in the document", remedy)
     if place.outline.cloud and specification.disks.data:
         found = f"{len(specification.disks.data)}"
         yield _missing("data-disk", "storage", "no data disks in a cloud", found, "They exist on qemu only, so far: leave them out.")
+
+
+def _secrets(specification: Specification, place: Place) -> Iterator[Unmet]:
+    if specification.secrets and place.profile.simulated:
+        remedy = "Leave `secrets` out, or launch where an image boots."
+        yield _missing("secrets", "storage", "a machine that runs the image's agent, which gets the secrets", "a simulated machine", remedy)
 
 
 def _network(specification: Specification, place: Place) -> Iterator[Unmet]:
@@ -147,7 +181,7 @@ def _network(specification: Specification, place: Place) -> Iterator[Unmet]:
     if not any((each.direction, each.protocol, each.port) == ("in", "tcp", AGENT_PORT) for each in openings):
         remedy = f"Add to network.inbound: {{port: {AGENT_PORT}, peer: NETWORK}}, with the network that you attest from."
         yield _missing("agent-port", "input", f"TCP port {AGENT_PORT} open, where the agent answers challenges", "closed", remedy)
-    if specification.disks.root_key == "key-server" and specification.key_server is not None:
+    if specification.released and specification.key_server is not None:
         host, port = address(specification.key_server)
         if not any(_lets_out(each, host, port) for each in openings):
             remedy = f"Add to network.outbound: {{port: {port}, peer: {host}/32}}."

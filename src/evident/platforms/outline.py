@@ -65,6 +65,8 @@ class Outline:
     """Whether what is launched from this machine has a simulated secure processor."""
     cloud: bool = True
     """Boots from a disk alone, on a network that is closed until it is opened."""
+    identities: frozenset[str] = frozenset()
+    """Of `evident.appraisal.identities`, those that evidence of a machine launched there shows, of values that can be known before."""
     firmware: Callable[[str], Literal["platform", "evidence", "yours"]] = lambda _: "yours"
     """Where the reference value of its firmware comes from with this technology: the platform launches a firmware that it is given; it comes
     signed with the evidence; or the owner brings it.

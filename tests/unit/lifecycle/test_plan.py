@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tests.contract.lifecycle.images import an_image, digest
 
+from evident.appraisal.identities import NAMES
 from evident.audit import keys
 from evident.cli.documents import read_specification
 from evident.errors import PolicyRefused, UsageError
@@ -158,6 +159,55 @@ def test_a_key_server_has_to_be_reachable(make: Make) -> None:
     assert "plan.key-server-port" in codes(make(platform="aws", **wanted))
     out = {"outbound": [{"port": 8443, "peer": "203.0.113.0/28"}]}
     assert codes(make(platform="aws", **wanted, network={**OPEN, **out})) == {"plan.root-key"}, "the image is not encrypted"
+
+
+def test_secrets_need_a_key_server_files_that_nobody_else_reads_and_an_agent(make: Make, folder: Path) -> None:
+    """The image need not be encrypted for that."""
+    (folder / "db").write_text("a value")
+    wanted: dict[str, Any] = {"policy": policy(), "secrets": {"db": "db"}}
+    (folder / "db").chmod(0o644)
+    assert codes(make(platform="aws", **wanted)) == {"plan.key-server", "secrets.mode"}
+    (folder / "db").chmod(0o600)
+    out = {"outbound": [{"port": 8443, "peer": "203.0.113.0/28"}]}
+    reachable = {**wanted, "key_server": "203.0.113.10:8443", "network": {**OPEN, **out}}
+    assert codes(make(platform="aws", **reachable)) == set()
+    assert codes(make(platform="qemu", **wanted)) == set()
+    assert "plan.secrets" in codes(make(platform="simulated", **wanted)), "no image boots there"
+    (folder / "db").unlink()
+    assert codes(make(platform="qemu", **wanted)) == {"secrets.file"}
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "platform", "why"),
+    [
+        ("chip_id", 64, "aws", "signed by AWS"),
+        ("host_data", 32, "aws", "sets none"),
+        ("id_key_digest", 48, "gcp", "sets none"),
+        ("project_id", 0, "azure", "sets none"),
+        ("report_id", 32, "qemu", "every new machine"),
+        ("ek_name", 34, "azure", "every new machine"),
+        ("fmspc", 6, "qemu", "SNP, which has none"),
+        ("chip_id", 64, "gcp", ""),
+        ("csp_id", 0, "aws", ""),
+        ("id_key_digest", 48, "azure", ""),
+        ("project_id", 0, "gcp", ""),
+        ("hwid", 64, "qemu", ""),
+    ],
+)
+def test_an_identity_has_to_be_one_that_machines_there_show(make: Make, name: str, size: int, platform: str, why: str) -> None:
+    made = make(platform=platform, technology="snp", policy=policy(), identity={name: ["c3" * size or "a name"]})
+    if not why:
+        assert codes(made) == set()
+        return
+    (unmet,) = made.chosen.unmet
+    assert unmet.finding.code == "plan.identity"
+    assert why in unmet.finding.found
+    assert any(way.startswith("qemu") for way in unmet.alternatives) == (name == "chip_id")
+
+
+def test_every_identity_that_a_platform_is_said_to_show_is_known() -> None:
+    for outline in registry.OUTLINES.values():
+        assert {NAMES[name].new for name in outline.identities} == {False}
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import jsonschema
 import pytest
 
 from evident import codec
+from evident.appraisal.policy import STRICT
 from evident.cli.documents import read_specification
-from evident.errors import EvidentError, Malformed, Unsupported
+from evident.errors import EvidentError, Malformed
 from evident.lifecycle import specification
 from evident.lifecycle.deployment import deployment
 from evident.platforms.driver import Surroundings
@@ -60,6 +61,18 @@ def test_one_platform_or_several_in_the_order_of_preference() -> None:
         ({"reattest_seconds": 0}, "specification.reattest", ""),
         ({"on_refusal": "forgive"}, "specification.type", ""),
         ({"policy": {"version": 1, "levels": {"nominal": 5}}}, "policy.levels", ""),
+        ({"secrets": {"../etc/passwd": "x"}}, "secrets.name", ""),
+        ({"secrets": {f"s{number}": "x" for number in range(65)}}, "secrets.count", ""),
+        ({"identity": {"chipid": ["c3" * 64]}}, "specification.identity.unknown", "chip_id"),
+        ({"identity": {"chip_id": ["c3" * 63]}}, "specification.identity.value", ""),
+        ({"identity": {"chip_id": ["00" * 64]}}, "specification.identity.value", ""),
+        ({"identity": {"host_data": ["not hex"]}}, "specification.identity.value", ""),
+        ({"identity": {"project_id": []}}, "specification.identity.value", ""),
+        (
+            {"identity": {"csp_id": ["x"]}, "policy": {"version": 1, "allowed_identities": {"csp_id": ["x"]}}},
+            "specification.identity.twice",
+            "",
+        ),
     ],
 )
 def test_what_is_wrong_is_refused(document: dict[str, Any], code: str, word: str) -> None:
@@ -86,13 +99,20 @@ def test_settings_that_are_paths_are_seen_from_the_document_too() -> None:
     }
 
 
-@pytest.mark.parametrize("key", ["identity", "secrets"])
-def test_what_comes_later_says_so(key: str) -> None:
-    with pytest.raises(Unsupported) as caught:
-        read(**{key: {}})
-    assert caught.value.code == "specification.not-yet"
-    assert key in caught.value.findings[0].found
-    assert key not in SCHEMA["$defs"]["Specification"]["properties"], "an editor does not offer it"
+def test_secrets_are_files_seen_from_the_document() -> None:
+    written = {"secrets": {"db-password": "secrets/db", "API_KEY": "/etc/keys/api"}}
+    assert read(**written).secrets == {"db-password": "/documents/secrets/db", "API_KEY": "/etc/keys/api"}
+    assert read(**written).released
+    assert not read().released
+    jsonschema.validate({**LEAST, **written}, SCHEMA)
+
+
+def test_the_machine_that_is_meant_is_part_of_the_policy() -> None:
+    chip = "c3" * 64
+    wanted = read(identity={"chip_id": [chip]}, policy={"version": 1, "allowed_identities": {"csp_id": ["x"]}})
+    assert wanted.held_to(wanted.policy or STRICT).allowed_identities == {"csp_id": ("x",), "chip_id": (chip,)}
+    assert read().held_to(STRICT) == STRICT
+    jsonschema.validate({**LEAST, "identity": {"chip_id": [chip]}}, SCHEMA)
 
 
 def test_yaml_is_read_like_json(tmp_path: Path) -> None:

@@ -30,4 +30,5 @@ OUTLINE = Outline(
     technologies=("snp",),
     items=_items,
     missing=sdk("boto3", "aws"),
+    identities=frozenset({"csp_id", "endorsement_key"}),
 )

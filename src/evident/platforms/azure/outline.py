@@ -53,5 +53,11 @@ OUTLINE = Outline(
     technologies=("snp", "tdx"),
     items=_items,
     missing=sdk("azure.mgmt.compute", "azure"),
+    identities=frozenset(
+        {
+            *("chip_id", "hwid", "endorsement_key", "id_key_digest", "family_id", "image_id"),
+            *("fmspc", "ppid", "pck", "platform_instance_id"),
+        }
+    ),
     fits=_fits,
 )

@@ -47,6 +47,13 @@ OUTLINE = Outline(
     technologies=("tdx", "snp"),
     items=_items,
     missing=sdk("google.cloud.compute_v1", "gcp"),
+    identities=frozenset(
+        {
+            *("chip_id", "hwid", "endorsement_key"),
+            *("fmspc", "ppid", "pck", "platform_instance_id"),
+            *("zone", "project_id", "project_number"),
+        }
+    ),
     fits=_fits,
     firmware=lambda technology: "evidence" if technology == "snp" else "yours",
 )

@@ -47,5 +47,6 @@ OUTLINE = Outline(
     profile=_profile,
     simulated=lambda: not os.access(probe.SEV, os.R_OK | os.W_OK),
     cloud=False,
+    identities=frozenset({"chip_id", "hwid", "endorsement_key"}),
     firmware=lambda _: "platform",
 )

@@ -11,5 +11,11 @@ def _items(order: Order) -> tuple[Item, ...]:
 
 
 OUTLINE = Outline(
-    settings={}, technologies=("snp",), items=_items, simulated=lambda: True, cloud=False, firmware=lambda _: "platform"
+    settings={},
+    technologies=("snp",),
+    items=_items,
+    simulated=lambda: True,
+    cloud=False,
+    identities=frozenset({"chip_id", "hwid", "endorsement_key"}),
+    firmware=lambda _: "platform",
 )
