@@ -181,6 +181,17 @@ def test_a_launch_without_kernel_hashes_does_not_cover_the_kernel(verified: Make
     assert statement.levels.nominal == 2
 
 
+def test_a_plain_launch_is_said_to_protect_neither_programs_nor_disks(verified: Make, reference: Make) -> None:
+    """BW-01: genuine hardware and firmware, and the host could have started anything and put any disk there."""
+    statement = appraise(verified(), policy=STRICT, references=(reference(layers=("firmware",), components={}, command_line=None),))
+    said = {name: {caveat.code for caveat in layer(statement, name).caveats} for name in ("boot_chain", "root_filesystem", "storage")}
+    assert "boot.not-covered" in said["boot_chain"]
+    assert "rootfs.no-root-hash" in said["root_filesystem"]
+    assert {"storage.rollback", "storage.key-holder"} <= said["storage"]
+    assert layer(statement, "storage").summary == "Nothing shows that disks are protected from the host."
+    assert statement.headline["proven"].startswith("Level 2 of 4.")
+
+
 def test_a_root_filesystem_is_only_credited_with_a_root_hash(verified: Make, reference: Make) -> None:
     bare = reference(command_line="console=ttyS0", components={"kernel": b"\x01" * 32})
     statement = appraise(verified(), policy=STRICT, references=(bare,))
