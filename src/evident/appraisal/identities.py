@@ -57,6 +57,9 @@ NAMES: Mapping[str, Identity] = MappingProxyType(
     }
 )
 
+CHIPS = frozenset({"chip_id", "hwid", "ppid"})
+"""Those that mean one chip, which a key held by a cloud never proves (AT-61)."""
+
 
 def check(demanded: Mapping[str, tuple[str, ...]], what: str) -> None:
     """Raise `Malformed` ``<what>.unknown`` (with the nearest known name) or ``<what>.value`` for what no machine could ever show."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
+from evident.appraisal.identities import CHIPS
 from evident.appraisal.policy import Policy, TechnologyRules, parse_tcb
 from evident.appraisal.remarks import Remark, open_point, refusal
 from evident.codec import format_time
@@ -20,9 +21,6 @@ ROOT = "root_of_trust"
 
 MIGRATION_AGENT_REGISTERS = ("report_id_ma",)
 """Registers that name the migration agent (SEV-SNP ABI, REPORT_ID_MA)."""
-
-CHIP_IDENTITIES = frozenset({"chip_id", "hwid", "ppid"})
-"""Identity names that mean one chip, which a key held by a cloud never proves (AT-61)."""
 
 BEST_TCB_STATUS = "UpToDate"
 """The one status that needs no excuse, where a vendor publishes statuses at all."""
@@ -203,7 +201,7 @@ def _identity(facts: Facts, policy: Policy) -> Iterator[Remark]:
     """Whoever is to be a certain machine must show it: what evidence does not carry is on nobody's list."""
     tee, known = facts.tee, facts.identities if policy.allowed_identities else {}
     for name, values in policy.allowed_identities.items():
-        if tee is not None and tee.key_holder is not None and name in CHIP_IDENTITIES:
+        if tee is not None and tee.key_holder is not None and name in CHIPS:
             yield refusal(
                 "policy.identity-not-a-chip",
                 ROOT,

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from evident.appraisal.identities import NAMES
+from evident.appraisal.identities import CHIPS, NAMES
 from evident.appraisal.matching import YOU
 from evident.appraisal.policy import Policy, RequiredLevels, least_degrees
-from evident.appraisal.rules import CHIP_IDENTITIES
 from evident.appraisal.statement import LEVEL_LAYERS
 from evident.errors import EvidentError, Finding
 from evident.lifecycle.place import Known, Place, order
@@ -132,7 +131,7 @@ def _without(name: str, place: Place) -> str | None:
     if name in place.outline.identities:
         return None
     holder = place.profile.report_key_holder
-    if name in CHIP_IDENTITIES and holder.note:
+    if name in CHIPS and holder.note:
         return f"reports signed by {holder.value}: {holder.note}"
     return f"{place.platform}, which sets none"
 
