@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from tests.unit.image.test_disk import a_stub
@@ -15,10 +16,12 @@ from evident.evidence import disk as partitions
 from evident.evidence import uki as reader
 from evident.guest.config import parse_command_line
 from evident.image import build, names, uki
+from evident.image.prediction import Registers
 from evident.lifecycle import from_image
 from evident.lifecycle.from_image import Prepared
 from evident.platforms.driver import Order, Surroundings
 from evident.platforms.qemu import launch
+from evident.reference_values import tdx_reference
 from evident.reference_values.model import Strength, by_tpm
 from evident.reference_values.uki import predict_uki
 
@@ -31,7 +34,7 @@ def owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> images.Owner:
     return images.Owner(tmp_path)
 
 
-def machine(owner: images.Owner, name: str = "one", machine: Order | None = None) -> Prepared:
+def machine(owner: images.Owner, name: str = "one", machine: Order | None = None, registers: Registers = "pcr") -> Prepared:
     around = Surroundings(owner.home / "state", lambda: images.AT, os.urandom, lambda _: None)
     return from_image.prepare(
         owner.image,
@@ -41,6 +44,7 @@ def machine(owner: images.Owner, name: str = "one", machine: Order | None = None
         parameters=images.PARAMETERS,
         machine=machine or Order(),
         boot="uki",
+        registers=registers,
     )
 
 
@@ -72,6 +76,35 @@ def test_reference_values_are_of_the_bytes_on_the_disk(owner: images.Owner) -> N
     assert by_tpm(values.values())
     others = {value.register: value.value for value in other.order.references.values if value.algorithm == "sha256"}
     assert {register for register in others if others[register] != values[register].value} == {"pcr4", "pcr9", "pcr11"}
+
+
+def test_a_td_is_held_against_the_very_disk_that_was_made(owner: images.Owner) -> None:
+    """RTMR1 has the partition table of this machine's own disk, RTMR2 its own command line; a TPM is asked for nothing."""
+    made, other = machine(owner, registers="rtmr"), machine(owner, "other", registers="rtmr")
+    assert made.order.references is not None
+    assert other.order.references is not None
+    raw = Path(made.order.disks[0].path).read_bytes()
+    predicted = tdx_reference.references(tdx_reference.unified_image(booted(made), booted_from=raw), origin="x")
+    assert [value.value for value in made.order.references.values] == [value.value for value in predicted]
+    assert {value.register for value in made.order.references.values} == {"rtmr1", "rtmr2"}
+    assert not by_tpm(made.order.references.values)
+    assert not {value.value for value in made.order.references.values} & {value.value for value in other.order.references.values}
+
+
+@pytest.mark.parametrize(
+    ("platform", "technology", "registers"),
+    [
+        ("gcp", "tdx", "rtmr"),
+        ("gcp", "snp", "pcr"),
+        ("azure", "tdx", "pcr"),
+        ("azure", "snp", "pcr"),
+        ("aws", "snp", "pcr"),
+        ("qemu", "snp", "pcr"),
+    ],
+)
+def test_which_registers_measure_a_boot(platform: str, technology: Literal["snp", "tdx"], registers: str) -> None:
+    """Those of a TD on Azure stay zero: there the paravisor's TPM measures."""
+    assert from_image._registers(platform, Order(technology=technology), images.AT) == registers
 
 
 def test_qemu_reads_what_it_needs_to_know_from_the_disk(owner: images.Owner, tmp_path: Path) -> None:
