@@ -18,6 +18,7 @@ from tests.unit.image.test_disk import a_stub
 
 from evident.appraisal.appraise import appraise
 from evident.appraisal.policy import Policy, RequiredLevels
+from evident.appraisal.prospect import prospect
 from evident.appraisal.statement import TrustStatement
 from evident.endorsements import anchors
 from evident.endorsements.fetcher import StaticFetcher
@@ -82,6 +83,18 @@ def test_the_predicted_boot_is_accepted_without_the_providers_word() -> None:
     assert [layers[name].verifiability for name in ("firmware", "boot_chain", "root_filesystem")] == [3, 3, 3]
     matched = {component.name for component in layers["boot_chain"].components if component.status == "matched"}
     assert {"uki", "kernel-image", "kernel", "initrd", "cmdline"} <= matched
+
+
+def test_values_rebuilt_from_source_give_what_the_profile_promises() -> None:
+    """The table of clouds (``docs/clouds.md``) is not above what an evaluation of such evidence gives."""
+    rebuilt = tuple(dataclasses.replace(value, strength=Strength.REBUILT) if value is not FIRMWARE else value for value in expected())
+    found = judged(boot(a_disk()), values=rebuilt)
+    promised = prospect(registry.profile("gcp-tdx", AT.date()))
+    assert found.levels == promised.levels
+    layers = {layer.name: layer for layer in found.layers}
+    for each in promised.layers:
+        if each.layer in ("firmware", "boot_chain", "root_filesystem"):
+            assert (layers[each.layer].verifiability, layers[each.layer].needs_provider) == (each.verifiability, each.needs_provider)
 
 
 def test_it_is_without_a_log_as_well() -> None:

@@ -15,6 +15,7 @@ POSTER = "Sereno et al., poster: Secure Lifecycle Management of Confidential Vir
 ENDORSEMENT = "github.com/google/gce-tcb-verifier, commit 74582c07 (2025-11-18), and its issue 38"
 SHIELDED = "github.com/google/gce-tcb-verifier issue 64 (2024-12-28)"
 TDX_LOG = "github.com/google/go-tpm-tools, commit 67670e5c (2026-08-20)"
+STUB = "github.com/systemd/systemd, pull requests 30996 and 31939 (systemd 256), and Linux, commit ac93cbfc (6.9)"
 
 Tpm = Literal["hypervisor", "paravisor", "svsm", "host", "none"]
 Source = Literal["device", "vtpm", "svsm"]
@@ -105,7 +106,10 @@ TDX_2026 = replace(
     launch_covers=Fact(("firmware",), ENDORSEMENT, "MRTD, keyed by memory size; RTMR0 to RTMR3 continue it."),
     layers=own_image_layers(SNP_2026.layers["firmware"], measured_by="tee", runtime=False, source=TDX_LOG),
     residual={**SNP_2024.residual, "boot_chain": "Google's firmware extends the run-time registers; its source is not published."},
-    notes=(Fact("RTMR1 and RTMR2 in the quote measure boot loader and kernel: no vTPM is needed.", TDX_LOG),),
+    notes=(
+        Fact("RTMR1 and RTMR2 in the quote measure boot loader and kernel: no vTPM is needed.", TDX_LOG),
+        Fact("There is a vTPM all the same, and into that alone measure Linux, and systemd-stub before 256: then RTMR2 stays zero.", STUB),
+    ),
     published={},
     column="GCP TDX",
 )
