@@ -256,6 +256,11 @@ def test_a_boot_from_the_disk_rests_on_a_tpm_of_the_hosts(make: Make) -> None:
     assert OPERATOR == profile.OPERATOR
 
 
+def test_a_firmware_of_ones_own_has_to_be_there(make: Make) -> None:
+    assert make(platform="qemu", where={"qemu": {"firmware": "firmware.json"}}).chosen.unmet == ()
+    assert codes(make(platform="qemu", where={"qemu": {"firmware": "nowhere.fd"}})) == {"qemu.no-firmware"}
+
+
 def test_what_is_billed_is_named_and_not_priced(make: Make) -> None:
     for platform in WHERE:
         resources = make(platform=platform, policy=policy()).chosen.resources

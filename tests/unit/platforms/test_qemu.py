@@ -106,6 +106,14 @@ def test_orders_that_cannot_be_met_are_refused_before_anything_starts(order: Ord
         launch._check(order)
 
 
+def test_the_firmware_that_a_document_names_takes_the_place_of_the_distributions(tmp_path: Path) -> None:
+    (tmp_path / "OVMF.fd").write_bytes(b"its own")
+    named = {"firmware": str(tmp_path / "OVMF.fd")}
+    assert launch._with_firmware(Order(where=named)).firmware == b"its own"
+    assert launch._with_firmware(Order(where=named, firmware=b"another")).firmware == b"another"
+    assert launch._with_firmware(Order()).firmware is None
+
+
 def test_a_command_line_that_says_what_this_host_is_not_is_refused() -> None:
     launch._check_label("ro quiet", simulated=True)
     launch._check_label("evident.mode=integrity evident.tee=simulated", simulated=True)

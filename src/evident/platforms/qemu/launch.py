@@ -13,6 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -22,7 +23,7 @@ from evident.appraisal.policy import Policy, RequiredLevels
 from evident.errors import EvidentError, PolicyRefused, UsageError
 from evident.evidence import disk as partitions
 from evident.evidence import uki
-from evident.files import write_private_bytes
+from evident.files import read_private, write_private_bytes
 from evident.platforms.driver import KEY_SERVER, PORT_FILE, Believed, Collected, Disk, Expectation, Order, Surroundings
 from evident.platforms.qemu import attendant, collector, console, firmware, probe, qmp, relay, room, swtpm, vm
 from evident.platforms.qemu.order import FILE as LAUNCH_FILE
@@ -83,6 +84,7 @@ class QemuPlatform:
         return room.beside(read_launch(machine), order)
 
     def launch(self, machine: Path, order: Order) -> Expectation:
+        order = _with_firmware(order)
         _check(order)
         self._clear(machine)
         launch = self._prepare(machine, order)
@@ -272,6 +274,12 @@ def _said(command_line: str, parameter: str) -> str | None:
     """Value of a kernel parameter; None where it does not occur."""
     found = [word.partition("=")[2] for word in command_line.split() if word.partition("=")[0] == parameter]
     return found[-1] if found else None
+
+
+def _with_firmware(order: Order) -> Order:
+    """With the firmware that its settings name, unless it brings another."""
+    named = order.where.get("firmware")
+    return replace(order, firmware=read_private(Path(named))) if named and order.firmware is None else order
 
 
 def _command_line(order: Order) -> str:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from evident.errors import UsageError
 from evident.platforms.driver import Order
 from evident.platforms.outline import Item, Outline, Setting
 from evident.platforms.qemu import probe
@@ -14,6 +15,11 @@ from evident.platforms.qemu.profile import BY_UKI
 
 
 def _items(order: Order) -> tuple[Item, ...]:
+    firmware = order.where.get("firmware")
+    if firmware is not None and not Path(firmware).is_file():
+        raise UsageError.of(
+            "qemu.no-firmware", expected=f"an OVMF image at {firmware}", found="none", remedy="Correct where.qemu.firmware."
+        )
     served = ", ".join(f"127.0.0.1 to port {port}" for port in order.published) or "none"
     return (
         Item("machine", f"QEMU with {order.vcpus} vCPUs and {order.memory_mib} MiB, on this host"),
@@ -39,7 +45,8 @@ OUTLINE = Outline(
             "what starts the image: `direct` (default), its kernel, handed over and measured by the hardware; `uki`, its own disk, as in a "
             "cloud, measured by a TPM of the host's",
             choices=("direct", "uki"),
-        )
+        ),
+        "firmware": Setting("OVMF image, in the place of the distribution's; with SEV-SNP and a direct boot its AmdSev build", path=True),
     },
     technologies=("snp",),
     items=_items,
