@@ -79,6 +79,24 @@ CASES: dict[str, PerRule] = {
         replace(BASE, allowed_identities={"hwid": ("C3" * 64,)}),
         replace(BASE, allowed_identities={"hwid": ("c4" * 64,)}),
     ),
+    "AT-53 machine, by a register": (
+        "policy.identity",
+        lambda m: m.verified(),
+        replace(BASE, allowed_identities={"report_id_ma": ("FF" * 32,)}),
+        replace(BASE, allowed_identities={"report_id_ma": ("fe" * 32,)}),
+    ),
+    "AT-53 machine, by its instance": (
+        "policy.identity",
+        lambda m: m.verified(m.facts(vtpm=m.vtpm(instance={"project_id": "shop"}))),
+        replace(BASE, allowed_identities={"project_id": ("shop",)}),
+        replace(BASE, allowed_identities={"project_id": ("another",)}),
+    ),
+    "AT-53 machine, by its TPM": (
+        "policy.identity",
+        lambda m: m.verified(m.facts(vtpm=m.vtpm(ek_name=b"\x00\x0b" + b"\xee" * 32))),
+        replace(BASE, allowed_identities={"ek_name": ("000b" + "ee" * 32,)}),
+        replace(BASE, allowed_identities={"ek_name": ("000b" + "ef" * 32,)}),
+    ),
     "AT-61 cloud's key": (
         "policy.identity-not-a-chip",
         lambda m: tdx_like(m, key_holder="ExampleCloud", report_key="vlek"),
@@ -171,10 +189,18 @@ def in_index() -> list[Any]:
     return [pytest.param(name, marks=marks.get(name, [])) for name in CASES]
 
 
+def test_a_machine_that_shows_no_identity_is_not_the_one_that_is_meant(verified: Make, facts: Make, vtpm: Make) -> None:
+    """Where a TPM alone speaks, too."""
+    alone = verified(facts(tee=None, vtpm=vtpm()))
+    for wanted in ({"chip_id": ("c3" * 64,)}, {"ek_name": ("",)}):
+        stopped = appraise(alone, policy=replace(BASE, allowed_identities=wanted), references=())
+        assert "policy.identity" in {finding.code for finding in stopped.findings}
+
+
 @pytest.mark.parametrize("name", in_index())
-def test_a_rule_alone_makes_the_difference(name: str, verified: Make, facts: Make, tee: Make, reference: Make) -> None:
+def test_a_rule_alone_makes_the_difference(name: str, verified: Make, facts: Make, tee: Make, vtpm: Make, reference: Make) -> None:
     code, make, lenient, strict = CASES[name]
-    evidence = make(SimpleNamespace(verified=verified, facts=facts, tee=tee, at=verified().at))
+    evidence = make(SimpleNamespace(verified=verified, facts=facts, tee=tee, vtpm=vtpm, at=verified().at))
     passed = appraise(evidence, policy=lenient, references=(reference(),))
     assert passed.decision == "accepted", passed.findings
     stopped = appraise(evidence, policy=strict, references=(reference(),))
