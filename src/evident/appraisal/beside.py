@@ -17,6 +17,8 @@ from evident.verification.verified import Verified
 CONFIGURATION_REGISTERS = ("host_data", "mrconfigid")
 """Registers in which an owner binds launch configuration (SEV-SNP HOST_DATA, TDX MRCONFIGID)."""
 
+OUTSIDE = ("hypervisor", "host", "unknown")
+"""Where a vTPM is a file in somebody's hands."""
 LOCATION_WORDS = {
     "hypervisor": "in the provider's hypervisor, outside the confidential VM",
     "host": "on the host, outside the confidential VM",
@@ -128,12 +130,12 @@ def vtpm(facts: Facts, provider: str, needs_provider: bool, freshness: str) -> L
         needs_provider=needs_provider,
         freshness=freshness,
         evidence=("quote and its signature", *(("key digest in the signed report",) if anchored else ())),
-        caveats=() if anchored else (_not_anchored(found),),
+        caveats=(*(() if anchored else (_not_anchored(found),)), *((_copied(),) if found.location in OUTSIDE else ())),
     )
 
 
 def _vtpm_residual(found: Vtpm, provider: str) -> str:
-    if found.location in ("hypervisor", "host", "chip", "unknown"):
+    if found.location in (*OUTSIDE, "chip"):
         return f"{provider} runs the vTPM outside the confidential VM and could quote any boot it likes without being noticed."
     return f"{found.operator} wrote the code that holds the vTPM inside the VM; a dishonest build could quote any boot."
 
@@ -143,6 +145,16 @@ def _not_anchored(found: Vtpm) -> Caveat:
         "vtpm.not-anchored",
         f"The vTPM's key is not bound by the hardware's report: its quotes are {found.operator}'s word.",
         "Bind the key in the report's user data where the guest can; it proves nearness, not honesty, of a vTPM outside the VM.",
+    )
+
+
+def _copied() -> Caveat:
+    """AT-52."""
+    return Caveat(
+        "vtpm.state",
+        "Whoever keeps the vTPM's state can start a copy of it, or an older one: its keys, its counters and all that is sealed to it exist "
+        "once more there, and nothing in a quote shows it.",
+        "Seal nothing to it that may exist only once; have your key server count, and release to the attested machine.",
     )
 
 

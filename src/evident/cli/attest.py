@@ -12,6 +12,7 @@ examples:
   evident attest shop --policy stricter.json --bundle shop-bundle.json
   evident attest shop --every                       at the interval of its document (reattest_seconds)
   evident attest shop --every 60s                   until it is refused; what drifted is named on standard error
+  evident attest shop --known-hosts ~/.ssh/known_hosts   then: ssh -p PORT USER@127.0.0.1
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="ask again for as long as it is accepted: at this interval (90s, 30m, 12h), or at that of the deployment's document",
     )
     parser.add_argument("--times", metavar="N", type=number(1, 999_999_999), help="with --every: stop after N answers")
+    parser.add_argument("--known-hosts", metavar="FILE", help="once it is accepted, write its SSH host key there (port 22 of the machine)")
     parser.add_argument("-o", "--output", choices=FORMS, default="text")
 
 
@@ -64,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     from evident.endorsements.http import real_world, standard_fetcher
     from evident.endorsements.prefetch import remember_crls
     from evident.errors import UsageError
+    from evident.lifecycle import logins
     from evident.lifecycle.attest import attest
     from evident.lifecycle.deployment import deployment
     from evident.platforms import registry
@@ -87,6 +90,8 @@ def run(args: argparse.Namespace) -> int:
         return answer
 
     answer = _again(ask, _interval(args.every, target), args.times) if args.every else ask()
+    if args.known_hosts:
+        logins.remember(target, answer, Path(args.known_hosts))
     if args.bundle:
         bundle.write(Path(args.bundle), answer.bundle)
     print(f"evident: audit bundle: {args.bundle or answer.bundle_path}", file=sys.stderr)

@@ -32,6 +32,7 @@ def configuration(host_key: Path, authorized: Path) -> str:
         "KbdInteractiveAuthentication": "no",
         "PermitRootLogin": "no",
         "UsePAM": "no",
+        "PidFile": "none",
         "X11Forwarding": "no",
         "Subsystem": "sftp internal-sftp",
     }

@@ -43,6 +43,7 @@ from evident.keys.exchange import Offer, Sealed, seal, spki
 from evident.keys.log import Event, ReleaseLog
 from evident.keys.messages import CredentialRequest, EvidenceRequest, Volume, dumps
 from evident.keys.store import Revocation, RootVolume, Secrets, VolumeStore, altered
+from evident.reference_values import programs
 from evident.verification import activation, credential
 from evident.verification.context import Context
 from evident.verification.credential import Activation
@@ -247,10 +248,10 @@ class ReleaseService:
 
     def _verified(self, request: EvidenceRequest, volume: RootVolume, at: datetime) -> tuple[Verified[Any], bytes | None]:
         """(3) on the TEE's evidence, together with what the terms demand beside it. What they do not demand is not looked at."""
-        surety = self._surety
+        surety, references = self._surety, self._volumes.references(volume.reference_set).values
         context = Context(at, surety.anchors, surety.fetcher, crl_floor=surety.crl_floors(), unsafe=surety.unsafe)
         _, given = cmw.to_pieces(cmw.decode(request.evidence))
-        pieces = of_machine(given)
+        pieces = programs.held_against(of_machine(given), references)
         if not volume.beside or environment.OF_THE_BOOT & pieces.keys():
             asked = replace(context, activation=self._activation(request, pieces))
             return environment.verify(pieces, asked, request.nonce, request.key)
@@ -264,7 +265,7 @@ class ReleaseService:
                 remedy="Boot with the TPM attached, so that the agent can quote it.",
                 layer="vtpm",
             )
-        quotes = of_machine(beside["tpm"])
+        quotes = programs.held_against(of_machine(beside["tpm"]), references)
         asked = replace(context, activation=self._activation(request, quotes))
         return environment.with_tpm(pieces, quotes, asked, request.nonce, request.key)
 

@@ -68,7 +68,8 @@ def check_header(device: Path) -> Checked:
         copies = stream.read(luks_header.COPIES_BYTES)
         checked = luks_header.check(copies)
         slots = stream.read(max(0, checked.used - len(copies)))
-    HEADER.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    HEADER.parent.mkdir(mode=0o755, parents=True, exist_ok=True)  # what others may read there is for each file to say
+    HEADER.touch(mode=0o600)
     with HEADER.open("wb") as kept:
         kept.write((copies + slots)[: checked.used])
         kept.truncate(checked.data_offset)
