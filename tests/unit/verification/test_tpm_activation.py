@@ -63,6 +63,7 @@ def test_a_named_endorsement_key_vouches_for_the_key_that_it_activated(cloud, ma
     assert verified.open_points == ()
     assert verified.endorsers == ("AWS",)
     assert {"tpm.activation-witnessed", "tpm.ek-named-only"} <= set(verified.facts.caveats)
+    assert verified.facts.identities == {"ek_name": machine.ek.name.hex()}
 
 
 @pytest.mark.parametrize("known", ["activation", "named"])
@@ -72,6 +73,7 @@ def test_either_alone_leaves_the_key_nobodys(cloud, machine, known):
     assert [point.code for point in verified.open_points] == ["tpm.ak-certificate.missing"]
     assert verified.facts.vtpm is not None
     assert verified.facts.vtpm.anchor == "none"
+    assert ("ek_name" in verified.facts.identities) == (known == "activation"), "an endorsement key that answered nothing names nobody"
 
 
 def test_a_certified_endorsement_key_vouches_too(cloud, machine):
