@@ -7,11 +7,14 @@ and in a cloud's machine, where the report names what the hypervisor's TPM says 
 
     REPORT_DATA = SHA-512( TPMT_PUBLIC of the attestation key ‖ nonce )     Google (kind ``gcp-snp``)
     REPORT_DATA = SHA-512( NitroTPM document ‖ nonce )                      AWS (kind ``aws-snp``)
+    REPORT_DATA = SHA-512( nonce (64) ‖ SPKI ‖ certificate or SPKI of the attestation key )    the first public Evident, at Google,
+    extraData   = SHA-256( nonce (64) ‖ SPKI )                                                 with SPKI of the instance's key
 
 big endian; SPKI is the DER SubjectPublicKeyInfo of a key made in the guest. The label keeps the value apart from every other
 use of REPORT_DATA, and the length keeps nonce and digest apart, so one report never speaks for two challenges or two keys. The secret
 that a TPM activated never leaves the guest, which therefore opens nothing for others that was encrypted to its TPM.
-Evident's own format, but for the last two, which reclaimprotocol/attestor-core (51afb434) makes so; both sides call these functions.
+Evident's own format, but for Google's and AWS's, which reclaimprotocol/attestor-core (51afb434) makes so, and the first Evident's
+(joao-hs/evident, ``client/internal/attest/workflows/snpgce.go``, 44b9a9b5); both sides call these functions.
 """
 
 from __future__ import annotations
@@ -37,6 +40,11 @@ def report_data(nonce: bytes, spki: bytes) -> bytes:
 def beside(said: bytes, nonce: bytes) -> bytes:
     """The 64 bytes that bind a report to what a TPM beside it says: `said` is its key (TPMT_PUBLIC) or its document."""
     return hashlib.sha512(said + nonce).digest()
+
+
+def first_evident(nonce: bytes, spki: bytes, named: bytes) -> bytes:
+    """The 64 bytes in which the first public Evident binds nonce, instance key and attestation key; `named`: the latter's certificate."""
+    return hashlib.sha512(nonce + spki + named).digest()
 
 
 def credential_answer(secret: bytes, challenge: bytes) -> bytes:

@@ -81,6 +81,14 @@ def gcp_snp(guest: Guest, tpm: SimulatedTpm, nonce: bytes, pki: CloudPki, at: da
     return {"report": (report,), "ak-cert": (pki.ak_certificate(tpm.ak_key.public_key(), at),), **quoted(tpm, nonce)}
 
 
+def first_evident(guest: Guest, tpm: SimulatedTpm, nonce: bytes, instance: bytes, pki: CloudPki, at: datetime) -> Pieces:
+    """Kind ``gcp-snp`` as a guest of the first public Evident makes it, with its key `instance` (DER)."""
+    certificate = pki.ak_certificate(tpm.ak_key.public_key(), at)
+    report = guest.report(binding.first_evident(nonce, instance, certificate))
+    quote = quoted(tpm, hashlib.sha256(nonce + instance).digest())
+    return {"report": (report,), "ak-cert": (certificate,), "instance-key": (instance,), **quote}
+
+
 def aws_snp(guest: Guest, tpm: SimulatedTpm, nonce: bytes, pki: CloudPki, at: datetime, *, key: bytes | None = None) -> Pieces:
     """Kind ``aws-snp``: the NitroTPM document first, which names the guest's `key`, then the report that names the document."""
     document = pki.nitro_document(tpm.pcrs["sha384"], nonce, at, public_key=key)

@@ -7,6 +7,9 @@ The procedure ``gcp-snp``, in order:
 (3) gcp.binding       REPORT_DATA = SHA-512(TPMT_PUBLIC of the AK ‖ nonce)
 (4) gcp.endorsement   where given: Google's pinned root signed the launch endorsement
 
+Evidence of the first public Evident binds more, and comes with its instance's key (role ``instance-key``): (2) extraData = SHA-256(nonce ‖
+key), and (3) REPORT_DATA = SHA-512(nonce ‖ key ‖ certificate or SPKI of the AK). Its nonces have 64 bytes, so that none runs into a key.
+
 The vTPM runs in Google's hypervisor. The guest's software puts the AK into the report, after the firmware that the report measures has
 booted it: that quote and report are of one machine holds as far as that firmware and Google are honest (AT-23), and no further.
 
@@ -21,6 +24,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from evident.endorsements import google, x509
 from evident.endorsements.google import VerifiedEndorsement
@@ -45,6 +50,8 @@ CAVEAT_SOFTWARE_BINDING = "vtpm.bound-by-software"
 CAVEAT_NOT_ENDORSED = "endorsement.other-measurement"
 ENDORSEMENT_GUID = UUID("9f4116cd-c503-4f5a-8f6f-fb68882f4ce2")
 FIRMWARE_LIMIT = 16 * 1024 * 1024
+INSTANCE_KEY = "instance-key"
+INSTANCE_NONCE_BYTES = 64
 _SNP_ROLES = ("auxblob", "vcek", "crl", "launch")
 
 ROLES: Mapping[str, Role] = MappingProxyType(
@@ -54,6 +61,7 @@ ROLES: Mapping[str, Role] = MappingProxyType(
         "tpm-quote": Role("any", tpm.PIECE_LIMIT, "TPMS_ATTEST; one for each bank"),
         **tpm.TPM_ROLES,
         "endorsement": Role("optional", gce_endorsement.MAX_BYTES, "Google's launch endorsement (binary protobuf)"),
+        INSTANCE_KEY: Role("optional", 4096, "the instance's public key (DER) in evidence of the first public Evident"),
         "firmware": Role("optional", FIRMWARE_LIMIT, "the endorsed firmware binary, to recompute the measurement"),
         "evidence": Role("optional", containers.LIMIT, "an attestation as go-tpm-tools writes it"),
     }
@@ -85,6 +93,10 @@ def _binding(case: Case) -> None:
     """(3) AT-22, AT-23."""
     public, context = case.tpm.ak.public, case.context
     challenge.compare_exact(context, case.report.report_data, "gcp")
+    instance = piece.optional(case.pieces, INSTANCE_KEY)
+    if instance is not None and context.nonce is not None:
+        _instance_binding(case, context.nonce, instance)
+        return
     if context.nonce is None or public is None:
         raise Indeterminate.of(
             "gcp.binding.missing",
@@ -102,6 +114,36 @@ def _binding(case: Case) -> None:
             remedy="Report and quote are of different machines or challenges: have one guest make both.",
             layer="vtpm",
         )
+
+
+def _instance_binding(case: Case, nonce: bytes, instance: bytes) -> None:
+    """(3) As the first public Evident binds it (EI-05)."""
+    certificate = case.tpm.ak.certificate
+    key = case.tpm.ak.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    expected = [binding.first_evident(nonce, instance, named) for named in ((certificate.der, key) if certificate else (key,))]
+    if not any(hmac.compare_digest(each, case.report.report_data) for each in expected):
+        raise NotAuthentic.of(
+            "gcp.binding.instance",
+            expected=f"REPORT_DATA {expected[0].hex()}, which names the challenge, the instance's key and the AK",
+            found=case.report.report_data.hex(),
+            remedy="Report, quote or key are of different machines or challenges: have one instance make them all.",
+            layer="vtpm",
+        )
+
+
+def _quoted(opened: Pieces, context: Context) -> Context:
+    """What the quote has to answer: the challenge, and behind it the instance's key where there is one (EI-06)."""
+    instance = piece.optional(opened, INSTANCE_KEY)
+    if instance is None or context.nonce is None:
+        return context
+    if len(context.nonce) != INSTANCE_NONCE_BYTES:
+        raise UsageError.of(
+            "gcp.instance-key.nonce",
+            expected=f"a nonce of {INSTANCE_NONCE_BYTES} bytes before an instance's key",
+            found=f"{len(context.nonce)}",
+            remedy="Pass the nonce as it was sent; the first Evident's have 64 bytes.",
+        )
+    return replace(context, nonce=context.nonce + instance)
 
 
 def check_endorsement(pieces: Pieces, context: Context) -> VerifiedEndorsement | Open:
@@ -163,11 +205,12 @@ def verify(pieces: Pieces, context: Context, *, without: frozenset[str] = frozen
         )
     own = {role: contents for role, contents in opened.items() if role in ("report", "chain", *_SNP_ROLES)}
     alone = replace(context, nonce=None, report_data=None)
-    quoted = open_case(opened, context, quote_role="tpm-quote")
+    answered = _quoted(opened, context)
+    quoted = open_case(opened, answered, quote_role="tpm-quote")
     parts = Parts()
     root = parts.run(lambda: snp.verify(own, alone, leave_out(HARDWARE, without)))
     tpm_procedure = leave_out(tpm.procedure(NAME, quoted, *tpm.QUOTE_STEPS, *tpm.AK_STEPS), without)
-    tpm_trail = parts.run(lambda: run(tpm_procedure, quoted, context))
+    tpm_trail = parts.run(lambda: run(tpm_procedure, quoted, answered))
     link, case = None, None
     if root is not None:
         case = Case(root.evidence, quoted, opened, context)
@@ -190,6 +233,7 @@ def verify(pieces: Pieces, context: Context, *, without: frozenset[str] = frozen
 
 def _facts(root: Verified[Any], case: Case) -> Facts:
     claims: dict[str, Any] = {"snp": root.facts.claims, "tpm": tpm_facts.claims(case.tpm)}
+    instance = piece.optional(case.pieces, INSTANCE_KEY)
     if case.tpm.log_claims:
         claims["log"] = dict(case.tpm.log_claims)
     caveats = [*root.facts.caveats, *case.tpm.caveats, CAVEAT_SOFTWARE_BINDING]
@@ -204,6 +248,7 @@ def _facts(root: Verified[Any], case: Case) -> Facts:
         vtpm=tpm_facts.vtpm(case.tpm, "hypervisor", "tee", OPERATOR),
         boot=case.tpm.boot,
         runtime=case.tpm.ran.runtime if case.tpm.ran else None,
+        bound_key=binding.key_digest(instance) if instance is not None and case.context.nonce is not None else root.facts.bound_key,
         caveats=tuple(dict.fromkeys(caveats)),
         claims=claims,
     )
