@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.boot.owner import Owner
 
 from evident.cli.deployments import surroundings as own_surroundings
 from evident.cli.documents import read_document
@@ -180,6 +181,11 @@ def cheat(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], Non
         monkeypatch.setattr(launch.QemuPlatform, "_start", cheating)
 
     return set_up
+
+
+@pytest.fixture
+def owner(desk: Desk, capsys: pytest.CaptureFixture[str], eventually: Callable[..., None]) -> Owner:
+    return Owner(desk, capsys, eventually)
 
 
 @dataclass
