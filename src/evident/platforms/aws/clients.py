@@ -34,7 +34,7 @@ def connect(region: str | None = None, profile: str | None = None) -> Clients:
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
-    from evident.platforms.aws.errors import translate
+    from evident.platforms.aws.errors import refuse_page, translate
 
     try:
         session = boto3.Session(region_name=region, profile_name=profile)
@@ -45,6 +45,7 @@ def connect(region: str | None = None, profile: str | None = None) -> Clients:
                 found="none given or configured",
                 remedy="Name one in the specification, or set AWS_REGION.",
             )
+        session.events.register("before-parse", refuse_page)
         config = Config(retries={"total_max_attempts": 1}, connect_timeout=10, read_timeout=60, user_agent_extra="evident")
         made = {name: session.client(name, config=config) for name in ("ec2", "ebs", "sts", "service-quotas")}
     except BotoCoreError as error:
@@ -55,12 +56,13 @@ def connect(region: str | None = None, profile: str | None = None) -> Clients:
 def call(client: Any, operation: str, request: dict[str, Any]) -> dict[str, Any]:
     """The parsed answer of `client.operation(**request)`; every failure as `evident.platforms.aws.errors` has it."""
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
     from evident.platforms.aws.errors import translate
 
     try:
         answer: dict[str, Any] = getattr(client, operation)(**request)
-    except (BotoCoreError, ClientError) as error:
+    except (BotoCoreError, ClientError, ResponseParserError) as error:
         raise translate(error, operation) from error
     return answer
 

@@ -6,7 +6,7 @@ Sources: EC2 Developer Guide, "Error codes for the Amazon EC2 API"; EC2 API Refe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from evident.errors import EvidentError
@@ -41,6 +41,10 @@ _ENDED: Rule = (cloud.conflict, "Somebody ended it. What was left of it is remov
 _SUBNET: Rule = (cloud.conflict, "Name a subnet (and VPC) of this account and region in the specification.")
 _LATER: Rule = (cloud.transient, "Try again later; status.aws.amazon.com tells of outages.")
 _NETWORK: Rule = (cloud.transient, "Check the network, proxy and firewall between here and AWS, then repeat the command.")
+_STRANGE: Rule = (
+    cloud.transient,
+    "Something else answers in AWS's place, such as this network's login page: log in there, or go around the proxy, then repeat it.",
+)
 
 _CODES: dict[Rule, str] = {
     _LOGIN: """InvalidClientTokenId AuthFailure MissingAuthenticationToken UnrecognizedClientException ExpiredToken
@@ -81,9 +85,20 @@ IN_USE = _words(
 """Answers to a removal that say: not yet."""
 
 
+def refuse_page(response_dict: Mapping[str, Any], **_: Any) -> None:
+    """An answer of botocore's that is not yet parsed (event ``before-parse``): its parsers take a page for an answer without content, and
+    so for the word that nothing is there. Raises botocore's own ``ResponseParserError``.
+    """
+    from botocore.parsers import ResponseParserError
+
+    if response_dict["status_code"] < 300 and response_dict["headers"].get("Content-Type", "").startswith("text/html"):
+        raise ResponseParserError("a page")
+
+
 def translate(error: Exception, doing: str) -> Exception:
     """`error` of the SDK while `doing` (the API call's name) as one of ours; itself, where only a defect of Evident explains it."""
     from botocore import exceptions as sdk
+    from botocore.parsers import ResponseParserError
 
     no_credentials = (sdk.NoCredentialsError, sdk.PartialCredentialsError, sdk.CredentialRetrievalError, sdk.ProfileNotFound)
     no_token = (sdk.TokenRetrievalError, sdk.UnauthorizedSSOTokenError, sdk.SSOTokenLoadError)
@@ -94,6 +109,8 @@ def translate(error: Exception, doing: str) -> Exception:
         return _answer(code, message, doing, status)
     if isinstance(error, (*no_credentials, *no_token)):
         return _LOGIN[0](f"no usable credentials for {doing}: {error}", _LOGIN[1])
+    if isinstance(error, ResponseParserError):
+        return _STRANGE[0](f"{doing} was answered, and not by AWS: it is nothing that AWS sends", _STRANGE[1])
     if isinstance(error, sdk.HTTPClientError | sdk.ConnectionError):
         return _NETWORK[0](f"no answer to {doing}: {type(error).__name__}", _NETWORK[1])
     return error

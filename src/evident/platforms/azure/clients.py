@@ -12,10 +12,11 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from json import JSONDecodeError
 from typing import Any, Final
 
 from evident.errors import Unsupported
-from evident.platforms.azure.errors import skew, translate
+from evident.platforms.azure.errors import refuse_page, skew, translate
 
 ENDPOINT: Final = "https://management.azure.com"
 BLOB_VERSION: Final = "2021-08-06"
@@ -122,7 +123,7 @@ class Clients:
 
         try:
             return work()
-        except AzureError as error:
+        except (AzureError, JSONDecodeError) as error:
             raise translate(error, doing, self.now()) from error
 
 
@@ -155,7 +156,7 @@ def assembled(where: Mapping[str, str], credential: Any, transport: Any, now: Ca
     from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy
     from azure.mgmt.network import NetworkManagementClient
 
-    common = [policies.UserAgentPolicy("evident"), policies.ProxyPolicy()]
+    common = [policies.UserAgentPolicy("evident"), policies.ProxyPolicy(), policies.CustomHookPolicy(raw_response_hook=refuse_page)]
     resources = [*common, ARMChallengeAuthenticationPolicy(credential, f"{ENDPOINT}/.default")]
     subscription = where["subscription"]
     compute, network = (

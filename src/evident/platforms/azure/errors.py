@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from json import JSONDecodeError
 from typing import Any
 
 from evident.errors import EvidentError
@@ -62,6 +63,10 @@ _LOST: Rule = (cloud.conflict, "Something that this needs was removed behind Evi
 _ACCESS: Rule = (cloud.timeout, "The URL for the upload has expired: repeat the command, the image is uploaded anew.")
 _LATER: Rule = (cloud.transient, "Try again later; status.azure.com tells of outages.")
 _NETWORK: Rule = (cloud.transient, "Check the network, proxy and firewall between here and Azure, then repeat the command.")
+_STRANGE: Rule = (
+    cloud.transient,
+    "Something else answers in Azure's place, such as this network's login page: log in there, or go around the proxy, then repeat it.",
+)
 
 _CODES: dict[Rule, str] = {
     _LOGIN: """ExpiredAuthenticationToken InvalidAuthenticationToken AuthenticationFailedMissingToken InvalidAuthenticationTokenAudience""",
@@ -99,11 +104,25 @@ IN_USE = _words(
 """Answers to a removal that say: not yet."""
 
 
+def refuse_page(response: Any) -> None:
+    """A response in the SDK's pipeline. Where no content is expected a page would pass, and elsewhere fail in the SDK's hands.
+
+    Raises azure-core's own ``DecodeError``.
+    """
+    from azure.core.exceptions import DecodeError
+
+    answer = response.http_response
+    if answer.status_code < 300 and answer.headers.get("Content-Type", "").startswith("text/html"):
+        raise DecodeError("a page")
+
+
 def translate(error: Exception, doing: str, now: datetime) -> Exception:
     """`error` of the SDK while `doing` as one of ours; itself, where only a defect of Evident explains it."""
     from azure.core import exceptions as sdk
 
     answer = getattr(error, "response", None)
+    if isinstance(error, sdk.DecodeError | JSONDecodeError):
+        return _STRANGE[0](f"{doing} was answered, and not by Azure: it is not the JSON that Azure sends", _STRANGE[1])
     if isinstance(error, sdk.HttpResponseError) and answer is not None:
         code, message = _told(error)
         return _answer(code, message, doing, answer.status_code, answer.headers, now)

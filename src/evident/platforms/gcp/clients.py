@@ -125,12 +125,15 @@ def call(clients: Clients, collection: str, operation: str, request: Request) ->
     The SDK's own repetition is off: `Patience` repeats, visibly and with the same idempotency key. Changing operations are called by
     their ``_unary`` name: the other one waits by itself, at Google's public address whatever the transport says.
     """
-    with _translating(f"{collection}.{operation.removesuffix('_unary')}"):
+    doing = f"{collection}.{operation.removesuffix('_unary')}"
+    _sign_in(clients, doing)
+    with _translating(doing):
         return getattr(clients.compute[collection], operation)(request=request, retry=None, timeout=TIMEOUT)
 
 
 def pages(clients: Clients, collection: str, request: Request) -> list[Any]:
     """Everything on all pages of a listing."""
+    _sign_in(clients, f"{collection}.list")
     with _translating(f"{collection}.list"):
         return list(clients.compute[collection].list(request=request, retry=None, timeout=TIMEOUT))
 
@@ -140,6 +143,7 @@ def send(clients: Clients, doing: str, request: Request) -> Any:
     from google.api_core.exceptions import from_http_response
 
     base = getattr(clients.at, request["endpoint"]) if "endpoint" in request else ""
+    _sign_in(clients, doing)
     with _translating(doing):
         response = clients.session.request(
             request["method"],
@@ -156,16 +160,49 @@ def send(clients: Clients, doing: str, request: Request) -> Any:
     return response
 
 
+def ask(clients: Clients, doing: str, request: Request) -> dict[str, Any]:
+    """As `send`: the JSON object in its answer."""
+    from requests import JSONDecodeError
+
+    from evident.platforms.gcp.errors import strange
+
+    try:
+        answer = send(clients, doing, request).json()
+    except JSONDecodeError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise strange(doing)
+    return answer
+
+
+def _sign_in(clients: Clients, doing: str) -> None:
+    """Have a token. Fetched here and not by the way, since google-auth takes any answer for one: a portal's page fails in its hands."""
+    from google.auth.transport.requests import Request as Transport
+    from requests import Session
+
+    from evident.platforms.gcp.errors import strange
+
+    credentials = clients.session.credentials
+    if credentials.valid:
+        return
+    with _translating(doing), Session() as session:
+        try:
+            credentials.refresh(Transport(session))
+        except (TypeError, AttributeError) as error:
+            raise strange(f"the sign-in for {doing}") from error
+
+
 @contextmanager
 def _translating(doing: str) -> Iterator[None]:
     """Turns what the SDK raises within into one of ours."""
     from google.api_core.exceptions import GoogleAPICallError
     from google.auth.exceptions import GoogleAuthError
+    from google.protobuf.json_format import ParseError
     from requests import RequestException
 
     from evident.platforms.gcp.errors import translate
 
     try:
         yield
-    except (GoogleAPICallError, GoogleAuthError, RequestException) as error:
+    except (GoogleAPICallError, GoogleAuthError, ParseError, RequestException) as error:
         raise translate(error, doing) from error

@@ -51,6 +51,10 @@ _LOST: Rule = (
 _USED: Rule = (cloud.conflict, "Something else uses it: remove that first, then repeat the command.")
 _LATER: Rule = (cloud.transient, "Try again later; status.cloud.google.com tells of outages.")
 _NETWORK: Rule = (cloud.transient, "Check the network, proxy and firewall between here and Google, then repeat the command.")
+_STRANGE: Rule = (
+    cloud.transient,
+    "Something else answers in Google's place, such as this network's login page: log in there, or go around the proxy, then repeat it.",
+)
 
 _REASONS: dict[Rule, str] = {
     _LOGIN: "autherror unauthenticated accesstokenexpired accesstokenscopeinsufficient",
@@ -83,7 +87,10 @@ def translate(error: Exception, doing: str) -> Exception:
     import requests
     from google.api_core.exceptions import GoogleAPICallError
     from google.auth import exceptions as auth
+    from google.protobuf.json_format import ParseError
 
+    if isinstance(error, ParseError):
+        return strange(doing)
     if isinstance(error, GoogleAPICallError):
         return _answer(_reasons(error), int(error.code or 500), _ADDRESS.sub("", _words(error.message)), doing)
     if isinstance(error, auth.TransportError | requests.RequestException) or getattr(error, "retryable", False):
@@ -144,6 +151,10 @@ def not_permitted(found: str) -> EvidentError:
     return _PERMIT[0](found, _PERMIT[1])
 
 
+def strange(doing: str) -> EvidentError:
+    return _STRANGE[0](f"{doing} was answered, and not by Google: it is not the JSON that Google sends", _STRANGE[1])
+
+
 def ended(found: str) -> EvidentError:
     return cloud.conflict(found, "Somebody removed it. What was left of it is removed; repeat the command to make another.")
 
@@ -163,6 +174,8 @@ def _answer(reasons: Iterable[str], status: int, message: str, doing: str) -> Ev
         make, remedy = _STATUSES[status]
     elif status >= 500:
         make, remedy = _LATER
+    elif status < 400:  # a redirection, which Google's interfaces have none of
+        make, remedy = _STRANGE
     else:
         make, remedy = cloud.unsupported, "Correct what the message names; `evident doctor` checks most of it before anything is made."
     return make(f"{doing} answered {known or next(iter(reasons), status)}: {message}".rstrip(": ."), remedy)

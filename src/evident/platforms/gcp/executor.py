@@ -19,7 +19,7 @@ from evident.platforms import cloud
 from evident.platforms.cloud import Patience
 from evident.platforms.driver import Order
 from evident.platforms.gcp import errors, images, requests
-from evident.platforms.gcp.clients import Clients, call, pages, send
+from evident.platforms.gcp.clients import Clients, ask, call, pages, send
 from evident.platforms.gcp.requests import CONFIDENTIAL, ImageSpec, MachineSpec, Request
 from evident.platforms.gcp.upload import upload
 from evident.platforms.resources import TAG_KEY, Found, Resource, Stock
@@ -122,7 +122,7 @@ class Gcp:
         found: list[tuple[str, Mapping[str, str]]] = []
         token: str | None = None
         while True:
-            answer = send(self._clients, "buckets.list", requests.buckets(self._place, token)).json()
+            answer = ask(self._clients, "buckets.list", requests.buckets(self._place, token))
             found += [(each["name"], each.get("labels", {})) for each in answer.get("items", [])]
             token = answer.get("nextPageToken")
             if not token:

@@ -21,7 +21,7 @@ from evident.errors import EvidentError, UsageError
 from evident.platforms import cloud
 from evident.platforms.cloud import Patience, Probe
 from evident.platforms.gcp import errors, requests
-from evident.platforms.gcp.clients import Clients, call, connect, send
+from evident.platforms.gcp.clients import Clients, ask, call, connect
 from evident.platforms.gcp.images import described
 from evident.platforms.gcp.requests import ImageSpec, MachineSpec
 
@@ -176,7 +176,7 @@ def _quota(clients: Clients, spec: MachineSpec, image: ImageSpec, known: Mapping
 
 
 def _permissions(clients: Clients) -> str:
-    answer = send(clients, "testIamPermissions", requests.permissions(clients.place, list(PERMISSIONS))).json()
+    answer = ask(clients, "testIamPermissions", requests.permissions(clients.place, list(PERMISSIONS)))
     missing = sorted(set(PERMISSIONS) - set(answer.get("permissions", [])))
     if missing:
         raise errors.not_permitted(f"without {', '.join(missing)}")

@@ -16,7 +16,7 @@ from evident.errors import EvidentError
 from evident.platforms import cloud
 from evident.platforms.cloud import Patience
 from evident.platforms.gcp import errors, requests
-from evident.platforms.gcp.clients import Clients, send
+from evident.platforms.gcp.clients import Clients, ask, send
 
 _RANGE: Final = re.compile(r"bytes=0-(\d+)")
 _TOLD_EVERY: Final = 64 << 20
@@ -25,8 +25,8 @@ _TOLD_EVERY: Final = 64 << 20
 def upload(clients: Clients, patience: Patience, bucket: str, pieces: Iterator[bytes]) -> EvidentError | None:
     """Put `pieces` into `bucket` as its one object. Returns why it has failed for good, where it has: then the bucket is of no use."""
     try:
-        begun = patience.insist("beginning the upload", lambda: send(clients, "the upload", requests.begin_upload(bucket)))
-        session, digest = _Session(clients, begun.headers["Location"]), hashlib.md5(usedforsecurity=False)
+        session = patience.insist("beginning the upload", lambda: _begun(clients, bucket))
+        digest = hashlib.md5(usedforsecurity=False)
         start = told = 0
         piece = next(pieces)
         while piece:
@@ -38,14 +38,21 @@ def upload(clients: Clients, patience: Patience, bucket: str, pieces: Iterator[b
             if start - told >= _TOLD_EVERY:
                 told = start
                 patience.progress(f"uploading the image: {start >> 20} MiB, compressed")
-        kept = patience.insist("reading the object", lambda: send(clients, "reading the object", requests.stored(bucket))).json()
+        kept = patience.insist("reading the object", lambda: ask(clients, "reading the object", requests.stored(bucket)))
     except EvidentError as error:
         if errors.status_of(error) in {404, 410, 412}:  # the session or the bucket is gone, or an object is in the way
             return _broken("the upload was given up by Cloud Storage")
         raise
-    if kept["md5Hash"] != base64.b64encode(digest.digest()).decode():
+    if kept.get("md5Hash") != base64.b64encode(digest.digest()).decode():
         return _broken("other bytes arrived than were sent")
     return None
+
+
+def _begun(clients: Clients, bucket: str) -> _Session:
+    location = send(clients, "the upload", requests.begin_upload(bucket)).headers.get("Location")
+    if location is None:
+        raise errors.strange("the upload")
+    return _Session(clients, location)
 
 
 def _insist(patience: Patience, session: _Session, piece: bytes, start: int, total: int | None) -> None:
