@@ -79,9 +79,16 @@ def run(args: argparse.Namespace) -> int:
             )
         )
     else:
-        rows = [f"{'mrtd' if value.register == 'launch' else value.register}  {value.value.hex()}  {value.description}" for value in values]
-        print("\n".join([*rows, *(f"assumes: {text}" for text in assumptions)]))
+        common = [text for text in assumptions if all(text in prediction.assumptions for prediction in predictions)]
+        print("\n".join([*(row for value in values for row in _rows(value, common)), *(f"assumes: {text}" for text in common)]))
     return 0
+
+
+def _rows(value: ReferenceValue, common: list[str]) -> list[str]:
+    """A value, and what it alone assumes beside what all do."""
+    row = f"{'mrtd' if value.register == 'launch' else value.register}  {value.value.hex()}  {value.description}"
+    own = value.provenance.how.split("; ") if value.register != "launch" else []
+    return [row, *(f"  if {text}" for text in own if text not in common)]
 
 
 def _check(args: argparse.Namespace) -> None:

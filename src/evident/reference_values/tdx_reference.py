@@ -151,14 +151,13 @@ def references(predictions: Iterable[Prediction], *, origin: str, recorded_at: d
     """RTMR1 and RTMR2 of each of `predictions`, RECOMPUTED by ``you``, every value once.
 
     A register that holds the command line also settles its root hash. One into which nothing is measured has no reference value: its zeros
-    would say nothing of what was booted.
+    would say nothing of what was booted. What a value assumes is what all predictions of it do.
     """
-    found: dict[tuple[int, bytes], ReferenceValue] = {}
+    alike: dict[tuple[int, bytes], list[Prediction]] = {}
     for number, prediction in itertools.product((1, 2), tuple(predictions)):
-        items = [item for item in prediction.measurements if item.pcr == number]
-        if items:
-            found.setdefault((number, value_of(items)), _reference(prediction, number, items, origin, recorded_at))
-    return tuple(found.values())
+        if items := _items(prediction, number):
+            alike.setdefault((number, value_of(items)), []).append(prediction)
+    return tuple(_reference(same, number, value, origin, recorded_at) for (number, value), same in alike.items())
 
 
 def value_of(measurements: Iterable[Measurement]) -> bytes:
@@ -169,20 +168,25 @@ def value_of(measurements: Iterable[Measurement]) -> bytes:
     return value
 
 
-def _reference(
-    prediction: Prediction, number: int, items: Sequence[Measurement], origin: str, recorded_at: datetime | None
-) -> ReferenceValue:
+def _items(prediction: Prediction, number: int) -> list[Measurement]:
+    return [item for item in prediction.measurements if item.pcr == number]
+
+
+def _reference(alike: Sequence[Prediction], number: int, value: bytes, origin: str, recorded_at: datetime | None) -> ReferenceValue:
+    prediction = alike[0]
+    items = _items(prediction, number)
+    assumed = (text for text in prediction.assumptions if all(text in each.assumptions for each in alike))
     verity = verity_root_hash(prediction.command_line) if prediction.command_line else None
     components = {item.stage: item.digests["sha384"] for item in items if item.stage}
     carries = bool({"cmdline", "load-options"} & components.keys())
     return ReferenceValue(
         layers=("boot_chain", "root_filesystem") if carries and settles_root(prediction.command_line) else ("boot_chain",),
         register=f"rtmr{number}",
-        value=value_of(items),
+        value=value,
         strength=Strength.RECOMPUTED,
         endorser="you",
         description=f"RTMR{number}: " + ", ".join(item.what for item in items),
-        provenance=Provenance(origin, "; ".join(prediction.assumptions), prediction.artifacts, recorded_at),
+        provenance=Provenance(origin, "; ".join(assumed), prediction.artifacts, recorded_at),
         components={**components, **({"verity_root_hash": verity} if carries and verity else {})},
         command_line=prediction.command_line if carries else None,
     )

@@ -37,8 +37,11 @@ def files(tmp_path: Path) -> dict[str, str]:
 def test_text_names_every_variant_and_what_is_assumed(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--firmware", files["firmware"], "--kernel", files["kernel"], "--initrd", files["initrd"], "--append", "quiet") == 0
     out = capsys.readouterr().out
-    assert [line.split()[0] for line in out.splitlines() if line.startswith(("mrtd", "rtmr"))] == ["mrtd"] * 3 + ["rtmr1"] * 2 + ["rtmr2"] * 2
+    assert [line.split()[0] for line in out.splitlines() if line.startswith(("mrtd", "rtmr"))] == ["mrtd"] * 3 + ["rtmr1"] * 2 + [
+        "rtmr2"
+    ] * 2
     assert "RTMR0 is not predicted" in out
+    assert out.count("\n  if EDK2 puts initrd=initrd before the command line\n") == 1, "each value with what it alone assumes"
     for order in tdx_mrtd.Order:
         assert tdx_mrtd.predict(firmware_image(), order).hex() in out
 

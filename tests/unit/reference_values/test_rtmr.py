@@ -198,3 +198,6 @@ def test_every_machine_has_its_value_and_no_value_is_there_twice() -> None:
     assert len({value.value for value in values}) == 4
     assert {value.layers for value in values[2:]} == {("boot_chain", "root_filesystem")}
     assert bytes(48) not in {value.value for value in values}
+    assumed = [value.provenance.how for value in values]
+    assert ["TPM is there" in how for how in assumed] == [False, False, True, True], "RTMR1 is the same with a TPM and without"
+    assert ["separator" in how for how in assumed] == [True, True, False, False]
