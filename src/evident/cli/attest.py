@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
             profile=registry.profile(target.driver().profile(target.machine), around.clock().date()),
             policy=read_policy(args.policy) if args.policy else None,
         )
-        remember_crls(cache, recorded.recorded, anchors.production(), answer.case.pieces.get("quote", ()))
+        remember_crls(cache, recorded.recorded, anchors.production(), answer.case.pieces)
         return answer
 
     answer = _again(ask, _interval(args.every, target), args.times) if args.every else ask()

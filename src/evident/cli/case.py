@@ -63,7 +63,7 @@ def decide_from(args: argparse.Namespace, kind: str, pieces: Pieces) -> Decision
     )
     recorded, anchors = RecordingFetcher(_fetcher(args, cache)), _anchors(args)
     outcome = decide(case, anchors=anchors, fetcher=recorded)
-    remember_crls(cache, recorded.recorded, anchors, (*pieces.get("quote", ()), *pieces.get("evidence", ())))
+    remember_crls(cache, recorded.recorded, anchors, pieces)
     return Decision(case, outcome, recorded)
 
 

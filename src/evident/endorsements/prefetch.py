@@ -7,10 +7,11 @@ remembered CRL number.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import TypeVar
 
 from evident.endorsements import amd, anchors, crl, intel, x509
@@ -169,9 +170,11 @@ class Prefetch:
             raise
 
 
-def remember_crls(cache: Cache, recorded: Mapping[str, Fetched], trusted: AnchorSet, quotes: Iterable[bytes] = ()) -> None:
+def remember_crls(
+    cache: Cache, recorded: Mapping[str, Fetched], trusted: AnchorSet, pieces: Mapping[str, tuple[bytes, ...]] = MappingProxyType({})
+) -> None:
     """Remember how new the revocation lists among the `recorded` bodies are, as far as their authorities signed them: AMD's by number,
-    Intel's by date. Intel's PCK CAs are known from the TDX `quotes` that they stand in.
+    Intel's by date. Intel's PCK CAs are known from the TDX quotes among the `pieces` that were verified (role to contents).
 
     Simulators' roots are left out: they come and go, and so would their numbers.
     """
@@ -182,24 +185,10 @@ def remember_crls(cache: Cache, recorded: Mapping[str, Fetched], trusted: Anchor
                 if found is not None and found.number is not None:
                     cache.raise_crl_floor(amd.crl_scope(anchor.certificate, kind), found.number)
     for anchor in trusted.for_purpose("tdx"):
-        for issuer in () if anchor.simulated else (anchor.certificate, *_pck_authorities(quotes, anchor.certificate)):
+        for issuer in () if anchor.simulated else (anchor.certificate, *_pck_authorities(pieces, anchor.certificate)):
             found = _authentic(recorded.get(intel.crl_url(issuer)), issuer)
             if found is not None:
                 cache.raise_crl_floor(intel.crl_scope(issuer), crl.issued(found))
-
-
-class RememberingFetcher:
-    """Passes everything on, and remembers at once how new the revocation lists in it are: for a process that judges again and again."""
-
-    def __init__(self, cache: Cache, inner: Fetcher, trusted: AnchorSet) -> None:
-        self._cache = cache
-        self._inner = inner
-        self._trusted = trusted
-
-    def fetch(self, url: str, *, limit: int) -> Fetched:
-        fetched = self._inner.fetch(url, limit=limit)
-        remember_crls(self._cache, {url: fetched}, self._trusted)
-        return fetched
 
 
 def _authentic(fetched: Fetched | None, issuer: Certificate) -> Crl | None:
@@ -212,9 +201,9 @@ def _authentic(fetched: Fetched | None, issuer: Certificate) -> Crl | None:
     return None
 
 
-def _pck_authorities(quotes: Iterable[bytes], root: Certificate) -> Iterator[Certificate]:
-    """The CAs in the chains of TDX quotes that `root` issued."""
-    for quote in quotes:
+def _pck_authorities(pieces: Mapping[str, tuple[bytes, ...]], root: Certificate) -> Iterator[Certificate]:
+    """The CAs in the chains of TDX quotes that `root` issued; what is no such quote names none."""
+    for quote in (*pieces.get("quote", ()), *pieces.get("evidence", ())):
         with suppress(EvidentError):
             chain = tdx_quote.parse(content.tdx_quote(quote)).pck_chain.removesuffix(b"\0")
             for certificate in x509.load_all(chain)[1:]:

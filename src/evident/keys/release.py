@@ -33,7 +33,7 @@ from evident.appraisal.policy import Policy
 from evident.appraisal.profile import Profile
 from evident.appraisal.statement import TrustStatement
 from evident.endorsements.anchors import AnchorSet
-from evident.endorsements.fetcher import Fetcher
+from evident.endorsements.fetcher import Fetched, Fetcher, RecordingFetcher
 from evident.errors import EvidentError, Indeterminate, NotAuthentic, PolicyRefused
 from evident.evidence import cmw, tpm_public
 from evident.evidence.tpm_public import Public, sized
@@ -78,6 +78,8 @@ class Surety:
     unsafe: frozenset[str] = frozenset()
     crl_floors: Callable[[], Mapping[str, int]] = dict
     """How new the revocation lists are that were seen so far, asked at every decision."""
+    remember: Callable[[Mapping[str, Fetched], Pieces], None] = lambda _fetched, _pieces: None
+    """Told what was fetched for a decision, by URL, and for which evidence, however it went: for how new those lists are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +225,7 @@ class ReleaseService:
         held = self._secrets.get(volume)
         if held.secrets.keys() != set(volume.secrets):
             raise altered(volume.disk)
-        secret = dumps(Volume(1, volume.disk, held.key, volume.root_hash, volume.hash_device, held.secrets))
+        secret = dumps(Volume(1, volume.disk, held.key, volume.root_hash, held.secrets))
         self._on_statement(request.disk, judged.statement)
         return judged, volume, secret
 
@@ -249,9 +251,18 @@ class ReleaseService:
     def _verified(self, request: EvidenceRequest, volume: RootVolume, at: datetime) -> tuple[Verified[Any], bytes | None]:
         """(3) on the TEE's evidence, together with what the terms demand beside it. What they do not demand is not looked at."""
         surety, references = self._surety, self._volumes.references(volume.reference_set).values
-        context = Context(at, surety.anchors, surety.fetcher, crl_floor=surety.crl_floors(), unsafe=surety.unsafe)
+        recorded = RecordingFetcher(surety.fetcher)
+        context = Context(at, surety.anchors, recorded, crl_floor=surety.crl_floors(), unsafe=surety.unsafe)
         _, given = cmw.to_pieces(cmw.decode(request.evidence))
         pieces = programs.held_against(of_machine(given), references)
+        try:
+            return self._verified_in(context, pieces, request, volume)
+        finally:
+            surety.remember(recorded.recorded, pieces)
+
+    def _verified_in(
+        self, context: Context, pieces: Pieces, request: EvidenceRequest, volume: RootVolume
+    ) -> tuple[Verified[Any], bytes | None]:
         if not volume.beside or environment.OF_THE_BOOT & pieces.keys():
             asked = replace(context, activation=self._activation(request, pieces))
             return environment.verify(pieces, asked, request.nonce, request.key)
@@ -265,7 +276,7 @@ class ReleaseService:
                 remedy="Boot with the TPM attached, so that the agent can quote it.",
                 layer="vtpm",
             )
-        quotes = programs.held_against(of_machine(beside["tpm"]), references)
+        quotes = programs.held_against(of_machine(beside["tpm"]), self._volumes.references(volume.reference_set).values)
         asked = replace(context, activation=self._activation(request, quotes))
         return environment.with_tpm(pieces, quotes, asked, request.nonce, request.key)
 

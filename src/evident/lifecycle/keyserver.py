@@ -21,7 +21,7 @@ from evident.appraisal.statement import TrustStatement
 from evident.endorsements import anchors
 from evident.endorsements.cache import Cache
 from evident.endorsements.http import real_world, standard_fetcher
-from evident.endorsements.prefetch import RememberingFetcher
+from evident.endorsements.prefetch import remember_crls
 from evident.errors import UsageError
 from evident.files import write_private_bytes
 from evident.keys.release import ReleaseService, Surety
@@ -63,6 +63,7 @@ def register(target: Deployment, disk: DiskKey) -> None:
         trustworthy=levels.trustworthy,
         identities=policy.allowed_identities,
         beside=beside,
+        root_hash=disk.root_hash,
         secrets=tuple(sorted(disk.secrets)),
     )
     store.volumes.put_references(target.name, references)
@@ -151,11 +152,12 @@ def service(target: Deployment, cache: Path) -> ReleaseService:
     trusted = anchors.production().plus(*believed.anchors)
     surety = Surety(
         anchors=trusted,
-        fetcher=RememberingFetcher(stored, believed.fetcher or standard_fetcher(stored, real_world()), trusted),
+        fetcher=believed.fetcher or standard_fetcher(stored, real_world()),
         policy=target.policy,
         profile=registry.profile(target.driver().profile(target.machine), around.clock().date()),
         unsafe=believed.unsafe,
         crl_floors=stored.crl_floors,
+        remember=lambda fetched, pieces: remember_crls(stored, fetched, trusted, pieces),
     )
     challenges = Challenges(around.state / "challenges", clock=around.clock, randomness=around.randomness)
 

@@ -113,12 +113,12 @@ def test_an_older_list_than_one_seen_is_a_replay(vectors: Any, setting: Setting)
     assert (older.number, newer.number) == (1, 1)
     url = intel.pck_crl_url("platform")
     production = anchors.production()
-    remember_crls(setting.cache, {url: Fetched(url, older.der, AT)}, production, [setting.quote])
+    remember_crls(setting.cache, {url: Fetched(url, older.der, AT)}, production, {"quote": (setting.quote,)})
     assert setting.cache.crl_floors() == {intel.crl_scope(setting.ca): int(older.this_update.timestamp())}
-    remember_crls(setting.cache, {url: Fetched(url, newer.der[:-1] + b"x", AT)}, production, [setting.quote])  # not Intel's
+    remember_crls(setting.cache, {url: Fetched(url, newer.der[:-1] + b"x", AT)}, production, {"quote": (setting.quote,)})  # not Intel's
     remember_crls(setting.cache, {url: Fetched(url, newer.der, AT)}, production)  # whose it is cannot be told
     setting.prefetch().intel_crl(setting.ca)
-    remember_crls(setting.cache, {url: Fetched(url, newer.der, AT)}, production, [setting.quote])
+    remember_crls(setting.cache, {url: Fetched(url, newer.der, AT)}, production, {"quote": (setting.quote,)})
     with pytest.raises(Indeterminate) as replayed:
         setting.prefetch().intel_crl(setting.ca)
     assert replayed.value.code == "crl.replayed"

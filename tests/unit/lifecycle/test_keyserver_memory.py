@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from evident.endorsements import crl, intel
+from evident.endorsements.cache import Cache
+from evident.endorsements.fetcher import Fetched
 from evident.errors import EvidentError
-from evident.evidence import cmw
+from evident.evidence import cmw, content
 from evident.keys.messages import EvidenceRequest
 from evident.lifecycle import keyserver
 from evident.lifecycle.keystore import DiskKey
@@ -32,7 +37,7 @@ def test_an_older_list_than_the_last_opens_no_disk(
     vendor = KdsFetcher(kds, clock=lambda: owner.now)
     monkeypatch.setattr(type(target.driver()), "believed", lambda *_: Believed(trusted, frozenset(), vendor))
     if not remembers:
-        monkeypatch.setattr(keyserver, "RememberingFetcher", lambda _cache, inner, _trusted: inner)
+        monkeypatch.setattr(keyserver, "remember_crls", lambda *_: None)
     service = keyserver.service(target, target.surroundings.state / "cache")
 
     def boot() -> None:
@@ -49,3 +54,16 @@ def test_an_older_list_than_the_last_opens_no_disk(
     with pytest.raises(EvidentError) as replayed:
         boot()
     assert "crl.replayed" in {finding.code for finding in replayed.value.findings}
+
+
+def test_intels_lists_are_known_by_the_quote_that_names_their_ca(owner: Any, vectors: Any) -> None:
+    """Whose list it is stands in the quote alone, so it can only be told together with that."""
+    target = owner.up()
+    cache, at = target.surroundings.state / "cache", datetime(2025, 10, 1, tzinfo=UTC)
+    body = json.loads(vectors.read("tdx/dcap-qvl-near", "collateral.json"))["pck_crl"].encode()
+    fetched = {url: Fetched(url, body, at) for url in map(intel.pck_crl_url, ("platform", "processor"))}
+    remember = keyserver.service(target, cache)._surety.remember
+    remember(fetched, {})
+    assert Cache(cache).crl_floors() == {}
+    remember(fetched, {"quote": (vectors.read("tdx/dcap-qvl-near", "quote.bin"),)})
+    assert list(Cache(cache).crl_floors().values()) == [int(crl.issued(crl.load(content.unhex(body))))]
