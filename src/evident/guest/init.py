@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from evident.errors import EvidentError
+from evident.errors import EvidentError, NotAuthentic
 from evident.guest import collectors, libc, login
 from evident.guest.agent import Agent
 from evident.guest.config import CommandLine, Configuration, parse_command_line, parse_configuration
@@ -90,9 +90,22 @@ def _disks(console: Console, line: CommandLine, volume: Volume | None) -> tuple[
     """Data device, device of the hash tree, and where that begins."""
     if line.mode == "integrity" or volume is None:
         return disk.partition(line.root), disk.partition(line.hash), 0
+    check_root(line, volume)
     with console.step("luks"):
         opened = disk.open_luks(disk.partition(line.data), OPENED, volume.key)
     return opened, opened, line.hash_offset
+
+
+def check_root(line: CommandLine, volume: Volume) -> None:
+    """The key server and the measured command line mean the same root file system; `NotAuthentic` ``guest.root-hash`` otherwise."""
+    if volume.root_hash is not None and volume.root_hash != line.root_hash:
+        raise NotAuthentic.of(
+            "guest.root-hash",
+            expected=f"the root file system {volume.root_hash.hex()}, which belongs to this key",
+            found=f"{line.root_hash.hex()} on the command line",
+            remedy="The disk is another image's: register the disk of this one.",
+            layer="root_filesystem",
+        )
 
 
 def attest(console: Console, line: CommandLine) -> Volume:

@@ -179,9 +179,7 @@ class Volume:
     key: bytes = field(repr=False)
     """Empty where there is no disk to open."""
     root_hash: bytes | None = None
-    """dm-verity root hash of the file system inside; must agree with a measured one where both are given."""
-    hash_device: str | None = None
-    """PARTUUID of the hash tree."""
+    """dm-verity root hash of the file system inside; the guest compares it with the measured one."""
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """By name."""
 

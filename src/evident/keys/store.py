@@ -53,8 +53,7 @@ class RootVolume:
     beside: tuple[Literal["tpm"], ...] = ()
     """Kinds of evidence demanded beside the TEE's."""
     root_hash: bytes | None = None
-    """dm-verity root hash, handed out with the key."""
-    hash_device: str | None = None
+    """dm-verity root hash of the file system on the disk, handed out with the key."""
     secrets: tuple[str, ...] = ()
     """Names of the secrets that go with it: all that are held, or none of it is released."""
 

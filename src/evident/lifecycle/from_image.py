@@ -120,11 +120,11 @@ def prepare(
     disk, key = _disk(image, stated, unified, data, directory, surroundings)
     if boot == "uki":
         expected += _measured(unified, disk, registers, stated, surroundings.clock())
-    return Prepared(replace(_expecting(order, expected, stated), disks=(disk, *machine.disks)), _held(data, key, secrets))
+    return Prepared(replace(_expecting(order, expected, stated), disks=(disk, *machine.disks)), _held(data, key, secrets, stated.root_hash))
 
 
-def _held(name: uuid.UUID, key: bytes, secrets: Mapping[str, bytes]) -> DiskKey | None:
-    return DiskKey(str(name), key, secrets) if key or secrets else None
+def _held(name: uuid.UUID, key: bytes, secrets: Mapping[str, bytes], root_hash: bytes | None = None) -> DiskKey | None:
+    return DiskKey(str(name), key, secrets, root_hash if key else None) if key or secrets else None
 
 
 def _registers(platform: str, machine: Order, at: datetime) -> Registers:

@@ -33,6 +33,8 @@ class DiskKey:
     """Empty where there is no disk to open."""
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """By name: what its machine gets besides."""
+    root_hash: bytes | None = None
+    """dm-verity root hash of what is on the disk."""
 
 
 @dataclass(frozen=True, slots=True)

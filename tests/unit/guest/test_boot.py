@@ -41,6 +41,7 @@ from evident.keys.messages import (
     AttestReply,
     AttestRequest,
     Refusal,
+    Volume,
     dumps,
     loads,
 )
@@ -51,6 +52,23 @@ GOOD = (
     f"evident.mode=encrypted evident.data={ROOT} evident.hashoffset=4096 evident.verifier=10.0.2.2:8443 evident.tee=simulated "
     f"evident.key={'ab' * 32} roothash={'cd' * 32}"
 )
+
+
+@pytest.mark.attack("BW-09", "The key of one image's disk goes to a machine of another image, which is as good.", "guest.root-hash")
+def test_a_key_comes_with_the_root_that_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    monkeypatch.setattr(disk, "partition", lambda identifier: Path(identifier))
+    monkeypatch.setattr(disk, "open_luks", lambda device, *_: opened.append(device) or device)
+    console, line = Console(lambda _: None), config.parse_command_line(GOOD)
+    for right in (line.root_hash, None):
+        assert init._disks(console, line, Volume(1, ROOT, bytes(64), right))[0] == Path(ROOT)
+    other = Volume(1, ROOT, bytes(64), b"\xce" * 32)
+    with pytest.raises(NotAuthentic, match=r"guest\.root-hash"):
+        init._disks(console, line, other)
+    assert len(opened) == 2
+    monkeypatch.setattr(init, "check_root", lambda *_: None)
+    init._disks(console, line, other)
+    assert len(opened) == 3
 
 
 def test_a_command_line_is_read_whatever_else_is_on_it() -> None:

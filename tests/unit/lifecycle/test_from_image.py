@@ -73,6 +73,7 @@ def test_two_machines_of_an_image_have_disks_of_their_own(owner: Owner) -> None:
         assert machine.key is not None
         line = parse_command_line(machine.order.command_line or "")
         assert (line.data, machine.order.vcpus) == (machine.key.disk, 2), "the guest asks for this disk, and that is measured"
+        assert machine.key.root_hash == line.root_hash, "and gets with its key what is on it (BW-09)"
         assert uuid.UUID(line.data).version == 4
         assert line.data in on_disk(machine)
     assert one.order.initrd == two.order.initrd, "what is made once serves them all"
