@@ -22,7 +22,8 @@ from evident.image.tree import Tree
 from evident.lifecycle import disks, from_image
 from evident.lifecycle.from_image import Prepared
 from evident.platforms.driver import KEY_SERVER, Order, Surroundings
-from evident.reference_values.model import ReferenceSet
+from evident.reference_values import programs
+from evident.reference_values.model import ReferenceSet, ReferenceValue
 
 AT = datetime(2026, 11, 22, tzinfo=UTC)
 SPEC = ImageSpec(1, "shop", ("/usr/bin/python3",), profile="encrypted")
@@ -33,7 +34,7 @@ PARAMETERS = {"evident.verifier": KEY_SERVER, "evident.key": "ab" * 32, "evident
 class Owner:
     """An image of this owner's, and machines of it."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *values: ReferenceValue) -> None:
         self.home = home
         self.image = home / "image"
         self.image.mkdir()
@@ -43,7 +44,7 @@ class Owner:
         parts = tuple(Component(name, hashlib.sha256(content).digest()) for name, content in FILES.items())
         line = f"ro evident.mode=encrypted roothash={'cd' * 32} evident.hashoffset=4096"
         taken = inventory.take(SPEC, Tree(), Tree(), parts={}, modules_offered=0, python_modules=0)
-        stated = Manifest(1, SPEC, Lock(1, "trixie", "amd64"), parts, line, b"\xcd" * 32, taken, ReferenceSet(1, (), "shop"), "0", AT)
+        stated = Manifest(1, SPEC, Lock(1, "trixie", "amd64"), parts, line, b"\xcd" * 32, taken, ReferenceSet(1, values, "shop"), "0", AT)
         (self.image / names.MANIFEST).write_bytes(manifest.sign(stated, self._key))
 
     def machine(self, name: str) -> Prepared:
@@ -91,6 +92,17 @@ def test_the_disk_of_a_running_machine_stays_until_another_one_is_launched(owner
     assert len(disks.made(folder)) == 2
     disks.sweep(folder, second.order.disks)
     assert disks.made(folder) == (Path(second.order.disks[0].path),)
+
+
+def test_what_an_image_can_load_becomes_a_reference_value_of_the_deployment(tmp_path: Path) -> None:
+    loaded = programs.reference({"/usr/bin/python3": bytes(32)}, of="the root", origin="a build")
+    order = Owner(tmp_path, loaded).machine("one").order
+    assert order.references is not None
+    assert order.references.values == (loaded,)
+
+
+def test_an_image_that_measures_nothing_brings_none(owner: Owner) -> None:
+    assert owner.machine("one").order.references is None
 
 
 def test_a_file_that_was_not_signed_is_refused(owner: Owner) -> None:
