@@ -41,7 +41,7 @@ class World:
         return keyserver.service(target, self.cache)
 
     def key(self, disk: str) -> bytes:
-        return self.store.secrets.get(self.store.volumes.get(disk))
+        return self.store.secrets.get(self.store.volumes.get(disk)).key
 
 
 @pytest.fixture
