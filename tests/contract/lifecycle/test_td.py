@@ -10,7 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from tests.contract.lifecycle.conftest import SPKI, TODAY
+from tests.contract.lifecycle.images import an_image, digest
 from tests.contract.lifecycle.stages import GCP_WHERE
 
 from evident.appraisal.policy import Policy
@@ -19,11 +21,15 @@ from evident.cli.documents import read_specification
 from evident.endorsements import anchors, intel
 from evident.endorsements.fetcher import Fetched, StaticFetcher
 from evident.errors import PolicyRefused
+from evident.evidence import cmw
 from evident.evidence import disk as reader
 from evident.evidence import uki as uki_reader
 from evident.evidence.binding import report_data
 from evident.image import build, disk, uki
-from evident.lifecycle import disks
+from evident.keys import release
+from evident.keys.exchange import open_offer, spki
+from evident.keys.messages import EvidenceRequest, Volume, loads
+from evident.lifecycle import disks, keyserver, keystore
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.journal import State
 from evident.lifecycle.plan import plan
@@ -34,6 +40,7 @@ from evident.reference_values.model import Provenance, ReferenceSet, ReferenceVa
 from evident.simulator.td_boot import Booted, boot
 from evident.simulator.tdx import Platform, TdxPki, TrustDomain
 
+NETWORK = {"inbound": [{"port": 8442, "peer": "203.0.113.0/24"}], "outbound": [{"port": 8443, "peer": "203.0.113.10/32"}]}
 INTEL = TdxPki(b"a life of a TD", TODAY)
 FIRMWARE = ReferenceValue(
     ("firmware",), "launch", TrustDomain().mrtd, Strength.RECOMPUTED, "you", "firmware", Provenance("a test", "stated")
@@ -44,12 +51,14 @@ class Machine:
     """What answers in place of the TD."""
 
     booted: Booted
+    key = SPKI
+    """What the quote binds to the challenge."""
 
     def start(self, image: bytes, **changes: Any) -> None:
         self.booted = boot(image, **changes)
 
     def pieces(self, _: Any, nonce: bytes) -> dict[str, tuple[bytes, ...]]:
-        quote = INTEL.quote(Platform(), self.booted.guest, report_data(nonce, SPKI))
+        quote = INTEL.quote(Platform(), self.booted.guest, report_data(nonce, self.key))
         return {"quote": (quote,), "log": (self.booted.log,), "tcb-chain": (INTEL.tcb_chain(),)}
 
 
@@ -148,6 +157,34 @@ def test_another_boot_than_of_its_disk_is_refused(life: Any, machine: Machine) -
         assert decide(nothing_compared, anchors=anchors.production().plus(*INTEL.anchors()), fetcher=intel_service()).decision == "accepted"
     machine.start(own)
     assert life.statement().decision == "accepted"
+
+
+def test_its_disk_key_is_released_to_its_own_boot_alone(life: Any, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No TPM is asked, and nobody but Intel believed: Google may boot something else, and gets no key for it."""
+    own = ec.generate_private_key(ec.SECP384R1())
+    machine.key = spki(own.public_key())
+    monkeypatch.setattr(keyserver, "begin", lambda *_: None)  # it is asked in this process
+    an_image(life.home / "sealed", life.key, name="sealed", at=TODAY, profile="encrypted")
+    image = {"path": "sealed", "sha256": digest(life.home / "sealed").hex()}
+    life.write(image=image, disks={"root_key": "key-server"}, key_server="203.0.113.10:8443", network=NETWORK)
+    target = up(life, machine)
+    store = keystore.open_store(target.surroundings)
+    (name,) = store.volumes.disks_under(target.name)
+    service = keyserver.service(target, life.home / "cache")
+
+    def asks(image: bytes) -> Volume:
+        machine.start(image)
+        nonce = service.challenge(name)
+        evidence = cmw.encode(cmw.of_pieces("gcp-tdx", machine.pieces(None, nonce)))
+        offer = service.release(EvidenceRequest(1, name, nonce, machine.key, evidence))
+        return loads(Volume, open_offer(offer, own=own, nonce=nonce, releaser=store.releaser.private.public_key())[0])
+
+    assert len(asks(own_disk(target)).key) == 64
+    another = changed(own_disk(target), with_another_kernel)
+    with pytest.raises(PolicyRefused, match=r"boot\.kernel"):
+        asks(another)
+    monkeypatch.setattr(release, "check_accepted", lambda *_: None)
+    assert len(asks(another).key) == 64, "while nothing looks at the statement"
 
 
 def test_without_a_value_for_the_firmware_the_plan_says_so(life: Any, machine: Machine) -> None:
