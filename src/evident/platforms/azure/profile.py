@@ -22,6 +22,12 @@ Carrier = Literal["tee", "vtpm", "none"]
 _PARAVISOR: Fact[Tpm] = Fact("paravisor", PAPER)
 _BY_VTPM: Fact[Source] = Fact("vtpm", PAPER, "A report made at boot, in the vTPM's memory; the guest cannot reach the secure processor.")
 _TEE: Fact[Carrier] = Fact("tee", DESIGN)
+_INITRD = Fact(
+    "Whether the vTPM measures the initrd is disputed: Pontes et al. (footnote 7) find that it does not, Scopelliti et al. booted and "
+    "measured kernels of their own. The quoted PCRs (4, 9, 11) decide for each machine.",
+    f"{PONTES}; {PAPER}",
+    confidence="medium",
+)
 
 SNP_2024 = Profile(
     id="azure-snp",
@@ -55,7 +61,7 @@ SNP_2024 = Profile(
         "boot_chain": "Microsoft's paravisor holds the vTPM that carries the measurement.",
         "provisioning": "Microsoft serves custom data and metadata, and its agent runs with full rights where the image has it.",
     },
-    notes=(Fact("The VM's firmware, its service module included, is not available.", PONTES),),
+    notes=(Fact("The VM's firmware, its service module included, is not available.", PONTES), _INITRD),
     published={
         "scopelliti.root_of_trust": Fact("◐", PAPER),
         "scopelliti.firmware": Fact("◐", PAPER),
@@ -105,6 +111,7 @@ SNP_2026 = replace(
     notes=(
         Fact("The OpenHCL paravisor is open since 2024-10; which sizes run it, and from which commit, is not published.", OPENHCL),
         Fact("A reproducible build exists since 2026-03, from prebuilt inputs; it has not been matched to production.", OPENHCL),
+        _INITRD,
     ),
 )
 
