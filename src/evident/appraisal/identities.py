@@ -2,7 +2,7 @@
 
 Sources: AMD SEV-SNP ABI specification (56860), ATTESTATION_REPORT and the VCEK certificate's extensions (57230); Intel TDX module
 ABI, TDREPORT, and Intel's PCK certificate profile; TPM 2.0 Library, part 1, section 16 (Names); for the instance: `endorsements.tpm_ca`
-(Google) and the ``module_id`` of a NitroTPM document (AWS).
+and the ``module_id`` of a NitroTPM document.
 """
 
 from __future__ import annotations
