@@ -3,9 +3,10 @@
 From a deployment document (docs/deploy.md), on whatever platform it names: `evident plan SPEC` shows beforehand what that creates and
 proves. What a crash left half done is carried on with; where everything is done already, nothing is.
 
-Without a document, options describe a machine on this host. On the platform `simulated` nothing but this program is needed. Without
-images of your own, TEST images are launched that boot nowhere but are measured up to the root file system. `--attack` makes the
-simulated host cheat in one named way, so that you can see it refused.
+Without a document, options describe a machine on this host. The same options, or its name alone, start it again once it has stopped.
+
+On the platform `simulated` nothing but this program is needed. Without images of your own, TEST images are launched that boot nowhere but
+are measured up to the root file system. `--attack` makes the simulated host cheat in one named way, so that you can see it refused.
 
 On the platform `qemu` a real machine boots on this host (QEMU, OVMF, swtpm; docs/platforms/qemu.md), on SEV-SNP where the host has it and
 else on a simulated secure processor. With `--image`, a folder made by `evident image build`, its root file system is sealed under a
@@ -21,6 +22,7 @@ examples:
   evident up shop --platform qemu --image shop.image --publish 8080
   evident up shop --platform qemu --image shop.image --boot uki
   evident up shop --platform qemu --kernel vmlinuz --initrd initrd.img --append "console=ttyS0" --disk data.raw
+  evident up shop
   evident up --list-attacks
 
 then: evident attest shop
@@ -30,7 +32,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evident.cli import options
 
@@ -87,28 +89,29 @@ def run(args: argparse.Namespace) -> int:
         return _from_document(args)
     from evident.cli.deployments import surroundings
     from evident.cli.documents import read_policy
+    from evident.cli.paths import cache_dir
     from evident.errors import UsageError
-    from evident.lifecycle import bring_up
+    from evident.lifecycle import by_options
     from evident.lifecycle.deployment import deployment
     from evident.platforms.registry import OUTLINES
 
-    if args.name is None or args.platform is None:
+    if args.name is None:
         raise UsageError.of(
             "usage.up",
             expected="a document, or a name and a platform",
             found="neither",
             remedy="For example: evident up shop.yaml, or evident up shop --platform simulated",
         )
-    if args.platform in OUTLINES and OUTLINES[args.platform].cloud:
+    target = deployment(args.name, surroundings())
+    if args.platform in OUTLINES and OUTLINES[args.platform].cloud and target.journal.state in by_options.NOT_THERE:
         raise UsageError.of(
             "usage.up",
             expected="a deployment document for a cloud: docs/deploy.md",
             found=f"{args.name!r} and options",
             remedy=f"Write {args.name}.yaml, then: evident plan {args.name}.yaml",
         )
-    target = deployment(args.name, surroundings())
-    order, release = ordered(args, target)
-    bring_up.up(target, args.platform, order, policy=read_policy(args.policy) if args.policy else None, release=release)
+    policy = read_policy(args.policy) if args.policy else None
+    by_options.up(target, args.platform, _said(args), lambda: ordered(args, target), cache=cache_dir(), policy=policy)
     _say(target, args.output)
     return 0
 
@@ -148,18 +151,41 @@ def refuse_machine(args: argparse.Namespace) -> None:
     """Raises `UsageError` ``usage.document`` where options describe a machine beside a document."""
     from evident.errors import UsageError
 
-    parser = argparse.ArgumentParser()
-    configure_machine(parser)
-    parser.add_argument("--attack")
-    usual = vars(parser.parse_args([]))
-    given = [f"--{name}" for name, value in usual.items() if getattr(args, name, value) != value]
+    given = _given(args)
     if given:
         raise UsageError.of(
             "usage.document",
             expected="a document, or options that describe a machine",
-            found=f"{args.name} and {', '.join(given)}",
+            found=f"{args.name} and {', '.join(f'--{name}' for name in given)}",
             remedy="Say it in the document.",
         )
+
+
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """The options that describe a machine, where they are not as usual."""
+    parser = argparse.ArgumentParser()
+    configure_machine(parser)
+    parser.add_argument("--attack")
+    usual = vars(parser.parse_args([]))
+    return {name: getattr(args, name) for name, value in usual.items() if getattr(args, name, value) != value}
+
+
+def _said(args: argparse.Namespace) -> dict[str, str]:
+    """The same, so that they can be compared: files by content, an image by its manifest, disks by their paths."""
+    import hashlib
+    from pathlib import Path
+
+    from evident.cli.inputs import read_bytes
+    from evident.image import names
+
+    said = {}
+    for name, value in _given(args).items():
+        if name in ("firmware", "kernel", "initrd", "policy", "image"):
+            file = Path(value) / names.MANIFEST if name == "image" else value
+            said[name] = hashlib.sha256(read_bytes(file)).hexdigest()
+        else:
+            said[name] = json.dumps([str(Path(path).resolve()) for path in value] if name == "disk" else value)
+    return said
 
 
 def _say(target: Deployment, output: str) -> None:
@@ -199,6 +225,7 @@ def ordered(args: argparse.Namespace, target: Deployment) -> tuple[Order, Releas
         disks=tuple(Disk(str(Path(path).resolve())) for path in args.disk),
         published=tuple(args.publish),
         attack=getattr(args, "attack", None),
+        said=_said(args),
     )
     if args.image:
         return _from_image(args, target, order)

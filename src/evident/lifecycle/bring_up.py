@@ -14,10 +14,11 @@ from pathlib import Path
 
 from evident import codec, processes
 from evident.appraisal.policy import Policy
-from evident.errors import PolicyRefused
+from evident.errors import PolicyRefused, UsageError
 from evident.files import write_private
-from evident.lifecycle import deployment, disks, keyserver, refusal, specification
-from evident.lifecycle.deployment import Deployment
+from evident.lifecycle import deployment, disks, keyserver, quarantine, refusal, specification
+from evident.lifecycle.deployment import OPTIONS, Deployment
+from evident.lifecycle.journal import State
 from evident.lifecycle.keystore import DiskKey
 from evident.lifecycle.specification import Specification
 from evident.platforms import registry
@@ -53,7 +54,19 @@ def up(
 
 
 def resume(target: Deployment, cache: Path, listen: int | None) -> None:
-    """Carry on where a boot was not seen to its end, or key server or machine ended: they are started again, and the machine waited for."""
+    """Carry on where a boot was not seen to its end, or key server or machine ended: they are started again, and the machine waited for.
+
+    Raises `PolicyRefused` ``keys.quarantined``, `UsageError` ``deployment.state`` where no machine is to run, and what ended the boot.
+    """
+    quarantine.check(target)
+    state = target.journal.state
+    if state not in (State.LAUNCHED, State.ATTESTED, State.UNDECIDED, State.KEPT):
+        raise UsageError.of(
+            "deployment.state",
+            expected="a deployment that runs, or none of this name",
+            found=f"{target.name!r}, {state}",
+            remedy=f"Finish what was begun: `evident status {target.name}` shows it; `evident down {target.name}` removes what there is.",
+        )
     if keyserver.registered(target):
         serve(target, cache, listen)
     with target.exclusive():
@@ -62,14 +75,16 @@ def resume(target: Deployment, cache: Path, listen: int | None) -> None:
 
 
 def settled(target: Deployment, order: Order, release: Release | None, document: Specification | None) -> None:
-    """Key and document are on record before the deployment counts as launched: a crash before that makes another disk, with another key.
-    What is made without a document is not by that of a launch before, which a crash cut short.
+    """Key and document (or options) are on record before the deployment counts as launched: a crash before that makes another disk, with
+    another key. What is made without a document is not by that of a launch before, which a crash cut short.
     """
     if document is not None:
         specification.keep(target, document)
+        (target.home / OPTIONS).unlink(missing_ok=True)
         write_private(target.home / "policy.json", codec.encode(document.held_to(target.policy)))
     else:
         specification.drop(target)
+        write_private(target.home / OPTIONS, dict(order.said))
     if release is not None:
         keyserver.register(target, release.disk)
     disks.sweep(target.home, order.disks)

@@ -31,6 +31,8 @@ from evident.platforms.driver import GENERATION, Driver, Expectation, Order, Sur
 from evident.reference_values import documents
 from evident.reference_values.model import ReferenceSet
 
+OPTIONS: Final = "options.json"
+"""In a machine's home: what the options of a command line said of it, where no document did."""
 AT_BOOT: Final = "boot"
 """Detail ``at`` of what the key server writes of a machine that asked it for its key."""
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")

@@ -17,7 +17,7 @@ from pathlib import Path
 from evident.audit.keys import VerifyingKey
 from evident.errors import UsageError
 from evident.files import read_private
-from evident.lifecycle import bring_up, from_image, images, proving, quarantine, refusal, retire, secret_files, specification, succession
+from evident.lifecycle import bring_up, from_image, images, proving, refusal, retire, secret_files, specification, succession
 from evident.lifecycle.bring_up import Release
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.images import Build
@@ -96,15 +96,6 @@ def _resume(target: Deployment, wanted: Specification, builders: Builders) -> No
         )
     if target.generations.coming is not None:
         succession.abandon(target)
-    quarantine.check(target)
-    state = target.journal.state
-    if state not in (State.LAUNCHED, State.ATTESTED, State.UNDECIDED, State.KEPT):
-        raise UsageError.of(
-            "deployment.state",
-            expected="a deployment that runs, or none of this name",
-            found=f"{target.name!r}, {state}",
-            remedy=f"Finish what was begun: `evident status {target.name}` shows it; `evident down {target.name}` removes what there is.",
-        )
     bring_up.resume(target, builders.cache, _listen(wanted, cloud=registry.OUTLINES[target.platform].cloud))
 
 

@@ -71,6 +71,8 @@ class Order:
     technology: Literal["snp", "tdx"] = "snp"
     openings: tuple[Opening, ...] = ()
     """What the network of a machine in a cloud lets through."""
+    said: Mapping[str, str] = field(default_factory=dict)
+    """The options of a command line that describe all this, where such do; kept with the machine, to know them again."""
     references: ReferenceSet | None = None
     """Predicted from the image, for platforms that do not show what else they measure; None: the platform knows."""
 

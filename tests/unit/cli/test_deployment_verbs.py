@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from evident.cli.main import main
+from evident.platforms.simulated.launch import SimulatedPlatform
 from evident.simulator.pki import SimulatorPki
 
 Run = Callable[..., tuple[int, str, str]]
@@ -102,6 +103,7 @@ def test_own_images_and_policy(run: Run, tmp_path: Path) -> None:
     [
         (("up",), 2, "usage.up"),
         (("up", "shop"), 2, "usage.up"),
+        (("up", "shop", "--vcpus", "2"), 2, "usage.up"),
         (("up", "Shop!", "--platform", "simulated"), 2, "deployment.name"),
         (("up", "shop", "--platform", "nowhere"), 2, "platform.unknown"),
         (("up", "shop", "--platform", "aws"), 2, "usage.up"),
@@ -121,6 +123,29 @@ def test_mistakes_are_answered(run: Run, words: tuple[str, ...], expected: int, 
     assert code in err
     assert "next" in err
     assert out == ""
+
+
+def test_the_same_words_or_the_name_alone_carry_on(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(SimulatedPlatform, "start", lambda _self, machine: started.append(machine.parent.name))
+    (tmp_path / "vmlinuz").write_bytes(b"kernel")
+    words = ("up", "shop", "--platform", "simulated", "--kernel", "vmlinuz", "--append", "quiet")
+    for again in (words, words, ("up", "shop"), ("up", "shop", "--platform", "simulated"), ("up", "shop", *words[4:])):
+        assert run(*again)[0] == 0, again
+    assert started == ["shop"] * 4
+    (tmp_path / "vmlinuz").write_bytes(b"another kernel")
+    others = (words, (*words[:-1], "verbose"), ("up", "shop", "--vcpus", "2"), ("up", "shop", "--platform", "qemu"))
+    for other in (*others, ("up", "shop", "--platform", "simulated", "--attack", "replay")):
+        code, _, err = run(*other)
+        assert (code, "deployment.changed" in err) == (2, True), other
+    assert len(started) == 4
+    assert run("update", "shop", "--kernel", "vmlinuz", "--append", "quiet")[0] == 0
+    assert run(*words)[0] == 0, "what the update said is what there is now"
+    run("revoke", "shop", "--reason", "over")
+    code, _, err = run("up", "shop")
+    assert (code, "deployment.state" in err) == (2, True)
+    run("down", "shop")
+    assert run("up", "shop")[0] == 2, "there is nothing to carry on with"
 
 
 def test_a_damaged_journal_hides_nobody_else(run: Run, tmp_path: Path) -> None:
