@@ -46,7 +46,9 @@ from evident.keys.messages import (
 
 NONCE_BYTES = 32
 HOST_KEY = Path("/run/evident/ssh_host_ecdsa_key")
-FIRST_PORT = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+SETTINGS = Path("/proc/sys")
+FOR_USERS = {"net/ipv4/ip_unprivileged_port_start": "0", "user/max_user_namespaces": "0"}
+"""Of the kernel, where the workload is not root: it may listen at any port, and be root nowhere, not even in a namespace of its own."""
 _TICK = 0.2
 
 
@@ -131,13 +133,11 @@ class Supervisor:
 
 
 def start(workload: Sequence[str], environment: Mapping[str, str], owner: int) -> subprocess.Popen[bytes]:
-    """Start the workload. A user of its own has no capabilities and gets none by running other programs; it may listen at any port.
-
-    Raises `OSError` when it cannot be started.
-    """
+    """Start the workload. A user of its own has no capabilities, and gets none by running other programs. Raises `OSError`."""
     if not owner:
         return subprocess.Popen(list(workload), env=dict(environment))  # noqa: S603 - what the measured configuration says
-    FIRST_PORT.write_text("0")
+    for name, value in FOR_USERS.items():
+        (SETTINGS / name).write_text(value)
     return subprocess.Popen(  # noqa: S603 - as above
         list(workload),
         env=dict(environment),

@@ -324,7 +324,9 @@ def test_the_workload_has_the_configured_environment_alone(tmp_path: Path, monke
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another user")
 def test_a_workload_of_its_own_has_no_rights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """AT-44: no capability, none to be had, no group, and any port."""
-    monkeypatch.setattr(supervise, "FIRST_PORT", tmp_path / "first port")
+    monkeypatch.setattr(supervise, "SETTINGS", tmp_path)
+    for name in supervise.FOR_USERS:
+        (tmp_path / name).parent.mkdir(parents=True)
     with (tmp_path / "out").open("wb") as out, monkeypatch.context() as patch:
         patch.setattr(subprocess, "Popen", partial(subprocess.Popen, stdout=out))
         assert supervise.start(("/usr/bin/env", "cat", "/proc/self/status"), init.environment({}), WORKLOAD_ID).wait() == 0
@@ -333,7 +335,7 @@ def test_a_workload_of_its_own_has_no_rights(tmp_path: Path, monkeypatch: pytest
     assert said["Groups"].split() == []
     assert {said[name] for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {"0" * 16}
     assert said["NoNewPrivs"] == "1"
-    assert (tmp_path / "first port").read_text() == "0"
+    assert {name: (tmp_path / name).read_text() for name in supervise.FOR_USERS} == supervise.FOR_USERS
 
 
 @pytest.mark.parametrize(
