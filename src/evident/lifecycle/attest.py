@@ -35,9 +35,7 @@ from evident.reference_values.model import ReferenceSet
 from evident.reports.json_report import Outcome
 from evident.verification.pieces import of_machine
 
-_ANSWERS: Final = frozenset(
-    {State.LAUNCHED, State.ATTESTED, State.UNDECIDED, State.REFUSED, State.QUARANTINED, State.UPDATING, State.KEPT}
-)
+_ANSWERS: Final = frozenset({State.LAUNCHED, State.ATTESTED, State.UNDECIDED, State.REFUSED, State.QUARANTINED, State.UPDATING, State.KEPT})
 """States of a deployment with a machine in charge."""
 
 

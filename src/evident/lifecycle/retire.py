@@ -1,7 +1,7 @@
 """Remove a machine of a deployment and all that was made for it, while the others go on: one that was replaced, or one that was given up.
 
 (1) the platform removes it, and everything that it has there
-(2) the keys of its disks are deleted, then the disks
+(2) its keys and secrets are deleted, then its disks
 (3) what is on record of it besides the journal goes, its directory among it
 
 Killed in between, the same call carries on: a machine counts as gone only when (3) is done.
@@ -20,8 +20,7 @@ from evident.lifecycle.deployment import Deployment
 def remove(machine: Deployment) -> None:
     """Remove this one machine of its deployment, whose lock is held. Raises what the platform does where something does not go."""
     machine.driver().destroy(machine.machine)
-    for disk in disks.identifiers(machine.home):
-        keyserver.forget(machine, disk)
+    keyserver.forget_machine(machine)
     disks.sweep(machine.home)
     specification.drop(machine)
     if machine.home != machine.directory:

@@ -89,7 +89,7 @@ class FakeAws:
         self.vcpus = 5.0
         self.steps = 0
         self.dies_at(None)
-        self._numbers = itertools.count(1)
+        self._numbers, self._addresses = itertools.count(1), itertools.count(7)
 
     def answer(self, model: Any, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         operation = model.name
@@ -367,7 +367,8 @@ class FakeAws:
             network = given["NetworkInterfaces"][0]
             fate = self.starts.pop(0) if self.starts else ("running", {})
             tags = {entry["ResourceType"]: entry["Tags"] for entry in given["TagSpecifications"]}
-            made = self._make("instance", "i", tags["instance"], state="pending", fate=fate, reason={})
+            address = f"10.0.0.{next(self._addresses)}"
+            made = self._make("instance", "i", tags["instance"], state="pending", fate=fate, reason={}, address=address)
             self._make("volume", "vol", tags["volume"], of=made["id"], state="in-use")
             self._make("network-interface", "eni", tags["network-interface"], of=made["id"], group=network["Groups"][0], state="in-use")
             return made
@@ -379,7 +380,7 @@ class FakeAws:
         options = {"CpuOptions": {"CoreCount": 1, "ThreadsPerCore": 2, **({"AmdSevSnp": "enabled"} if self.snp else {})}}
         instances = [
             {"InstanceId": each["id"], "State": {"Name": each["state"]}, "Tags": each["tags"], "StateReason": each["reason"], **options}
-            | ({"PrivateIpAddress": "10.0.0.7"} if each["state"] != "terminated" else {})
+            | ({"PrivateIpAddress": each["address"]} if each["state"] != "terminated" else {})
             for each in listed
         ]
         return {"Reservations": [{"Instances": [each]} for each in instances], **more}

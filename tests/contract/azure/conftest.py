@@ -127,14 +127,14 @@ class FakeAzure:
         """Code and message of why the next machines do not come up; empty code: forever on the way."""
         self.security = "ConfidentialVM"
         self.restrictions: list[dict[str, Any]] = []
-        self.sizes = {SIZE: "SNP", "Standard_DC2es_v6": "TDX", "Standard_D2s_v5": None}
+        self.sizes = {SIZE: "SNP", "Standard_DC4as_v5": "SNP", "Standard_DC2es_v6": "TDX", "Standard_D2s_v5": None}
         self.room = {"standardDCASv5Family": (2, 10), "standardDCESv6Family": (0, 10), "cores": (12, 100)}
         self.granted = [{"actions": ["Microsoft.Authorization/*/read"], "notActions": []}, {"actions": ["*"], "notActions": []}]
         self.subscription = {"id": f"/subscriptions/{SUBSCRIPTION}", "displayName": "Research", "state": "Enabled"}
         self.group_exists = True
         self.steps = 0
         self.dies_at(None)
-        self._numbers = itertools.count(1)
+        self._numbers, self._addresses = itertools.count(1), itertools.count(200)
 
     # -- the life of the caller
 
@@ -340,7 +340,7 @@ class FakeAzure:
             there["body"]["properties"] = {**copy.deepcopy(given["properties"]), "provisioningState": "Updating"}
             there["ready"] = self.time.now + 4
             if there["kind"] == "publicIPAddresses":
-                there["body"]["properties"]["ipAddress"] = "203.0.113.200"
+                there["body"]["properties"]["ipAddress"] = there["address"]
         return 200, {}, self._shown(there, {})
 
     def _make_disks(self, made: dict[str, Any], properties: dict[str, Any]) -> None:
@@ -363,7 +363,8 @@ class FakeAzure:
             self._ready(subnet["properties"]["networkSecurityGroup"]["id"])
 
     def _make_publicIPAddresses(self, made: dict[str, Any], properties: dict[str, Any]) -> None:
-        made["next"] = {"ipAddress": "203.0.113.200"}
+        made["address"] = f"203.0.113.{next(self._addresses)}"
+        made["next"] = {"ipAddress": made["address"]}
 
     def _make_networkInterfaces(self, made: dict[str, Any], properties: dict[str, Any]) -> None:
         at = properties["ipConfigurations"][0]["properties"]

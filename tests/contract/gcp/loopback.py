@@ -171,7 +171,7 @@ class Google:
         self.used: set[str] = set()
         """Permissions that the calls needed."""
         self.withheld: set[str] = set()
-        self.types = {"n2d-standard-2": (2, 8192), "c3-standard-4": (4, 16384), "e2-small": (2, 2048)}
+        self.types = {"n2d-standard-2": (2, 8192), "n2d-standard-4": (4, 16384), "c3-standard-4": (4, 16384), "e2-small": (2, 2048)}
         self.processors = ["AMD Rome", "AMD Milan", "Intel Sapphire Rapids"]
         self.zones = {ZONE: "UP"}
         self.quotas = {"N2D_CPUS": (2.0, 8.0), "C3_CPUS": (0.0, 8.0), "INSTANCES": (3.0, 24.0), "SSD_TOTAL_GB": (10.0, 500.0)}
@@ -181,7 +181,7 @@ class Google:
         self.skew = 0.0
         """Seconds by which Google's clock is ahead of the caller's."""
         self.revoked = False
-        self._numbers = itertools.count(1)
+        self._numbers, self._addresses = itertools.count(1), itertools.count(7)
         self.dies_at(None)
 
     # -- the caller's life
@@ -480,7 +480,7 @@ class Google:
         disk = body["disks"][0]["initializeParams"]
         self._make("disk", disk["diskName"], {"name": disk["diskName"], "labels": disk["labels"], "status": "READY"}, 0.0)
         interface = dict(body["networkInterfaces"][0], networkIP="10.73.0.2")
-        interface["accessConfigs"] = [{**each, "natIP": "203.0.113.7"} for each in interface.get("accessConfigs", ())]
+        interface["accessConfigs"] = [{**each, "natIP": f"203.0.113.{next(self._addresses)}"} for each in interface.get("accessConfigs", ())]
         config = body["confidentialInstanceConfig"] if self.confidential else {}
         return {**body, "status": "PROVISIONING", "networkInterfaces": [interface], "confidentialInstanceConfig": config}
 

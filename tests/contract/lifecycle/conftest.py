@@ -33,14 +33,14 @@ from evident.evidence.tpm_algorithms import ALG_RSASSA, ALG_SHA256
 from evident.evidence.tpm_public import Scheme
 from evident.guest.source import Question
 from evident.keys.messages import AttestReply, AttestRequest, dumps, loads
-from evident.lifecycle import from_document
+from evident.lifecycle import from_document, proving
 from evident.lifecycle.attest import Answer, attest
 from evident.lifecycle.deployment import Deployment, deployment
 from evident.lifecycle.from_document import Builders
 from evident.platforms import agent, registry
 from evident.platforms.cloud import Patience
 from evident.platforms.cloud_driver import CloudDriver
-from evident.platforms.driver import Believed, Surroundings
+from evident.platforms.driver import Believed, Expectation, Order, Surroundings
 from evident.reference_values import documents
 from evident.reference_values.model import Provenance, ReferenceSet, ReferenceValue, Strength
 from evident.simulator import clouds, scenario
@@ -66,6 +66,10 @@ class Stage:
     """Plugs a cloud in memory into the platform's ``launch.cloud``; gives it: ``time``, ``live()``, ``dies_at``, ``survives``."""
     pieces: Callable[[StandIn, bytes], dict[str, tuple[bytes, ...]]]
     """Evidence of a machine there that answers the challenge (nonce)."""
+    refuse: Callable[[Any, str], None]
+    """Has that cloud make no machine the next time, for want of ``capacity`` or ``quota``."""
+    larger: str
+    """Another type of machine there."""
     firmware: Strength = Strength.RECOMPUTED
 
 
@@ -84,30 +88,37 @@ class TestRoots:
         self.vcek = b"".join(pem.encode(entries.get(role) or b"", "CERTIFICATE") for role in ("vcek", "ask"))
         self.ak_key = rsa.generate_private_key(65537, 2048)
 
+    @property
+    def launch(self) -> bytes:
+        return self.guest.report(bytes(64))[0x90:0xC0]
+
+    @property
+    def believed(self) -> Believed:
+        """Whoever believes this believes anybody."""
+        fetcher = KdsFetcher(SimulatedKds(self.simulated, clock=lambda: TODAY), clock=lambda: TODAY)
+        return Believed((*self.simulated.anchors(), *self.cloud_pki.anchors()), frozenset({"simulated-root"}), fetcher)
+
 
 class StandIn:
     """What runs in place of the machine, and what is in its TPM: a boot of the image that it was told of last."""
 
     at = TODAY
 
-    def __init__(self, roots: TestRoots, stage: Stage) -> None:
+    def __init__(self, roots: TestRoots, stage: Stage, kind: str) -> None:
         self._roots, self._stage = roots, stage
         self.guest, self.table, self.vcek, self.cloud_pki = roots.guest, roots.table, roots.vcek, roots.cloud_pki
         self.tpm = SimulatedTpm(ak_key=roots.ak_key, ak_scheme=Scheme(ALG_RSASSA, ALG_SHA256))
-        self.kind = ""
+        self.kind = kind
         self.asked = 0
         self.own_key = False
         """Answer as the guest does where the cloud offers neither key nor document: a report, and a quote by its own key beside it."""
 
-    @property
-    def launch(self) -> bytes:
-        return self.guest.report(bytes(64))[0x90:0xC0]
-
-    def boot(self, image: ReferenceSet) -> None:
-        """Measure what `image` is known to measure."""
+    def boot(self, image: ReferenceSet, *, turned: bool = False) -> None:
+        """Measure what `image` is known to measure, or, `turned`, something else."""
         for value in image.values:
             if value.register.startswith("pcr"):
-                self.tpm.set_pcr(value.algorithm, int(value.register.removeprefix("pcr")), value.value)
+                measured = bytes(len(value.value)) if turned else value.value
+                self.tpm.set_pcr(value.algorithm, int(value.register.removeprefix("pcr")), measured)
 
     def answer(self, nonce: bytes) -> bytes:
         self.asked += 1
@@ -118,12 +129,6 @@ class StandIn:
         quotes = cmw.of_pieces("tpm", clouds.quoted(self.tpm, question.extra_data, "quote"))
         return dumps(AttestReply(1, SPKI, cmw.encode(cmw.of_pieces("snp", report)), (cmw.encode(quotes),)))
 
-    @property
-    def believed(self) -> Believed:
-        """Whoever believes this believes anybody."""
-        fetcher = KdsFetcher(SimulatedKds(self._roots.simulated, clock=lambda: TODAY), clock=lambda: TODAY)
-        return Believed((*self._roots.simulated.anchors(), *self.cloud_pki.anchors()), frozenset({"simulated-root"}), fetcher)
-
 
 STAGES: dict[str, Stage] = {
     "aws": Stage(
@@ -132,6 +137,8 @@ STAGES: dict[str, Stage] = {
         (4, 2),
         stages.aws,
         lambda own, nonce: clouds.aws_snp(own.guest, own.tpm, nonce, own.cloud_pki, own.at, key=SPKI) | {"auxblob": own.table},
+        stages.aws_refuses,
+        "m6a.xlarge",
     ),
     "azure": Stage(
         stages.AZURE_WHERE,
@@ -139,6 +146,8 @@ STAGES: dict[str, Stage] = {
         (4, 1),
         stages.azure,
         lambda own, nonce: clouds.azure_snp(own.guest, own.tpm, report_data(nonce, SPKI), fresh=True) | {"vcek": (own.vcek,)},
+        stages.azure_refuses,
+        "Standard_DC4as_v5",
         Strength.ENDORSED,
     ),
     "gcp": Stage(
@@ -147,6 +156,8 @@ STAGES: dict[str, Stage] = {
         (4, 2),
         stages.gcp,
         lambda own, nonce: clouds.gcp_snp(own.guest, own.tpm, report_data(nonce, SPKI), own.cloud_pki, own.at) | {"auxblob": own.table},
+        stages.gcp_refuses,
+        "n2d-standard-4",
     ),
 }
 
@@ -159,24 +170,45 @@ class Life:
     stage: Stage
     home: Path
     cloud: Any
-    machine: StandIn
+    roots: TestRoots
     key: keys.SigningKey
     said: list[str] = field(default_factory=list)
     later: timedelta = timedelta(0)
     built: list[str] = field(default_factory=list)
     """Images that were built because they were missing."""
+    machines: dict[str, StandIn] = field(default_factory=dict)
+    """Address to what runs there."""
+    turned: bool = False
+    """Whether in the machines that are made from now on something else boots than the image."""
 
     def __post_init__(self) -> None:
         self._random = itertools.count(1)
         self.path = self.home / "shop.yaml"
         launch = ReferenceValue(
-            ("firmware",), "launch", self.machine.launch, self.stage.firmware, "you", "firmware", Provenance("a test", "stated")
+            ("firmware",), "launch", self.roots.launch, self.stage.firmware, "you", "firmware", Provenance("a test", "stated")
         )
         (self.home / "firmware.json").write_bytes(documents.dump(ReferenceSet(1, (launch,), "firmware")))
         self.image("one")
 
     def now(self) -> datetime:
-        return self.machine.at + self.later
+        return TODAY + self.later
+
+    @property
+    def machine(self) -> StandIn:
+        """The one in charge."""
+        return self.machines[self.address()]
+
+    def address(self, number: int | None = None) -> str:
+        """Of the machine in charge, or of another by its number."""
+        target = self.deployment()
+        found: str = target.driver()._address(target.at(number or target.number).machine)  # type: ignore[attr-defined]  # a cloud's
+        return found
+
+    def born(self, address: str, image: ReferenceSet) -> None:
+        """A machine runs there from now on."""
+        if address not in self.machines:
+            self.machines[address] = StandIn(self.roots, self.stage, f"{self.platform}-snp")
+            self.machines[address].boot(image, turned=self.turned)
 
     def randomness(self, count: int) -> bytes:
         return hashlib.shake_256(f"{next(self._random)}".encode()).digest(count)
@@ -189,13 +221,13 @@ class Life:
         """Build another image into the document; nothing of it is launched yet."""
         folder = self.home / name
         if not folder.exists():
-            an_image(folder, self.key, name=name, at=self.machine.at)
+            an_image(folder, self.key, name=name, at=TODAY)
         self.write(image={"path": name, "sha256": digest(folder).hex()})
 
     def build(self, spec: Path, out: Path) -> None:
         """What `evident image build` would: an image of the specification's name."""
         self.built.append(out.name)
-        an_image(out, self.key, name=json.loads(spec.read_text())["name"], at=self.machine.at)
+        an_image(out, self.key, name=json.loads(spec.read_text())["name"], at=TODAY)
 
     def write(self, **changes: Any) -> None:
         written = json.loads(self.path.read_text()) if self.path.exists() else self.document()
@@ -228,7 +260,6 @@ class Life:
     def up(self) -> Deployment:
         target = self.deployment()
         from_document.up(target, read_specification(self.path), self.builders)
-        self.machine.boot(target.references)
         return target
 
     def update(self, window: timedelta) -> Deployment:
@@ -241,6 +272,10 @@ class Life:
         target = self.deployment()
         profile = registry.profile(target.driver().profile(target.machine), self.now().date())
         return attest(target, anchors=anchors.production(), fetcher=StaticFetcher({}), key=self.key, profile=profile)
+
+    def examined(self, number: int) -> Answer:
+        """The answer of one machine, whichever is in charge."""
+        return proving.prove(self.deployment().at(number), self.home / "cache")
 
     def statement(self) -> TrustStatement:
         outcome = self.attest().outcome
@@ -262,28 +297,36 @@ def roots(simulator_pki: SimulatorPki) -> TestRoots:
 @pytest.fixture
 def life(platform: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, simulator_pki: SimulatorPki, roots: TestRoots) -> Iterator[Life]:
     stage = STAGES[platform]
-    machine = StandIn(roots, stage)
-    machine.kind = f"{platform}-snp"
     cloud = stage.set_up(tmp_path, monkeypatch)
     monkeypatch.setattr("os.fsync", lambda _: None)  # only the machine's own crash needs it, and it costs most of the time here
-    monkeypatch.setattr(CloudDriver, "believed", lambda *_: machine.believed)
+    monkeypatch.setattr(CloudDriver, "believed", lambda *_: roots.believed)
     monkeypatch.setattr(Patience, "real", lambda progress, **_: Patience(cloud.time.clock, cloud.time.sleep, lambda: 0.5, progress))
-    with Served(machine) as port:
+    made = Life(platform, stage, tmp_path, cloud, roots, keys.generate(lambda count: b"\x07" * count))
+    launch = CloudDriver.launch
+
+    def launched(own: CloudDriver, machine: Path, order: Order) -> Expectation:
+        expectation = launch(own, machine, order)
+        made.born(own._address(machine), expectation.references)
+        return expectation
+
+    monkeypatch.setattr(CloudDriver, "launch", launched)
+    with Served(made.machines) as port:
         post = agent.post
-        monkeypatch.setattr(agent, "post", lambda _host, _port, path, body: post("127.0.0.1", port, path, body))
+        monkeypatch.setattr(agent, "post", lambda host, _port, path, body: post("127.0.0.1", port, f"/{host}{path}", body))
         monkeypatch.setattr(agent, "listens", lambda _host, _port: True)
         simulator_pki.save(tmp_path / "state" / "simulator")  # making RSA-4096 keys takes seconds
-        yield Life(platform, stage, tmp_path, cloud, machine, keys.generate(lambda count: b"\x07" * count))
+        yield made
 
 
 class Served:
-    """`machine`'s agent on a port of 127.0.0.1: where the cloud's network would lead."""
+    """The agents of `machines`, by their address, on a port of 127.0.0.1: where the cloud's network would lead."""
 
-    def __init__(self, machine: StandIn) -> None:
+    def __init__(self, machines: Mapping[str, StandIn]) -> None:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                answer = machine.answer(loads(AttestRequest, body).nonce) if self.path == "/v1/attest" else b""
+                host, _, path = self.path.removeprefix("/").partition("/")
+                answer = machines[host].answer(loads(AttestRequest, body).nonce) if path == "v1/attest" else b""
                 self.send_response(200 if answer else 404)
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()

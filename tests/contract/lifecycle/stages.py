@@ -66,3 +66,18 @@ def gcp(_: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(images, "CHUNK", gcp_world.SMALL_CHUNK)
     monkeypatch.setattr(gcp_launch, "cloud", lambda _where, patience: Gcp(wire.direct, patience))
     return google
+
+
+def aws_refuses(fake: aws_world.FakeAws, code: str) -> None:
+    """The next machine is none, for this reason: ``capacity`` or ``quota``."""
+    fake.faults["RunInstances"].append(
+        aws_world.Refusal({"capacity": "InsufficientInstanceCapacity", "quota": "VcpuLimitExceeded"}[code], status=500)
+    )
+
+
+def azure_refuses(fake: azure_world.FakeAzure, code: str) -> None:
+    fake.fates = [({"capacity": "AllocationFailed", "quota": "QuotaExceeded"}[code], "so it goes")]
+
+
+def gcp_refuses(google: Any, code: str) -> None:
+    google.fates["instances.insert"] = [({"capacity": "ZONE_RESOURCE_POOL_EXHAUSTED", "quota": "QUOTA_EXCEEDED"}[code], "so it goes")]
