@@ -1,0 +1,41 @@
+"""What a build records of its parts: one digest for each group of files, and which groups are made from source alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evident.image.build import _Build
+from evident.image.initrd import CONFIGURATION, OWN_CODE, PYTHON
+from evident.image.lock import Lock, Store
+from evident.image.spec import ImageSpec
+from evident.image.tree import Tree
+
+
+def recorded(tmp_path: Path, files: dict[str, bytes], own: set[str]) -> tuple[dict[str, bytes], set[str]]:
+    build = _Build(ImageSpec(1, "shop", ("/bin/x",)), Lock(1, "trixie", "amd64"), Store(tmp_path), tmp_path, tmp_path, tmp_path, print)
+    tree = Tree()
+    for path, data in files.items():
+        tree.add_file(path, data)
+    build._record("initrd", tree, own)
+    return build._components, build._from_source
+
+
+CODE = f"{OWN_CODE}/guest/init.pyc"
+FILES = {CODE: b"own", f"{PYTHON}/os.pyc": b"python", "srv/a/b/one": b"own", "srv/a/b/two": b"package", CONFIGURATION: b"{}"}
+
+
+def test_a_group_is_made_from_source_when_every_file_of_it_is(tmp_path: Path) -> None:
+    components, from_source = recorded(tmp_path, FILES, {CODE, "srv/a/b/one", CONFIGURATION})
+    named = {f"initrd /{OWN_CODE}", f"initrd /{CONFIGURATION}"}
+    assert from_source - {"initrd /etc", "initrd /etc/evident", "initrd /srv", "initrd /srv/a", "initrd /usr", "initrd /usr/lib"} == {
+        "spec",
+        "command line",
+        *named,
+    }
+    assert {*named, "initrd /srv/a/b", f"initrd /{PYTHON}"} <= components.keys()
+
+
+def test_a_changed_file_changes_the_digest_of_its_group_alone(tmp_path: Path) -> None:
+    before, _ = recorded(tmp_path, FILES, set())
+    after, _ = recorded(tmp_path, {**FILES, CODE: b"another"}, set())
+    assert [name for name in before if before[name] != after[name]] == [f"initrd /{OWN_CODE}"]
