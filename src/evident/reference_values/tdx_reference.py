@@ -10,7 +10,8 @@ RTMR1, of a boot from a disk; a kernel or UKI that the VMM hands over is loaded 
 3. the partition table of that disk: header, number of partitions, their entries (PCR 5);
 4. the Authenticode digest of the image that is started (PCR 4), and of the kernel inside it where systemd-stub (up to 257) has the
    firmware load that;
-5. ``Exit Boot Services Invocation``, ``Exit Boot Services Returned with Success`` (PCR 5).
+5. ``Exit Boot Services Invocation``, ``Exit Boot Services Returned with Success`` (PCR 5). Where the memory map changed under Linux's first
+   attempt, ``Exit Boot Services Returned with Failure`` comes before them, once: Linux tries twice.
 
 RTMR2:
 
@@ -49,6 +50,7 @@ from evident.reference_values.snp_reference import settles_root, verity_root_has
 from evident.reference_values.tdx_mrtd import Order
 
 BANK = ("sha384",)
+NOT_LEFT = b"Exit Boot Services Returned with Failure"
 LEAVING = (b"Exit Boot Services Invocation", b"Exit Boot Services Returned with Success")
 FIRST_STUB_THAT_MEASURES = 256
 FLOATS = (
@@ -66,11 +68,13 @@ class Machine:
     """Whether there is a TPM beside the run-time registers: then Linux measures into that alone."""
     initrd_argument: Literal["after", "before"] = "after"
     """Where EDK2 puts ``initrd=initrd`` for a kernel that the VMM hands over: behind the command line, or before it (newer builds)."""
+    second_attempt: bool = False
+    """Whether Linux left the boot services at its second attempt. That is chance, seen in one real log of Google's."""
 
 
 SEPARATORS: tuple[Literal["rtmr1", "rtmr0"], ...] = ("rtmr1", "rtmr0")
 INITRD_ARGUMENTS: tuple[Literal["after", "before"], ...] = ("after", "before")
-MACHINES = tuple(Machine(*each) for each in itertools.product(SEPARATORS, (False, True), INITRD_ARGUMENTS))
+MACHINES = tuple(Machine(*each) for each in itertools.product(SEPARATORS, (False, True), INITRD_ARGUMENTS, (False, True)))
 """All that are known: whichever boots, one of their values is its."""
 
 
@@ -108,7 +112,7 @@ def direct_boot(kernel: bytes, initrd: bytes | None, command_line: str, machines
         measured = [] if machine.tpm else [options, *given]
         found.append(
             Prediction(
-                measurements=(*_in(1, (*loaded, *_attempt(machine), *_leaving())), *_in(2, measured)),
+                measurements=(*_in(1, (*loaded, *_attempt(machine), *_leaving(machine))), *_in(2, measured)),
                 artifacts={**predicted.artifacts, **({} if initrd is None else {"initrd": _sha256(initrd)})},
                 assumptions=("the VMM hands the kernel over as it is, its header unchanged", said, *_said(machine)),
                 command_line=command_line,
@@ -139,7 +143,7 @@ def unified_image(
         found.append(
             replace(
                 predicted,
-                measurements=(*_in(1, (*loaded, *_leaving())), *_in(2, (*sections, *options))),
+                measurements=(*_in(1, (*loaded, *_leaving(machine))), *_in(2, (*sections, *options))),
                 unextended=(),
                 assumptions=(*predicted.assumptions[0 if table else 1 : -1], *_said(machine)),
             )
@@ -206,15 +210,21 @@ def _placed(command_line: str, machine: Machine) -> tuple[str, str]:
 def _said(machine: Machine) -> tuple[str, ...]:
     builds = {"rtmr1": "builds newer than 2024.02", "rtmr0": "2024.02 and before"}[machine.separator]
     beside = "a TPM is there: Linux measures into that alone" if machine.tpm else "no TPM is there, and Linux is 6.9 or later"
-    return f"EDK2 puts the separator of the boot attempt into {machine.separator.upper()} ({builds})", beside, FLOATS
+    return (
+        f"EDK2 puts the separator of the boot attempt into {machine.separator.upper()} ({builds})",
+        beside,
+        f"Linux leaves the boot services at its {'second' if machine.second_attempt else 'first'} attempt",
+        FLOATS,
+    )
 
 
 def _in(register: int, measurements: Iterable[Measurement]) -> tuple[Measurement, ...]:
     return tuple(replace(item, pcr=register) for item in measurements)
 
 
-def _leaving() -> tuple[Measurement, ...]:
-    return tuple(Measurement.of(1, text, BANK, "leaving the boot services") for text in LEAVING)
+def _leaving(machine: Machine) -> tuple[Measurement, ...]:
+    failed = (Measurement.of(1, NOT_LEFT, BANK, "a first attempt to leave the boot services"),) if machine.second_attempt else ()
+    return (*failed, *(Measurement.of(1, text, BANK, "leaving the boot services") for text in LEAVING))
 
 
 def _sha256(data: bytes) -> bytes:

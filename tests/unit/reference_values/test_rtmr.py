@@ -139,16 +139,28 @@ def test_other_loaders_begin_like_a_uki(vectors: Vectors, case: str) -> None:
     assert digests(found, 1)[-2:] == [item.digests["sha384"] for item in first[-2:]]
 
 
+def test_a_second_attempt_to_leave_the_boot_services_is_as_google_logs_it(vectors: Vectors) -> None:
+    """A TPM's log of a real machine has the failed attempt before the two events of the good one: what goes into PCR 5 goes into RTMR1."""
+    log = event_log.read(vectors.read("eventlog/go-tpm-tools-ubuntu-2404-amd-sevsnp", "binary_bios_measurements"), registers="pcr")
+    found = [event for event in log.events if event.register == 5 and event.data.startswith(b"Exit Boot Services")]
+    texts = (tdx_reference.NOT_LEFT, *tdx_reference.LEAVING)
+    assert tuple(event.data for event in found) == texts
+    assert [event.digests["sha384"] for event in found] == [hashlib.sha384(text).digest() for text in texts]
+    (predicted,) = direct_boot(KERNEL, None, "quiet", [Machine(second_attempt=True)])
+    last = [item.digests["sha384"] for item in predicted.measurements if item.pcr == 1][-3:]
+    assert last == [event.digests["sha384"] for event in found]
+
+
 def test_direct_boot() -> None:
     predicted = direct_boot(KERNEL, b"initrd", f"quiet roothash={ROOT_HASH}")
     values = references(predicted, origin="a test")
-    assert [value.register for value in values] == ["rtmr1"] * 2 + ["rtmr2"] * 2, "with and without separator; initrd= after and before"
-    one, two = values[0], values[2]
+    assert [value.register for value in values] == ["rtmr1"] * 4 + ["rtmr2"] * 2, "separator and attempts; initrd= after and before"
+    one, two = values[0], values[4]
     assert one.components["kernel"] == pe.authenticode(pe.parse(KERNEL), "sha384")
     text = f"quiet roothash={ROOT_HASH} initrd=initrd".encode("utf-16-le") + b"\0\0"
     assert two.components["cmdline"] == hashlib.sha384(text).digest()
     assert two.components["verity_root_hash"].hex() == ROOT_HASH
-    assert {value.layers for value in values[2:]} == {("boot_chain", "root_filesystem")}
+    assert {value.layers for value in values[4:]} == {("boot_chain", "root_filesystem")}
     assert {(value.strength, value.endorser) for value in values} == {(Strength.RECOMPUTED, "you")}
     assert all(any("RTMR0 is not predicted" in text for text in each.assumptions) for each in predicted)
     (alone,) = direct_boot(KERNEL, None, "quiet", [Machine()])
@@ -194,10 +206,10 @@ def test_stubs_before_256_leave_the_run_time_registers_alone(version: int, measu
 def test_every_machine_has_its_value_and_no_value_is_there_twice() -> None:
     image = a_uki(257, cmdline=f"roothash={ROOT_HASH}".encode(), initrd=b"initrd")
     values = references(unified_image(image, MACHINES, booted_from=a_disk(a_fat12({"EFI/BOOT/BOOTX64.EFI": image}))), origin="x")
-    assert [value.register for value in values] == ["rtmr1"] * 2 + ["rtmr2"] * 2
-    assert len({value.value for value in values}) == 4
-    assert {value.layers for value in values[2:]} == {("boot_chain", "root_filesystem")}
+    assert [value.register for value in values] == ["rtmr1"] * 4 + ["rtmr2"] * 2
+    assert len({value.value for value in values}) == 6
+    assert {value.layers for value in values[4:]} == {("boot_chain", "root_filesystem")}
     assert bytes(48) not in {value.value for value in values}
     assumed = [value.provenance.how for value in values]
-    assert ["TPM is there" in how for how in assumed] == [False, False, True, True], "RTMR1 is the same with a TPM and without"
-    assert ["separator" in how for how in assumed] == [True, True, False, False]
+    assert ["TPM is there" in how for how in assumed] == [False] * 4 + [True] * 2, "RTMR1 is the same with a TPM and without"
+    assert ["separator" in how and "attempt" in how for how in assumed] == [True] * 4 + [False] * 2
