@@ -11,9 +11,7 @@ import hashlib
 import os
 import shutil
 import socket
-import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -22,6 +20,7 @@ from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from tests.integration.software_tpm import software_tpm
 
 from evident.appraisal.policy import Policy, RequiredLevels
 from evident.appraisal.statement import Layer, TrustStatement
@@ -45,6 +44,7 @@ from evident.platforms import agent
 from evident.platforms.aws import launch as aws_launch
 from evident.platforms.cloud import Patience
 from evident.platforms.driver import Collected, Order, Surroundings
+from evident.platforms.simulated import collector
 from evident.platforms.simulated import launch as simulated_launch
 from evident.reference_values import documents
 from evident.reports.json_report import Outcome
@@ -71,29 +71,6 @@ def transact(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Transact]:
 def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Transact]:
     """The TPM of another machine."""
     yield from software_tpm(tmp_path_factory.mktemp("other"))
-
-
-def software_tpm(folder: Path) -> Iterator[Transact]:
-    words = ("swtpm", "socket", "--tpm2", "--tpmstate", f"dir={folder}", "--server", f"type=unixio,path={folder}/sock")
-    process = subprocess.Popen([*words, "--flags", "not-need-init,startup-clear"])
-    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        for _ in range(200):
-            if (folder / "sock").exists():
-                break
-            time.sleep(0.02)
-        stream.connect(str(folder / "sock"))
-        stream.settimeout(30)
-
-        def exchange(command: bytes) -> bytes:
-            stream.sendall(command)
-            return stream.recv(4096)
-
-        yield exchange
-    finally:
-        stream.close()
-        process.terminate()
-        process.wait(10)
 
 
 def command(transact: Transact, code: int, handles: tuple[int, ...], parameters: bytes) -> None:
@@ -162,7 +139,7 @@ class World:
         now = pki.made_at + timedelta(days=2)
         self.surroundings = Surroundings(state, lambda: now, os.urandom, lambda _: None)
         self.key = keys.generate(os.urandom)
-        monkeypatch.setattr(simulated_launch.collector, "collect", self._collect)
+        monkeypatch.setattr(collector, "collect", self._collect)
         monkeypatch.setattr(simulated_launch.SimulatedPlatform, "endorsement_key", lambda _self, _machine: self.named)
         self.target = deployment("shop", self.surroundings)
         up(self.target, "simulated", Order())

@@ -8,14 +8,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.integration.software_tpm import software_tpm
 from tests.unit.image.test_seal import opens, sealed
 
 from evident.endorsements import anchors
@@ -52,27 +50,7 @@ class Offline:
 @pytest.fixture(scope="module")
 def transact(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[bytes], bytes]]:
     """A command in, its response out: what the character device does."""
-    folder = tmp_path_factory.mktemp("guest-tpm")
-    words = ("swtpm", "socket", "--tpm2", "--tpmstate", f"dir={folder}", "--server", f"type=unixio,path={folder}/sock")
-    process = subprocess.Popen([*words, "--flags", "not-need-init,startup-clear"])
-    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        for _ in range(200):
-            if (folder / "sock").exists():
-                break
-            time.sleep(0.02)
-        stream.connect(str(folder / "sock"))
-        stream.settimeout(30)
-
-        def exchange(command: bytes) -> bytes:
-            stream.sendall(command)
-            return stream.recv(4096)
-
-        yield exchange
-    finally:
-        stream.close()
-        process.terminate()
-        process.wait(10)
+    yield from software_tpm(tmp_path_factory.mktemp("guest-tpm"))
 
 
 def context() -> Context:

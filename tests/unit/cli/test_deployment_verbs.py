@@ -8,26 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from evident.cli.main import main
 from evident.platforms.simulated.launch import SimulatedPlatform
-from evident.simulator.pki import SimulatorPki
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], simulator_pki: SimulatorPki) -> Run:
-    """Runs a command line in a home of its own; gives exit code, stdout and stderr."""
-    monkeypatch.setenv("EVIDENT_HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    simulator_pki.save(tmp_path / "state" / "simulator")
-
-    def command(*words: str) -> tuple[int, str, str]:
-        code = main(list(words))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return command
 
 
 def test_a_whole_life(run: Run, tmp_path: Path) -> None:

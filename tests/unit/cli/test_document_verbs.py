@@ -13,29 +13,17 @@ import pytest
 from tests.contract.lifecycle.images import an_image, digest
 
 from evident.audit import keys
-from evident.cli.main import main
-from evident.simulator.pki import SimulatorPki
 
 Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], simulator_pki: SimulatorPki) -> Run:
-    """Runs a command line in a home of its own, with two images of its owner's; gives exit code, stdout and stderr."""
-    monkeypatch.setenv("EVIDENT_HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    simulator_pki.save(tmp_path / "state" / "simulator")
+@pytest.fixture(autouse=True)
+def images(run: Run, tmp_path: Path) -> None:  # in the home that it makes
+    """Two images of its owner's, and a document that names the first."""
     key = keys.load_or_create(tmp_path / "state", os.urandom)
     for name in ("one", "two"):
         an_image(tmp_path / name, key, name=name, at=datetime(2026, 11, 22, tzinfo=UTC))
     write(tmp_path)
-
-    def command(*words: str) -> tuple[int, str, str]:
-        code = main(list(words))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return command
 
 
 def write(home: Path, image: str = "one", **changes: Any) -> None:
