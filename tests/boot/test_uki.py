@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,6 @@ from evident.evidence import disk as partitions
 from evident.evidence import uki as reader
 from evident.image import build, disk, uki
 from evident.keys import release
-from evident.lifecycle import disks
 from evident.lifecycle.deployment import Deployment
 from evident.platforms.qemu import console, launch
 from evident.platforms.qemu.order import Launch
@@ -82,8 +82,8 @@ def with_another_kernel(image: bytes) -> bytes:
 def on_the_disk(how: Callable[[bytes], bytes]) -> Change:
     """Another UKI in the place of the one on the machine's disk."""
 
-    def change(shop: Deployment, ordered: Launch) -> Launch:
-        (path,) = disks.made(shop.directory)
+    def change(_shop: Deployment, ordered: Launch) -> Launch:
+        path = Path(ordered.disks[0].path)
         raw = path.read_bytes()
         table, sector = partitions.read_partition_table(raw)
         system = next(each for each in table.partitions if each.type == partitions.SYSTEM_PARTITION)
