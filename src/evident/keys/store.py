@@ -56,6 +56,8 @@ class RootVolume:
     """dm-verity root hash of the file system on the disk, handed out with the key."""
     secrets: tuple[str, ...] = ()
     """Names of the secrets that go with it: all that are held, or none of it is released."""
+    machine: int = 1
+    """Number of the machine that it was made for, where several share the reference set (`evident.lifecycle.generations`)."""
 
     def __post_init__(self) -> None:
         check_disk(self.disk)

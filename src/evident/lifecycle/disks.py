@@ -22,11 +22,6 @@ def made(directory: Path) -> tuple[Path, ...]:
     return tuple(sorted(directory.glob(path(directory, "*").name)))
 
 
-def identifiers(directory: Path) -> tuple[str, ...]:
-    """Of the partitions on the disks made for the machine in `directory`."""
-    return tuple(each.stem.removeprefix("disk-") for each in made(directory))
-
-
 def sweep(directory: Path, kept: Iterable[Disk] = ()) -> None:
     """Remove every disk made for the machine in `directory` besides `kept`."""
     names = {Path(disk.path).name for disk in kept}

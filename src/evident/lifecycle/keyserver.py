@@ -28,7 +28,7 @@ from evident.keys.release import ReleaseService, Surety
 from evident.keys.server import KeyServer
 from evident.keys.store import Held, RootVolume, VolumeStore, unknown_disk
 from evident.keys.store import forget as forget_key
-from evident.lifecycle import disks, keystore, quarantine
+from evident.lifecycle import keystore, quarantine
 from evident.lifecycle.answers import levels, state_after
 from evident.lifecycle.challenges import Challenges
 from evident.lifecycle.deployment import AT_BOOT, Deployment, deployment
@@ -45,14 +45,15 @@ START_SECONDS: Final = 60.0
 
 
 def register(target: Deployment, disk: DiskKey) -> None:
-    """Store what its machine gets under the deployment's terms: reference values, the levels and identities of its policy, and a TPM's quote
+    """Store what its machine gets under the deployment's terms: reference values, levels and identities of its policy, and a TPM's quote
     where there are reference values for PCRs or for what is loaded. Keys of its earlier disks go: those disks are no more. A revoked one
     stays on record as such, and the deployment's other machines keep theirs.
     """
     store, policy = keystore.open_store(target.surroundings), target.policy
-    others = {each for machine in target.machines() if machine.number != target.number for each in disks.identifiers(machine.home)}
-    for earlier in set(store.volumes.disks_under(target.name)) - {disk.disk, *others}:
-        forget(target, earlier)
+    kept = {each.number for each in target.machines()} - {target.number}
+    for earlier in store.volumes.disks_under(target.name):
+        if earlier != disk.disk and store.volumes.get(earlier).machine not in kept:
+            forget(target, earlier)
     references, levels = target.references, policy.levels
     beside: tuple[Literal["tpm"], ...] = ("tpm",) if by_tpm(references.values) or programs.among(references.values) else ()
     volume = RootVolume(
@@ -65,6 +66,7 @@ def register(target: Deployment, disk: DiskKey) -> None:
         beside=beside,
         root_hash=disk.root_hash,
         secrets=tuple(sorted(disk.secrets)),
+        machine=target.number,
     )
     store.volumes.put_references(target.name, references)
     store.volumes.put(volume)
@@ -77,6 +79,14 @@ def forget(target: Deployment, disk: str) -> None:
     forget_key(root, disk)
     if ("disk", disk) not in {(each.name, each.value) for each in VolumeStore(root).revocations()}:
         VolumeStore(root).delete(disk)
+
+
+def forget_machine(machine: Deployment) -> None:
+    """`forget` all that was registered for this one machine of its deployment."""
+    volumes = VolumeStore(keystore.directory(machine.surroundings))
+    for disk in volumes.disks_under(machine.name):
+        if volumes.get(disk).machine == machine.number:
+            forget(machine, disk)
 
 
 def registered(target: Deployment) -> bool:
@@ -127,22 +137,16 @@ class _Terms(VolumeStore):
 
     def get(self, disk: str) -> RootVolume:
         volume = super().get(disk)
-        machine, known = _machine(self._target, disk), self._target.generations
-        over = machine in known.replaced and self._target.surroundings.clock() >= known.replaced[machine]
+        known = self._target.generations
+        over = volume.machine in known.replaced and self._target.surroundings.clock() >= known.replaced[volume.machine]
         if volume.reference_set != self._target.name or over:
             raise unknown_disk(disk)
-        if machine == known.charge:
+        if volume.machine == known.charge:
             quarantine.check(self._target)
         return volume
 
     def references(self, name: str) -> ReferenceSet:
         return self._target.references if name == self._target.name else super().references(name)
-
-
-def _machine(target: Deployment, disk: str) -> int:
-    """Number of the machine that `disk` was made for."""
-    made = (each.number for each in target.machines() if disk in disks.identifiers(each.home))
-    return next(made, target.generations.charge)
 
 
 def service(target: Deployment, cache: Path) -> ReleaseService:
@@ -163,7 +167,7 @@ def service(target: Deployment, cache: Path) -> ReleaseService:
 
     def proved(disk: str, statement: TrustStatement) -> None:
         """What is not accepted may be a stranger's: it counts for no more than the first word after the launch."""
-        if _machine(target, disk) != target.generations.charge:
+        if store.volumes.get(disk).machine != target.generations.charge:
             return  # an update judges its machine by itself
         if statement.decision != "accepted" and target.journal.state is not State.LAUNCHED:
             return

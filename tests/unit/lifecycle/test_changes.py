@@ -14,7 +14,7 @@ from evident.endorsements import anchors
 from evident.endorsements.fetcher import StaticFetcher
 from evident.errors import NotAuthentic, PolicyRefused, UsageError
 from evident.keys.release import check_revoked
-from evident.keys.store import RootVolume
+from evident.keys.store import Held, RootVolume
 from evident.lifecycle import bring_up, keyserver, keystore, succession
 from evident.lifecycle.attest import Answer, attest
 from evident.lifecycle.deployment import Deployment, deployment
@@ -131,8 +131,8 @@ def test_a_wrapping_key_kept_elsewhere_is_read_and_never_made(world: World, tmp_
     apart.write_bytes(bytes(range(32)))
     apart.chmod(0o400)
     volume = RootVolume(1, DISK, "shop")
-    keystore.open_store(elsewhere).secrets.put(volume, b"k" * 64)
-    assert keystore.open_store(elsewhere).secrets.get(volume) == b"k" * 64
+    keystore.open_store(elsewhere).secrets.put(volume, Held(b"k" * 64))
+    assert keystore.open_store(elsewhere).secrets.get(volume) == Held(b"k" * 64)
     assert not (keystore.directory(elsewhere) / "wrapping.key").exists()
     with pytest.raises(NotAuthentic, match=r"keys\.store\.altered"):
         keystore.open_store(world.surroundings).secrets.get(volume)

@@ -61,7 +61,7 @@ def test_what_was_destroyed_and_what_it_had_proved(owner: Any, shop: Deployment)
 def test_keys_are_gone_and_identities_banned(owner: Any, shop: Deployment) -> None:
     report_id = owner.attest(shop).outcome.claims["report_id"]
     store = keystore.open_store(owner.surroundings)
-    assert store.secrets.get(store.volumes.get(DISK)) == bytes(64)
+    assert store.secrets.get(store.volumes.get(DISK)).key == bytes(64)
     down(shop)
     for known in ({"disk": DISK}, {"report_id": report_id}):
         with pytest.raises(PolicyRefused, match=r"keys\.revoked"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.keystore import DiskKey
 
 NAME, OTHER = "11111111-2222-3333-4444-555555555555", "99999999-2222-3333-4444-555555555555"
+NEXT = "22222222-2222-3333-4444-555555555555"
 
 
 @pytest.fixture
@@ -73,3 +75,19 @@ def test_the_identities_of_the_policy_are_terms_too(owner: Any, shop: Deployment
     with pytest.raises(PolicyRefused, match=r"policy\.identity"):
         asks(shop, shop, NAME)
     assert owner.attest(shop).outcome.decision == "accepted", "by the policy alone"
+
+
+def test_each_machine_of_an_update_has_its_own(shop: Deployment) -> None:
+    """Known by the terms, for a machine without a disk has no file that is called so."""
+    coming = shop.at(2)
+    shutil.copytree(shop.machine, coming.machine)
+    for name in ("references.json", "policy.json"):
+        shutil.copy(shop.home / name, coming.home / name)
+    volumes = keystore.open_store(shop.surroundings).volumes
+    keyserver.register(coming, DiskKey(NEXT, b"", {"shop-password": b"the next"}))
+    assert {disk: volumes.get(disk).machine for disk in volumes.disks_under("shop")} == {NAME: 1, NEXT: 2}
+    asks(shop, shop, NAME)
+    keyserver.forget_machine(coming)
+    assert volumes.disks_under("shop") == (NAME,)
+    keyserver.register(shop, DiskKey(NEXT, b"", {}))
+    assert volumes.disks_under("shop") == (NEXT,), "what it was made with before is no more"
