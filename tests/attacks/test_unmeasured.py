@@ -13,9 +13,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.attacks.test_release import DISK, KEY, Desk, Direct, attack, expected, service_module
 
-from evident.appraisal.policy import RequiredLevels
+from evident.appraisal.policy import Policy, RequiredLevels, RevocationRule
 from evident.guest.agent import Agent
 from evident.guest.source import Evidence
+from evident.keys import release
 from evident.keys.store import RootVolume
 from evident.reference_values.model import Provenance, ReferenceValue, Strength
 from evident.simulator import clouds, scenario
@@ -119,6 +120,25 @@ def test_two_initrds_under_one_service_module(desk: Desk, checked: bool) -> None
     assert asked(desk, lambda agent: service_module(desk, right, agent.question), right.activate) == KEY
     with expected(desk, "reference.mismatch", checked=checked, before=1):
         assert asked(desk, lambda agent: service_module(desk, wrong, agent.question), wrong.activate) == KEY
+
+
+@attack("BW-26", "A machine without a TEE, whose memory is its host's, brings its TPM's word alone.", "keys.no-tee")
+def test_a_tpm_without_a_tee(desk: Desk, monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
+    """Under a policy that demands nothing, so that only this check is between the host and the key."""
+    pki, chip = CloudPki(desk.machine.at - timedelta(days=1)), booted(b"the owner's initrd")
+    trusting = Policy(1, levels=RequiredLevels(0, 0, {}), revocation=RevocationRule("accept-unsafe"), allow_simulated=True)
+    desk.service._surety = replace(desk.service._surety, policy=trusting, anchors=desk.service._surety.anchors.plus(*pki.anchors()))
+    desk.store(RootVolume(1, DISK, "image", nominal=0), KEY)
+    if not checked:
+        monkeypatch.setattr(release, "check_tee", lambda _: None)
+
+    def answer(agent: Agent) -> Evidence:
+        question = agent.question
+        document = pki.nitro_document(chip.pcrs["sha384"], question.nonce, desk.machine.at, public_key=question.spki)
+        return Evidence("nitrotpm", {"document": (document,)}, "test")
+
+    with expected(desk, "keys.no-tee", checked=checked):
+        assert asked(desk, answer) == KEY
 
 
 @attack("AT-17", "The provider holds the key of the root disk: it reads what is there, and writes what it likes.", "layer.not-covered")

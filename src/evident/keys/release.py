@@ -238,14 +238,7 @@ class ReleaseService:
         if statement.decision != "accepted":
             self._on_statement(request.disk, statement)
         check_accepted(statement)
-        if judged.verified.facts.tee is None:
-            raise PolicyRefused.of(
-                "keys.no-tee",
-                expected="evidence of a TEE",
-                found=f"kind {judged.verified.facts.kind!r} alone",
-                remedy="Attest with the TEE's report; a TPM alone opens no disk.",
-                layer="root_of_trust",
-            )
+        check_tee(verified)
         return judged
 
     def _verified(self, request: EvidenceRequest, volume: RootVolume, at: datetime) -> tuple[Verified[Any], bytes | None]:
@@ -297,6 +290,18 @@ def check_accepted(statement: TrustStatement) -> None:
     """(4) Only an accepted statement releases anything."""
     if statement.decision != "accepted":
         raise (PolicyRefused if statement.decision == "refused" else Indeterminate)(*statement.findings)
+
+
+def check_tee(verified: Verified[Any]) -> None:
+    """(4) A TPM's word alone says nothing of whose memory the secret would be in, whatever the policy is content with."""
+    if verified.facts.tee is None:
+        raise PolicyRefused.of(
+            "keys.no-tee",
+            expected="evidence of a TEE",
+            found=f"kind {verified.facts.kind!r} alone",
+            remedy="Attest with the TEE's report; a TPM alone opens no disk.",
+            layer="root_of_trust",
+        )
 
 
 def check_revoked(known: Mapping[str, str], revocations: tuple[Revocation, ...]) -> None:

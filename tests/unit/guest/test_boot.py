@@ -6,6 +6,7 @@ import ast
 import hashlib
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -190,6 +191,17 @@ def test_a_partition_is_found_by_its_identifier(tmp_path: Path) -> None:
 def test_a_table_that_the_kernel_does_not_see_is_not_believed(tmp_path: Path) -> None:
     classes, devices = blocks(tmp_path, table(ROOT), 4096)
     with pytest.raises(Indeterminate, match=r"guest\.disk"):
+        disk.partition(ROOT, blocks=classes, devices=devices, patience=0)
+
+
+@pytest.mark.attack("BW-20", "The host attaches a copy of the machine's disk beside it.", "guest.disk.twice", "refused")
+def test_two_partitions_of_one_name_are_a_trap(tmp_path: Path) -> None:
+    classes, devices = blocks(tmp_path, table(ROOT), 2048)
+    for path in sorted((classes).rglob("vda*"), reverse=True):
+        if path.is_dir():
+            shutil.copytree(path, Path(str(path).replace("vda", "vdb")), dirs_exist_ok=True)
+    (devices / "vdb").write_bytes((devices / "vda").read_bytes())
+    with pytest.raises(NotAuthentic, match=r"guest\.disk\.twice.*vda1, .*vdb1"):
         disk.partition(ROOT, blocks=classes, devices=devices, patience=0)
 
 

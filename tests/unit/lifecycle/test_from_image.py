@@ -27,7 +27,7 @@ from evident.reference_values.model import ReferenceSet, ReferenceValue
 
 AT = datetime(2026, 11, 22, tzinfo=UTC)
 SPEC = ImageSpec(1, "shop", ("/usr/bin/python3",), profile="encrypted")
-FILES = {name: os.fsencode(name) * 1024 for name in (build.KERNEL, build.INITRD, build.UKI, build.ROOT, build.HASH)}
+FILES = {name: os.fsencode(name) * 1024 for name in (build.KERNEL, build.INITRD, build.UKI, build.ROOT, build.HASH, names.DISK)}
 PARAMETERS = {"evident.verifier": KEY_SERVER, "evident.key": "ab" * 32, "evident.tee": "simulated"}
 
 
@@ -47,10 +47,16 @@ class Owner:
         stated = Manifest(1, SPEC, Lock(1, "trixie", "amd64"), parts, line, b"\xcd" * 32, taken, ReferenceSet(1, values, "shop"), "0", AT)
         (self.image / names.MANIFEST).write_bytes(manifest.sign(stated, self._key))
 
-    def machine(self, name: str) -> Prepared:
+    def machine(self, name: str, sha256: bytes | None = None) -> Prepared:
         around = Surroundings(self.home / "state", lambda: AT, os.urandom, lambda _: None)
         return from_image.prepare(
-            self.image, self.home / name, around, trusted=[self._key.public], parameters=PARAMETERS, machine=Order(vcpus=2)
+            self.image,
+            self.home / name,
+            around,
+            trusted=[self._key.public],
+            parameters=PARAMETERS,
+            machine=Order(vcpus=2),
+            sha256=sha256,
         )
 
 
@@ -103,6 +109,12 @@ def test_what_an_image_can_load_becomes_a_reference_value_of_the_deployment(tmp_
 
 def test_an_image_that_measures_nothing_brings_none(owner: Owner) -> None:
     assert owner.machine("one").order.references is None
+
+
+def test_another_image_than_the_one_meant_is_refused(owner: Owner) -> None:
+    assert owner.machine("one", hashlib.sha256(FILES[names.DISK]).digest()).key is not None
+    with pytest.raises(NotAuthentic, match=r"specification\.image"):
+        owner.machine("one", bytes(32))
 
 
 def test_a_file_that_was_not_signed_is_refused(owner: Owner) -> None:

@@ -6,6 +6,7 @@ import json
 import socket
 import struct
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,13 @@ import pytest
 from evident.errors import Unsupported, UsageError
 from evident.evidence import ovmf
 from evident.files import write_private_bytes
-from evident.platforms.driver import KEY_SERVER, Disk, Order
-from evident.platforms.qemu import collector, console, firmware, launch, qmp, relay, vm
+from evident.platforms.driver import KEY_SERVER, Disk, Order, Surroundings
+from evident.platforms.qemu import collector, console, firmware, launch, probe, qmp, relay, vm
 from evident.platforms.qemu.console import ConsoleLog
 from evident.platforms.qemu.vm import Machine, Snp, argv
 from evident.simulator.vmm import make_firmware
+
+AT = datetime(2026, 11, 22, tzinfo=UTC)
 
 
 def after(words: tuple[str, ...], option: str) -> list[str]:
@@ -121,6 +124,17 @@ def test_a_command_line_that_says_what_this_host_is_not_is_refused() -> None:
     for line, simulated in (("evident.tee=hardware", True), ("evident.tee=simulated", False), ("", True)):
         with pytest.raises(UsageError, match=r"qemu\.tee"):
             launch._check_label(f"evident.mode=integrity {line}", simulated=simulated)
+
+
+@pytest.mark.attack(
+    "AT-10", "On real hardware, firmware that compares no hashes is to start the kernel.", "qemu.firmware-hashes", "refused"
+)
+def test_firmware_that_would_start_any_kernel_is_refused_on_hardware(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "snp", lambda _: Snp(51, 1, 0x30000))
+    platform = launch.QemuPlatform(Surroundings(tmp_path, lambda: AT, bytes, print))
+    order = Order(kernel=b"kernel", firmware=make_firmware(kernel_hashes=False))
+    with pytest.raises(UsageError, match=r"qemu\.firmware-hashes"):
+        platform._prepare(tmp_path / "machine", order)
 
 
 def test_firmware_boots_the_first_disk_where_no_kernel_is_handed_over() -> None:
