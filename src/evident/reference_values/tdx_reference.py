@@ -22,8 +22,8 @@ RTMR0 floats: it holds Secure Boot's variables and the boot options, but also th
 size, vCPUs, devices and the VMM's version. It is not predicted. RTMR3 stays zero until the guest extends it.
 
 What floats may still not start anything else: an option ROM, another loader or an add-on is an image (RTMR1), and a command line from
-outside the UKI is one more event in RTMR2 (PCR 12). That is why a stub before 256 beside a TPM, which leaves RTMR2 zero (seen on Google's
-machines), has no reference value for it: such a quote says nothing of the command line.
+outside the UKI is one more event in RTMR2 (PCR 12). That is why a boot that leaves RTMR2 zero (seen on Google's machines: a stub before 256
+beside a TPM) has no reference values, of RTMR1 neither: such a quote says nothing of the command line.
 
 Sources: tianocore/edk2 ``OvmfPkg/Tcg/TdTcg2Dxe/TdTcg2Dxe.c`` (10701fe9), ``SecurityPkg/Library/DxeTpm2MeasureBootLib`` and commit efaf893;
 systemd/systemd pull requests 30996 (confidential computing in the stub) and 31939 (beside a TPM as well), both in 256; Linux commit
@@ -39,6 +39,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
+from evident.errors import Unsupported
 from evident.evidence import disk
 from evident.evidence import uki as images
 from evident.evidence.disk import Buffer
@@ -154,13 +155,21 @@ def unified_image(
 def references(predictions: Iterable[Prediction], *, origin: str, recorded_at: datetime | None = None) -> tuple[ReferenceValue, ...]:
     """RTMR1 and RTMR2 of each of `predictions`, RECOMPUTED by ``you``, every value once.
 
-    A register that holds the command line also settles its root hash. One into which nothing is measured has no reference value: its zeros
-    would say nothing of what was booted. What a value assumes is what all predictions of it do.
+    A register that holds the command line also settles its root hash. What a value assumes is what all predictions of it do. Predictions
+    that leave RTMR2 zero count for nothing; raises `Unsupported` (``tdx.command-line-unmeasured``) where all do.
     """
+    whole = [prediction for prediction in predictions if _items(prediction, 2)]
+    if not whole:
+        raise Unsupported.of(
+            "tdx.command-line-unmeasured",
+            expected="a boot that measures its command line into RTMR2",
+            found="a TPM that takes it all: systemd-stub before 256, or a kernel that the VMM hands over",
+            remedy="Build the image with systemd-stub 256 or later, or boot where there is no TPM beside the run-time registers.",
+            layer="boot_chain",
+        )
     alike: dict[tuple[int, bytes], list[Prediction]] = {}
-    for number, prediction in itertools.product((1, 2), tuple(predictions)):
-        if items := _items(prediction, number):
-            alike.setdefault((number, value_of(items)), []).append(prediction)
+    for number, prediction in itertools.product((1, 2), whole):
+        alike.setdefault((number, value_of(_items(prediction, number))), []).append(prediction)
     return tuple(_reference(same, number, value, origin, recorded_at) for (number, value), same in alike.items())
 
 
