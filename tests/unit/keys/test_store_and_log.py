@@ -51,6 +51,19 @@ def test_a_key_opens_under_its_own_terms_and_wrapping_key_alone(tmp_path: Path) 
         WrappedSecrets(tmp_path, b"short")
 
 
+def test_secrets_are_kept_with_the_key(tmp_path: Path) -> None:
+    secrets, held = WrappedSecrets(tmp_path, b"w" * 32), Held(b"", {"db": b"a value", "API_KEY": bytes(range(256))})
+    secrets.put(VOLUME, held)
+    assert secrets.get(VOLUME) == held
+    assert "a value" not in repr(held)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "a b", "x" * 65, "-x", "\n"])
+def test_a_secret_s_name_is_a_plain_file_s(name: str) -> None:
+    with pytest.raises(Malformed, match=r"secrets\.name"):
+        RootVolume(1, DISK, "image", secrets=(name,))
+
+
 def test_files_are_their_owners(tmp_path: Path) -> None:
     VolumeStore(tmp_path / "s").put(VOLUME)
     WrappedSecrets(tmp_path / "s", b"w" * 32).put(VOLUME, Held(b"k" * 64))

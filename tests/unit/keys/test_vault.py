@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from evident.errors import EvidentError, Indeterminate, NotAuthentic, PolicyRefused, UsageError
+from evident.keys.secrets import BYTES
 from evident.keys.store import Held, RootVolume
 from evident.keys.vault import VaultPlace, VaultSecrets
 
@@ -85,8 +86,9 @@ def secrets(fake: Fake) -> VaultSecrets:
 def test_a_key_is_kept_given_and_removed(fake: Fake, secrets: VaultSecrets) -> None:
     with pytest.raises(PolicyRefused, match=r"keys\.store\.no-key"):
         secrets.get(VOLUME)
-    secrets.put(VOLUME, Held(b"k" * 64))
-    assert secrets.get(VOLUME) == Held(b"k" * 64)
+    held = Held(b"k" * 64, {"db": b"x" * BYTES})
+    secrets.put(VOLUME, held)
+    assert secrets.get(VOLUME) == held
     secrets.delete(DISK)
     with pytest.raises(PolicyRefused, match=r"keys\.store\.no-key"):
         secrets.get(VOLUME)
