@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from evident.reference_values.model import ReferenceValue, Strength
-from evident.verification.facts import BootChain, Facts
+
+if TYPE_CHECKING:  # whoever only asks what a value is worth has no facts to compare it with
+    from evident.verification.facts import BootChain, Facts
 
 YOU = "you"
 """The endorser of what the verifier recomputed itself."""

@@ -10,13 +10,16 @@ import base64
 import binascii
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature
 
 from evident import codec
 from evident.audit import canonical
-from evident.audit.keys import SigningKey, VerifyingKey
 from evident.errors import Malformed, NotAuthentic
+
+if TYPE_CHECKING:  # whoever only reads an envelope needs no keys
+    from evident.audit.keys import SigningKey, VerifyingKey
 
 MAX_BYTES = 128 * 1024 * 1024
 

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from evident.image.lock import Lock, Progress, Store
+    from evident.image.lock import Progress, Store
     from evident.image.manifest import Manifest
     from evident.image.prediction import Launch
     from evident.image.spec import ImageSpec
+    from evident.image.stated import Lock
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -16,10 +16,11 @@ from tempfile import TemporaryDirectory
 import evident
 from evident.errors import Malformed
 from evident.image import disk, initrd, inventory, root, uki
-from evident.image.inventory import HARDENING, Inventory
-from evident.image.lock import Lock, LockedPackage, Store
+from evident.image.inventory import HARDENING
+from evident.image.lock import Store
 from evident.image.names import DISK, HASH, INITRD, KERNEL, ROOT, UKI
 from evident.image.spec import ImageSpec
+from evident.image.stated import Inventory, Lock, LockedPackage
 from evident.image.toolbox import Toolbox, merged_usr
 from evident.image.tree import Tree
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from evident.errors import EvidentError, Finding, PolicyRefused
 from evident.evidence.cmdline import parameters
 from evident.image.spec import ImageSpec
+from evident.image.stated import HostInput, Inventory
 from evident.image.tree import Entry, Tree
 from evident.reference_values import agents
 
@@ -29,40 +29,6 @@ _SECRETS: tuple[tuple[str, bytes, re.Pattern[bytes]], ...] = (
     ("password hash", b":$", re.compile(rb"^[a-z_][a-z0-9_-]*:\$(?:1|5|6|y|2[aby])\$[^:]{8,}:", re.MULTILINE)),
 )
 """What it is, a part that every one has (looked for first: the expressions alone are slow), and its form."""
-
-
-@dataclass(frozen=True, slots=True)
-class HostInput:
-    """An input under the control of whoever runs the machine."""
-
-    name: str
-    usual: bool
-    """Whether a usual cloud image acts on it."""
-    here: bool
-    """Whether this image does."""
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Inventory:
-    """Part of the signed manifest."""
-
-    initrd_bytes: Mapping[str, int]
-    """Bytes by part, uncompressed."""
-    initrd_files: int
-    root_files: int
-    kernel_modules_offered: int
-    """In the kernel's package, any of which a host could have loaded by showing a device."""
-    kernel_modules: tuple[str, ...]
-    """In the image: nothing else can be loaded, for there is no module loader."""
-    programs: tuple[str, ...]
-    """Executable files of the root file system (or of the one blob of a microCVM)."""
-    ssh_authorized_keys: tuple[str, ...]
-    writable: tuple[str, ...]
-    agents: tuple[str, ...]
-    """Provisioning agents, by name; the build refuses any."""
-    host_inputs: tuple[HostInput, ...]
-    python_modules: int
 
 
 def take(spec: ImageSpec, initrd: Tree, root: Tree, *, parts: Mapping[str, int], modules_offered: int, python_modules: int) -> Inventory:

@@ -14,15 +14,14 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from evident import codec
 from evident.errors import CollateralUnavailable, Malformed, NotAuthentic, UsageError
 from evident.image import deb
 from evident.image.spec import ImageSpec
+from evident.image.stated import Group, Lock, LockedPackage
 from evident.image.tree import Entry, Tree
 
 WHAT = "lock"
@@ -32,34 +31,7 @@ TOOLS = ("erofs-utils", "cryptsetup-bin", "systemd-boot-efi", "python3-minimal",
 ARCHITECTURE = "amd64"
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _URI = re.compile(r"^'([^']+)' (\S+) (\d+) SHA256:([0-9a-f]{64})$")
-Group = Literal["root", "initrd", "tools", "kernel"]
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class LockedPackage:
-    name: str
-    version: str
-    path: str
-    """Path in the archive, without host."""
-    size: int
-    sha256: bytes
-    groups: tuple[Group, ...]
-    """What it is used for."""
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.version}"
-
-
-@dataclass(frozen=True, slots=True)
-class Lock:
-    version: Literal[1]
-    suite: str
-    architecture: str
-    packages: tuple[LockedPackage, ...] = field(default=())
-
-    def group(self, group: Group) -> tuple[LockedPackage, ...]:
-        return tuple(package for package in self.packages if group in package.groups)
 
 
 def load(data: bytes) -> Lock:

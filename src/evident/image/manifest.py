@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Literal
 
 from evident import __version__, codec
 from evident.audit import canonical, dsse
-from evident.audit.keys import SigningKey, VerifyingKey
 from evident.errors import Malformed, NotAuthentic, PolicyRefused
-from evident.image.inventory import Inventory
-from evident.image.lock import Lock
 from evident.image.spec import ImageSpec
+from evident.image.stated import Inventory, Lock
 from evident.reference_values.model import ReferenceSet, ReferenceValue, Strength
 
-if TYPE_CHECKING:  # whoever only reads a manifest needs none of the tools that build
+if TYPE_CHECKING:  # whoever only reads a manifest needs no keys, and none of the tools that build
+    from evident.audit.keys import SigningKey, VerifyingKey
     from evident.image.build import Built
 
 MANIFEST_TYPE = "application/vnd.evident.image-manifest+json"

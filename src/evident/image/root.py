@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evident.errors import Malformed
-from evident.image.lock import LockedPackage, Store
+from evident.image.lock import Store
 from evident.image.spec import ImageSpec
+from evident.image.stated import LockedPackage
 from evident.image.toolbox import Toolbox, merged_usr
 from evident.image.tree import EPOCH, Tree
 

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from evident.errors import Unsupported
-from evident.image.lock import Lock, Store
+from evident.image.lock import Store
+from evident.image.stated import Lock
 from evident.image.tree import EPOCH, Tree
 
 _LIBRARIES = "usr/lib/x86_64-linux-gnu"

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from evident.platforms.azure import permissions
+from evident.platforms.azure.machine import machine_spec
 from evident.platforms.azure.preflight import preflight
-from evident.platforms.azure.requests import machine_spec
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "platforms"
 VERBS = {"GET": "read", "PUT": "write", "PATCH": "write", "DELETE": "delete"}

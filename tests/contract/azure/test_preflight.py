@@ -11,8 +11,8 @@ import pytest
 
 from evident.cli.main import main
 from evident.platforms.azure import preflight as module
+from evident.platforms.azure.machine import MachineSpec
 from evident.platforms.azure.preflight import preflight
-from evident.platforms.azure.requests import MachineSpec
 from evident.platforms.cloud import Patience, Probe
 
 SPEC = MachineSpec("westeurope", "Standard_DC2as_v5", "snp")

@@ -480,7 +480,9 @@ class Google:
         disk = body["disks"][0]["initializeParams"]
         self._make("disk", disk["diskName"], {"name": disk["diskName"], "labels": disk["labels"], "status": "READY"}, 0.0)
         interface = dict(body["networkInterfaces"][0], networkIP="10.73.0.2")
-        interface["accessConfigs"] = [{**each, "natIP": f"203.0.113.{next(self._addresses)}"} for each in interface.get("accessConfigs", ())]
+        interface["accessConfigs"] = [
+            {**each, "natIP": f"203.0.113.{next(self._addresses)}"} for each in interface.get("accessConfigs", ())
+        ]
         config = body["confidentialInstanceConfig"] if self.confidential else {}
         return {**body, "status": "PROVISIONING", "networkInterfaces": [interface], "confidentialInstanceConfig": config}
 

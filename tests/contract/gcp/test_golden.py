@@ -28,8 +28,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from evident.platforms.cloud import Opening
 from evident.platforms.gcp import images, requests
 from evident.platforms.gcp.clients import call
+from evident.platforms.gcp.machine import MachineSpec, machine_spec
 from evident.platforms.gcp.preflight import preflight
-from evident.platforms.gcp.requests import ImageSpec, MachineSpec, Place
+from evident.platforms.gcp.requests import ImageSpec, Place
 
 GOLDEN = Path(__file__).parent / "golden"
 PLACE = Place("shop-1", "europe-west4-a")
@@ -48,7 +49,7 @@ def certificate(name: str) -> bytes:
 def lives(world: Any, tmp_path: Path) -> Iterator[Any]:
     """An SEV-SNP machine seen by everybody, with all that can be done to it; a TDX machine with keys of one's own, hidden away."""
     owner, google = world()
-    preflight(owner.clients, requests.machine_spec(owner.order), images.described(owner.file), owner.patience())
+    preflight(owner.clients, machine_spec(owner.order), images.described(owner.file), owner.patience())
     name = owner.up()
     owner.gcp().address(name)
     owner.gcp().stop(name)

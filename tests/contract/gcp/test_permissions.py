@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from evident.errors import UsageError
-from evident.platforms.gcp import images, requests
+from evident.platforms.gcp import images
+from evident.platforms.gcp.machine import machine_spec
 from evident.platforms.gcp.preflight import PERMISSIONS, preflight
 
 ROLE = Path(__file__).resolve().parents[3] / "docs" / "platforms" / "gcp-role.yaml"
@@ -22,7 +23,7 @@ def granted() -> list[str]:
 
 def everything(owner: Any, google: Any) -> None:
     """All that Evident ever does there."""
-    preflight(owner.clients, requests.machine_spec(owner.order), images.described(owner.file), owner.patience())
+    preflight(owner.clients, machine_spec(owner.order), images.described(owner.file), owner.patience())
     for kind, operation in (("image", "globalOperations.get"), ("subnetwork", "regionOperations.get"), ("instance", "zoneOperations.get")):
         google.dies_after(operation)  # whoever comes after has to ask which operation that was
         assert not google.survives(owner.up)
@@ -58,7 +59,7 @@ def test_no_power_over_people_and_no_wildcards() -> None:
 def test_without_any_one_of_them_something_fails(owner: Any, google: Any, permission: str) -> None:
     """Not one is there for nothing."""
     google.withheld = {permission}
-    probes = preflight(owner.clients, requests.machine_spec(owner.order), images.described(owner.file), owner.patience())
+    probes = preflight(owner.clients, machine_spec(owner.order), images.described(owner.file), owner.patience())
     failed = [probe for probe in probes if probe.state == "failed"]
     assert failed
     assert failed[-1].finding is not None

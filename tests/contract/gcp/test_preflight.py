@@ -12,13 +12,14 @@ import pytest
 from evident.cli.main import main
 from evident.platforms.cloud import Probe
 from evident.platforms.gcp import clients, images, requests
+from evident.platforms.gcp.machine import machine_spec
 from evident.platforms.gcp.preflight import preflight
 
 CHANGES_NOTHING = {"projects.get", "zones.get", "regions.get", "machineTypes.get", "projects.testIamPermissions"}
 
 
 def probed(owner: Any) -> dict[str, Probe]:
-    spec = requests.machine_spec(owner.order)
+    spec = machine_spec(owner.order)
     return {probe.name: probe for probe in preflight(owner.clients, spec, images.described(owner.file), owner.patience())}
 
 

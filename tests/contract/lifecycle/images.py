@@ -13,9 +13,9 @@ from tests.unit.image.test_disk import a_stub
 from evident.audit.keys import SigningKey
 from evident.files import read_private
 from evident.image import build, inventory, manifest, names, uki
-from evident.image.lock import Lock
 from evident.image.manifest import Component, Manifest
 from evident.image.spec import ImageSpec
+from evident.image.stated import Lock
 from evident.image.tree import Tree
 from evident.reference_values.model import ReferenceSet
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from evident.image.build import _Build
 from evident.image.initrd import CONFIGURATION, OWN_CODE, PYTHON
-from evident.image.lock import Lock, Store
+from evident.image.lock import Store
 from evident.image.spec import ImageSpec
+from evident.image.stated import Lock
 from evident.image.tree import Tree
 
 

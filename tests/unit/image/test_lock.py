@@ -9,8 +9,9 @@ import pytest
 
 from evident.errors import CollateralUnavailable, Malformed, NotAuthentic, UsageError
 from evident.image import lock
-from evident.image.lock import Lock, LockedPackage, Store
+from evident.image.lock import Store
 from evident.image.spec import ImageSpec
+from evident.image.stated import Lock, LockedPackage
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 DATA = b"a package"

@@ -10,9 +10,9 @@ import pytest
 from evident.audit import keys
 from evident.errors import Malformed, NotAuthentic, PolicyRefused
 from evident.image import inventory, manifest
-from evident.image.lock import Lock
 from evident.image.manifest import Component, Difference, Manifest
 from evident.image.spec import ImageSpec
+from evident.image.stated import Lock
 from evident.image.tree import Tree
 from evident.reference_values.model import Provenance, ReferenceSet, ReferenceValue, Strength
 

@@ -15,9 +15,9 @@ from evident.errors import NotAuthentic
 from evident.evidence import disk as partitions
 from evident.guest.config import parse_command_line
 from evident.image import build, inventory, manifest, names
-from evident.image.lock import Lock
 from evident.image.manifest import Component, Manifest
 from evident.image.spec import ImageSpec
+from evident.image.stated import Lock
 from evident.image.tree import Tree
 from evident.lifecycle import disks, from_image
 from evident.lifecycle.from_image import Prepared

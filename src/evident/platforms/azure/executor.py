@@ -17,7 +17,8 @@ from evident.errors import EvidentError, UsageError
 from evident.platforms import cloud
 from evident.platforms.azure import errors, images, requests, sizes
 from evident.platforms.azure.clients import Answer, Clients
-from evident.platforms.azure.requests import ImageSpec, MachineSpec
+from evident.platforms.azure.machine import MachineSpec, machine_spec
+from evident.platforms.azure.requests import ImageSpec
 from evident.platforms.cloud import Patience
 from evident.platforms.driver import Order
 from evident.platforms.resources import TAG_KEY, Found, Resource, Stock
@@ -101,7 +102,7 @@ class Azure:
 
         After a crash, repeat it. Raises the errors of `evident.platforms.cloud`, and `UsageError` ``azure.image``.
         """
-        spec, file = requests.machine_spec(order), Path(order.disks[0].path)
+        spec, file = machine_spec(order), Path(order.disks[0].path)
         image = images.described(file, requests.secure_boot_keys(order))
         self._patience.insist("asking for the size", lambda: sizes.offered(self._clients, spec))
         version = self._image(stock, spec, image, file)

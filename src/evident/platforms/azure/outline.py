@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from evident.platforms.azure.requests import machine_spec
+from evident.platforms.azure.machine import machine_spec
 from evident.platforms.driver import Order
 from evident.platforms.outline import Item, Outline, Setting, gib, sdk
 

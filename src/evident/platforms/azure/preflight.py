@@ -22,7 +22,8 @@ from evident.platforms import cloud
 from evident.platforms.azure import errors, permissions, sizes
 from evident.platforms.azure.clients import Clients, connect
 from evident.platforms.azure.images import described
-from evident.platforms.azure.requests import FOOTER, MachineSpec
+from evident.platforms.azure.machine import MachineSpec
+from evident.platforms.azure.requests import FOOTER
 from evident.platforms.cloud import Patience, Probe
 
 SETTINGS = ("subscription", "group", "region", "type", "image", "zone", "technology")

@@ -11,7 +11,7 @@ from typing import Any
 
 from evident.platforms import cloud
 from evident.platforms.azure.clients import Clients
-from evident.platforms.azure.requests import MachineSpec
+from evident.platforms.azure.machine import MachineSpec
 
 _REMEDY = "Choose another size or region: az vm list-skus -l REGION --size DC --all."
 

@@ -20,7 +20,8 @@ from evident.platforms.cloud import Patience
 from evident.platforms.driver import Order
 from evident.platforms.gcp import errors, images, requests
 from evident.platforms.gcp.clients import Clients, ask, call, pages, send
-from evident.platforms.gcp.requests import CONFIDENTIAL, ImageSpec, MachineSpec, Request
+from evident.platforms.gcp.machine import MachineSpec, machine_spec
+from evident.platforms.gcp.requests import CONFIDENTIAL, ImageSpec, Request
 from evident.platforms.gcp.upload import upload
 from evident.platforms.resources import TAG_KEY, Found, Resource, Stock
 
@@ -69,7 +70,7 @@ class Gcp:
 
         Raises the errors of `evident.platforms.cloud`, `UsageError` ``gcp.image``, ``gcp.keys``.
         """
-        spec, file = requests.machine_spec(order), Path(order.disks[0].path)
+        spec, file = machine_spec(order), Path(order.disks[0].path)
         keys = order.where.get("secure_boot_keys")
         image = images.described(file, None if keys is None else images.secure_boot_keys(Path(keys)))
         imported = stock.ensure(

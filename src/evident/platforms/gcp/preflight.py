@@ -23,7 +23,8 @@ from evident.platforms.cloud import Patience, Probe
 from evident.platforms.gcp import errors, requests
 from evident.platforms.gcp.clients import Clients, ask, call, connect
 from evident.platforms.gcp.images import described
-from evident.platforms.gcp.requests import ImageSpec, MachineSpec
+from evident.platforms.gcp.machine import MachineSpec
+from evident.platforms.gcp.requests import ImageSpec
 
 PERMISSIONS: Final = (
     "compute.disks.create",

@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import ipaddress
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from evident.platforms.cloud import Opening
-from evident.platforms.driver import Order
+from evident.platforms.gcp.machine import MachineSpec
 from evident.platforms.resources import TAG_ID, Resource
 
 Request = dict[str, Any]
@@ -109,35 +107,6 @@ class ImageSpec:
     @property
     def terms(self) -> Request:
         return {"sha256": self.sha256, "size": self.size, "keys": self.keys.terms if self.keys else None}
-
-
-@dataclass(frozen=True, slots=True)
-class MachineSpec:
-    """One confidential VM."""
-
-    technology: Literal["snp", "tdx"]
-    machine_type: str
-    openings: tuple[Opening, ...] = ()
-
-    @property
-    def ipv6(self) -> bool:
-        return any(":" in opening.peer for opening in self.openings)
-
-    def public(self, version: int) -> bool:
-        """Is there anything beyond private networks to reach, or to be reached from, with this version of IP?"""
-        return any(ipaddress.ip_network(opening.peer).version == version and not opening.private for opening in self.openings)
-
-    @property
-    def network_terms(self) -> Request:
-        return {"ipv6": self.ipv6}
-
-    def instance_terms(self, image: ImageSpec) -> Request:
-        public = [version for version in (4, 6) if self.public(version)]
-        return {"image": image.terms, "type": self.machine_type, "technology": self.technology, "public": public}
-
-
-def machine_spec(order: Order) -> MachineSpec:
-    return MachineSpec(order.technology, order.where["type"], order.openings)
 
 
 # -- any kind

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from evident.errors import UsageError
+from evident.platforms.azure.machine import machine_spec
 from evident.platforms.azure.outline import OUTLINE
-from evident.platforms.azure.requests import machine_spec
 from evident.platforms.cloud import Opening
 from evident.platforms.driver import Disk, Order
 
