@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from tests.boot.owner import Owner
 
+from evident.audit import keys
 from evident.cli.deployments import surroundings as own_surroundings
 from evident.cli.documents import read_document
 from evident.cli.main import main
@@ -35,14 +36,15 @@ from evident.lifecycle import keyserver, keystore, quarantine
 from evident.lifecycle.challenges import Challenges
 from evident.lifecycle.deployment import Deployment, deployment, deployments
 from evident.lifecycle.farewell import down
-from evident.platforms.driver import PORT_FILE, Surroundings
-from evident.platforms.qemu import console, launch, probe
+from evident.platforms import agent
+from evident.platforms.driver import PORT_FILE, Collected, Surroundings
+from evident.platforms.qemu import console, host, launch
 from evident.platforms.qemu.order import Launch, write_launch
 from evident.simulator.pki import SimulatorPki
 
 BOOT_SECONDS = launch.BOOT_SECONDS
 SPECIFICATION = Path(__file__).parent / "desk.yaml"
-PROGRAMS = (probe.PROGRAM, probe.SWTPM)
+PROGRAMS = (host.PROGRAM, host.SWTPM)
 
 
 def kernel_path() -> Path | None:
@@ -53,7 +55,7 @@ def kernel_path() -> Path | None:
 
 def missing() -> list[str]:
     absent = [name for name in PROGRAMS if shutil.which(name) is None]
-    absent += [] if any(Path(path).is_file() for path in probe.FIRMWARE) else ["OVMF.fd"]
+    absent += [] if any(Path(path).is_file() for path in host.FIRMWARE) else ["OVMF.fd"]
     return absent + ([] if kernel_path() else ["a kernel in /boot"])
 
 
@@ -186,6 +188,23 @@ def cheat(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], Non
 @pytest.fixture
 def owner(desk: Desk, capsys: pytest.CaptureFixture[str], eventually: Callable[..., None]) -> Owner:
     return Owner(desk, capsys, eventually)
+
+
+@pytest.fixture
+def life(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The owner of ``tests/contract/lifecycle``, on this host."""
+    from tests.boot.here import STAGE, Here, Host  # with the clouds' SDKs behind it, which no other test here needs
+
+    key = keys.load_or_create(desk.home / "state", os.urandom)
+    here = Here("qemu", STAGE, desk.home, Host(desk), None, key)
+    ask = agent.ask
+
+    def counting(*words: Any) -> Collected:
+        here.answering.asked += 1
+        return ask(*words)
+
+    monkeypatch.setattr(agent, "ask", counting)
+    return here
 
 
 @dataclass

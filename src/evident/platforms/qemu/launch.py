@@ -25,7 +25,7 @@ from evident.evidence import disk as partitions
 from evident.evidence import uki
 from evident.files import read_private, write_private_bytes
 from evident.platforms.driver import KEY_SERVER, PORT_FILE, Believed, Collected, Disk, Expectation, Order, Surroundings
-from evident.platforms.qemu import attendant, collector, console, firmware, probe, qmp, relay, room, swtpm, vm
+from evident.platforms.qemu import attendant, collector, console, firmware, host, probe, qmp, relay, room, swtpm, vm
 from evident.platforms.qemu.order import FILE as LAUNCH_FILE
 from evident.platforms.qemu.order import FIRMWARE, INITRD, KERNEL, Launch, check_images, read_launch, write_launch
 from evident.platforms.qemu.profile import BY_UKI
@@ -177,8 +177,8 @@ class QemuPlatform:
         simulator = self._simulator if launch.snp is None else None
         self._surroundings.progress("starting " + ("a simulated secure processor, " if simulator else "") + "swtpm and QEMU")
         self._run(machine, attendant.ROLE, attendant.argv(sys.executable, simulator), vm.CONSOLE_SOCKET)
-        self._run(machine, swtpm.ROLE, swtpm.argv(probe.program(probe.SWTPM)), swtpm.SOCKET)
-        self._run(machine, vm.ROLE, vm.argv(described(launch), probe.program(probe.PROGRAM)), vm.QMP_SOCKET)
+        self._run(machine, swtpm.ROLE, swtpm.argv(probe.program(host.SWTPM)), swtpm.SOCKET)
+        self._run(machine, vm.ROLE, vm.argv(described(launch), probe.program(host.PROGRAM)), vm.QMP_SOCKET)
         with qmp.monitor(machine) as talk:
             talk.command("query-status")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from evident.errors import UsageError
 from evident.platforms.driver import Order
 from evident.platforms.outline import Item, Outline, Setting
-from evident.platforms.qemu import probe
+from evident.platforms.qemu import host
 from evident.platforms.qemu.profile import BY_UKI
 
 
@@ -34,9 +34,9 @@ def _profile(where: Mapping[str, str]) -> str | None:
 
 
 def _missing() -> tuple[str, ...]:
-    programs = tuple(name for name in (probe.PROGRAM, probe.SWTPM) if shutil.which(name) is None)
-    firmware = () if any(Path(path).is_file() for path in probe.FIRMWARE) else ("an OVMF image: apt install ovmf",)
-    return (*(f"the program {name}: apt install {probe.PACKAGES[name]}" for name in programs), *firmware)
+    programs = tuple(name for name in (host.PROGRAM, host.SWTPM) if shutil.which(name) is None)
+    firmware = () if any(Path(path).is_file() for path in host.FIRMWARE) else ("an OVMF image: apt install ovmf",)
+    return (*(f"the program {name}: apt install {host.PACKAGES[name]}" for name in programs), *firmware)
 
 
 OUTLINE = Outline(
@@ -52,7 +52,7 @@ OUTLINE = Outline(
     items=_items,
     missing=_missing,
     profile=_profile,
-    simulated=lambda: not os.access(probe.SEV, os.R_OK | os.W_OK),
+    simulated=lambda: not os.access(host.SEV, os.R_OK | os.W_OK),
     cloud=False,
     identities=frozenset({"chip_id", "hwid", "endorsement_key"}),
     firmware=lambda _: "platform",

@@ -20,19 +20,14 @@ from evident import processes
 from evident.errors import EvidentError, UsageError
 from evident.evidence.snp_report import DEFAULT_POLICY
 from evident.platforms.qemu import qmp, vm
+from evident.platforms.qemu.host import FIRMWARE, PACKAGES, PROGRAM, SEV
 from evident.processes import Process
 
-PROGRAM: Final = "qemu-system-x86_64"
-SWTPM: Final = "swtpm"
-FIRMWARE: Final = ("/usr/share/ovmf/OVMF.fd", "/usr/share/edk2/ovmf/OVMF.amdsev.fd", "/usr/share/OVMF/OVMF.fd")
-"""Whole images (code and variables in one file) as distributions install them."""
 ROLE: Final = "probe"
-PACKAGES: Final = {PROGRAM: "qemu-system-x86", SWTPM: "swtpm"}
 _EXIT_PORT: Final = 0xF4
 _SAYS: Final = b"*"
 _ROM_BYTES: Final = 64 * 1024
 _KVM: Final = Path("/dev/kvm")
-SEV: Final = Path("/dev/sev")
 _BARE: Final = ("-nodefaults", "-display", "none", "-machine", "q35")
 _BOOT_MANAGER: Final = b"BdsDxe"
 _MONITOR: Final = ("-chardev", f"socket,id=qmp,path={vm.QMP_SOCKET},server=on,wait=off", "-mon", "chardev=qmp,mode=control")
