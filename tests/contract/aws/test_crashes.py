@@ -6,16 +6,22 @@ write of the journal.
 
 from __future__ import annotations
 
-import random
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.contract.crashes import Crashes, Thing, die_everywhere
+from tests.contract.lifecycle import stages
 
 from evident.platforms.aws.executor import Aws
-from evident.platforms.resources import TAG_KEY, Stage
+from evident.platforms.cloud import Opening
+from evident.platforms.driver import AGENT_PORT
+from evident.platforms.resources import TAG_KEY
 
 OWN = ("instance", "image", "snapshot", "security-group")
+PARTS = 4
 
 
 @pytest.fixture(autouse=True)
@@ -28,51 +34,22 @@ def _process_crashes_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.fsync", nothing)
 
 
-def keys(each: dict[str, Any]) -> list[str]:
-    return [tag["Value"] for tag in each["tags"] if tag["Key"] == TAG_KEY]
+def things(fake: Any) -> list[Thing]:
+    return [(each["kind"], {tag["Key"]: tag["Value"] for tag in each["tags"]}) for each in fake.live() if each["state"] != "shutting-down"]
 
 
-def nothing_lost_or_doubled(owner: Any, fake: Any) -> None:
-    """What exists carries a key of the journal; no key ever made two things of one kind; of each kind there is one."""
-    written = {resource.key for resource in owner.journal().resources()}
-    for each in fake.live():
-        assert len(keys(each)) == 1
-        assert set(keys(each)) <= written, each
-    assert max(Counter((each["kind"], *keys(each)) for each in fake.objects.values()).values(), default=0) <= 1
-    assert all(len(fake.live(kind)) <= 1 for kind in OWN)
-
-
-def live_a_life(owner: Any, fake: Any, chance: random.Random, first: int) -> None:
-    """Die at moment `first` of up and down, then a few times more anywhere; at last live."""
-    fake.dies_at(first)
-    assert not fake.survives(lambda: (owner.up(), owner.down()))
-    nothing_lost_or_doubled(owner, fake)
-    for _ in range(chance.randrange(3)):
-        fake.time.now += chance.choice((0.0, 5.0, 3600.0))
-        fake.dies_at(chance.randrange(1, 120))
-        fake.survives(chance.choice((owner.up, owner.down)))
-        nothing_lost_or_doubled(owner, fake)
-    fake.dies_at(None)
-    if chance.random() < 0.5:
-        owner.up()
-        assert [len(fake.live(kind)) for kind in OWN] == [1, 1, 1, 1]
-        nothing_lost_or_doubled(owner, fake)
-    owner.down()
-    assert fake.live() == []
-    assert {resource.stage for resource in owner.journal().resources()} <= {Stage.GONE}
+def made(fake: Any) -> Counter[Any]:
+    tags = {name: {tag["Key"]: tag["Value"] for tag in each["tags"]} for name, each in fake.objects.items()}
+    return Counter((each["kind"], tags[name][TAG_KEY]) for name, each in fake.objects.items())
 
 
 @pytest.mark.slow
-def test_200_random_moments(world: Any) -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_200_random_moments(tmp_path: Path, world: Any, monkeypatch: pytest.MonkeyPatch, part: int) -> None:
     owner, fake = world()
-    fake.dies_at(None)
-    owner.up()
-    owner.down()
-    total = fake.steps
-    assert total > 150
-    chance = random.Random(20261122)
-    for _ in range(200):
-        live_a_life(*world(), chance, chance.randrange(1, total + 1))
+    order = replace(owner.order, openings=(Opening("in", "tcp", AGENT_PORT, "203.0.113.0/24"),))
+    crashes = Crashes(tmp_path / "lives", "aws", order, monkeypatch, lambda cloud: stages.plug_aws(cloud, monkeypatch))
+    die_everywhere(crashes, lambda: type(fake)(type(fake.time)()), things, made, part=part, of=PARTS)
 
 
 def test_without_tags_a_lost_answer_is_a_lost_machine(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,19 +6,19 @@ write of the journal. The requests are the real SDK's; only the socket is left o
 
 from __future__ import annotations
 
-import random
+import functools
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.contract.crashes import Crashes, Thing, die_everywhere
+from tests.contract.lifecycle import stages
 
 from evident.platforms.gcp.executor import Gcp
-from evident.platforms.resources import Stage
 
-OWN = ("instance", "image", "bucket", "network", "subnetwork")
-KEPT = ("instance", "image", "network", "subnetwork")
-LIVES, PARTS = 200, 10
+PARTS = 4
 
 
 @pytest.fixture(autouse=True)
@@ -31,64 +31,30 @@ def _process_crashes_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.fsync", nothing)
 
 
-def nothing_lost_or_doubled(owner: Any, google: Any, tags: Any) -> None:
-    """What exists carries a key of the journal, or is a rule in such a network; no key ever made two things; of each kind there is one."""
-    written = {resource.key for resource in owner.journal().resources()}
-    for each in google.live():
-        if each.kind == "firewall":
-            assert each.body["network"].rpartition("/")[2] in {network.name for network in google.live("network")}
-        else:
-            assert tags(each.kind, each.body)["evident-key"] in written, each.name
-    assert max(Counter(made for made in google.made if made[0] != "firewall").values(), default=0) <= 1
-    assert all(len(google.live(kind)) <= 1 for kind in OWN)
+def things(tags: Any, google: Any) -> list[Thing]:
+    """A network's rules are parts of it: they have no tags of their own, and are not there without it."""
+    networks = {each.name for each in google.live("network")}
+    assert {each.body["network"].rpartition("/")[2] for each in google.live("firewall")} <= networks
+    return [(each.kind, tags(each.kind, each.body)) for each in google.live() if each.kind != "firewall" and each.ending is None]
 
 
-def fewer_openings(owner: Any) -> None:
-    """One firewall rule beside the one that closes: more of them add no new kind of moment."""
-    owner.order = replace(owner.order, openings=owner.order.openings[:1])
-
-
-def live_a_life(owner: Any, google: Any, chance: random.Random, first: int, tags: Any) -> None:
-    """Die at moment `first` of up and down, then perhaps again anywhere; at last live."""
-    fewer_openings(owner)
-    google.dies_at(first)
-    assert not google.survives(lambda: (owner.up(), owner.down()))
-    nothing_lost_or_doubled(owner, google, tags)
-    for _ in range(chance.choice((0, 0, 0, 1, 2))):
-        google.time.now += chance.choice((0.0, 5.0, 3600.0))
-        google.dies_at(chance.randrange(1, 120))
-        google.survives(chance.choice((owner.up, owner.down)))
-        nothing_lost_or_doubled(owner, google, tags)
-    google.dies_at(None)
-    if chance.random() < 0.3:
-        owner.up()
-        assert [len(google.live(kind)) for kind in KEPT] == [1, 1, 1, 1]
-        assert google.live("bucket") == []
-        nothing_lost_or_doubled(owner, google, tags)
-    owner.down()
-    assert google.live() == []
-    assert {resource.stage for resource in owner.journal().resources()} <= {Stage.GONE}
+def made(google: Any) -> Counter[Any]:
+    return Counter(each for each in google.made if each[0] != "firewall")
 
 
 @pytest.fixture
-def tags(request: pytest.FixtureRequest, world: Any) -> Any:
+def tags(world: Any) -> Any:
     _, google = world()
     return type(google).answer.__globals__["tags"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
-def test_200_random_moments(world: Any, tags: Any, part: int) -> None:
+def test_200_random_moments(tmp_path: Path, world: Any, tags: Any, monkeypatch: pytest.MonkeyPatch, part: int) -> None:
     owner, google = world()
-    google.dies_at(None)
-    fewer_openings(owner)
-    owner.up()
-    owner.down()
-    total = google.steps
-    assert total > 150
-    chance = random.Random(20261122 + part)
-    for _ in range(LIVES // PARTS):
-        live_a_life(*world(), chance, chance.randrange(1, total + 1), tags)
+    order = replace(owner.order, openings=owner.order.openings[:1])  # beside the rule that closes: more of them add no new kind of moment
+    crashes = Crashes(tmp_path / "lives", "gcp", order, monkeypatch, lambda cloud: stages.plug_gcp(cloud, monkeypatch))
+    die_everywhere(crashes, type(google), functools.partial(things, tags), made, part=part, of=PARTS)
 
 
 @pytest.mark.parametrize("tags_are_read", [True, False])

@@ -41,30 +41,44 @@ def _gcp() -> gcp_world.Wire:
     return gcp_world.Wire()
 
 
-def aws(_: Path, monkeypatch: pytest.MonkeyPatch) -> aws_world.FakeAws:
-    wire, fake = _aws(), aws_world.FakeAws(aws_world.Time())
+def plug_aws(fake: aws_world.FakeAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = _aws()
     wire.fake = fake
     monkeypatch.setattr(aws_launch, "cloud", lambda _where, patience: Aws(wire.clients, patience))
-    return fake
 
 
-def azure(_: Path, monkeypatch: pytest.MonkeyPatch) -> azure_world.FakeAzure:
+def plug_azure(fake: azure_world.FakeAzure, monkeypatch: pytest.MonkeyPatch) -> None:
     transport, made = _azure()
-    fake = azure_world.FakeAzure(azure_world.Time(), quick=True)
     transport.fake = fake
     clients = Clients(made.subscription, made.group, made.compute, made.network, made.blobs, fake.time.wall)
     monkeypatch.setattr(azure_launch, "cloud", lambda where, patience: Azure(clients, patience, where["region"]))
-    return fake
 
 
-def gcp(_: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    wire, google = _gcp(), gcp_world.loopback.Google()
+def plug_gcp(google: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = _gcp()
     wire.server.google = google
     google.gib = gcp_world.SMALL_GIB
     monkeypatch.setattr(requests, "GIB", gcp_world.SMALL_GIB)
     monkeypatch.setattr(images, "GIB", gcp_world.SMALL_GIB)
     monkeypatch.setattr(images, "CHUNK", gcp_world.SMALL_CHUNK)
     monkeypatch.setattr(gcp_launch, "cloud", lambda _where, patience: Gcp(wire.direct, patience))
+
+
+def aws(_: Path, monkeypatch: pytest.MonkeyPatch) -> aws_world.FakeAws:
+    fake = aws_world.FakeAws(aws_world.Time())
+    plug_aws(fake, monkeypatch)
+    return fake
+
+
+def azure(_: Path, monkeypatch: pytest.MonkeyPatch) -> azure_world.FakeAzure:
+    fake = azure_world.FakeAzure(azure_world.Time(), quick=True)
+    plug_azure(fake, monkeypatch)
+    return fake
+
+
+def gcp(_: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    google = gcp_world.loopback.Google()
+    plug_gcp(google, monkeypatch)
     return google
 
 
