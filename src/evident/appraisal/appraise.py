@@ -46,7 +46,12 @@ def appraise(
         raise TypeError("appraisal accepts verified evidence only")
     _all_steps(verified)
     facts = verified.facts
-    judged = (*rules.judge(verified, policy), *rules.vtpm_code(verified, references), *rules.unquoted(verified, references))
+    judged = (
+        *rules.judge(verified, policy),
+        *rules.vtpm_code(verified, references),
+        *rules.vtpm_elsewhere(verified, profile),
+        *rules.unquoted(verified, references),
+    )
     grounds = _grounds(verified, policy, references, judged)
     basis = Basis(
         fresh=facts.tee is not None and facts.freshness.scope == "challenge" and facts.freshness.carried_by == "tee",
@@ -55,7 +60,7 @@ def appraise(
         vtpm_location=facts.vtpm.location if facts.vtpm else "none",
         vtpm_anchored=facts.vtpm is not None
         and facts.vtpm.anchor == "tee"
-        and not _codes(judged) & {"vtpm.privilege-level", "vtpm.service-module-unknown"},
+        and not _codes(judged) & {"vtpm.privilege-level", "vtpm.service-module-unknown", "vtpm.elsewhere"},
     )
     degrees, needs = settle(basis.degrees), needs_provider(basis)
     reached = levels(degrees, needs)

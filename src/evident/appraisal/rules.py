@@ -11,6 +11,7 @@ from typing import Any
 
 from evident.appraisal.identities import CHIPS
 from evident.appraisal.policy import Policy, TechnologyRules, parse_tcb
+from evident.appraisal.profile import Profile
 from evident.appraisal.remarks import Remark, open_point, refusal
 from evident.codec import format_time
 from evident.reference_values.model import ReferenceValue
@@ -24,6 +25,9 @@ MIGRATION_AGENT_REGISTERS = ("report_id_ma",)
 
 BEST_TCB_STATUS = "UpToDate"
 """The one status that needs no excuse, where a vendor publishes statuses at all."""
+
+CLOUDS = frozenset({"AWS", "Google", "Microsoft"})
+"""Who runs a vTPM by what the form of its evidence says (`Vtpm.operator`), where that is a provider."""
 
 SERVICE_MODULE = "svsm"
 """Name of the service module's image among the artifacts of a launch reference value."""
@@ -353,6 +357,23 @@ def vtpm_code(verified: Verified[Any], references: Sequence[ReferenceValue]) -> 
         expected="a launch measurement of a known service module, which holds the vTPM",
         found=launch.hex(),
         remedy="Measure the SVSM image that you launched (evident measure snp --svsm) and pass the reference value.",
+    )
+    return (found,)
+
+
+def vtpm_elsewhere(verified: Verified[Any], profile: Profile | None) -> tuple[Remark, ...]:
+    """AT-22: whoever answers chooses the form of the evidence. A guest's own kernel can ask for a report as another provider's paravisor
+    would, over a key of its making; or send the quotes of a vTPM that it has elsewhere.
+    """
+    vtpm = verified.facts.vtpm
+    if vtpm is None or profile is None or vtpm.operator not in CLOUDS or vtpm.operator == profile.provider:
+        return ()
+    found = refusal(
+        "vtpm.elsewhere",
+        "vtpm",
+        expected=f"evidence of a machine of {profile.provider}'s",
+        found=f"evidence in a form that says of its vTPM that {vtpm.operator} runs it",
+        remedy="No such machine sends this: take it for somebody else's answer. If the machine is elsewhere, name the right platform.",
     )
     return (found,)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 
 from evident.appraisal.appraise import appraise
 from evident.appraisal.policy import STRICT, Deny, Policy, RequiredLevels, TechnologyRules
+from evident.appraisal.profile import Profile
 from evident.appraisal.statement import BESIDE_LAYERS, LEVEL_LAYERS, TrustStatement
 from evident.errors import Finding, NotAuthentic
+from evident.platforms import registry
 from evident.reference_values.model import ReferenceValue, Strength
 from evident.verification.facts import Freshness, Runtime
 from evident.verification.verified import Verified
@@ -264,6 +267,27 @@ def test_a_launch_without_service_module_holds_no_vtpm(
     assert layer(statement, "vtpm").needs_provider
     monkeypatch.setattr("evident.appraisal.rules.vtpm_code", lambda *_: ())
     assert appraise(verified(inside), policy=policy, references=pcrs(reference)).decision == "accepted"
+
+
+@pytest.mark.attack("AT-22", "A machine answers in the form of another provider's, with a vTPM of its own making.", "vtpm.elsewhere")
+def test_a_vtpm_of_another_provider_is_refused(
+    verified: Make, facts: Make, vtpm: Make, boot: Make, reference: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where both providers are believed: a report of level 0 binds the key, as a paravisor's would, and the guest's kernel asked for it."""
+    posing = cloud(facts, vtpm, boot, location="paravisor", anchor="tee", operator="Microsoft")
+    policy = replace(STRICT, levels=RequiredLevels(nominal=4), accepted_trust=("Google", "Microsoft"))
+    where = registry.profile("gcp-snp", date(2026, 11, 22))
+
+    def judged(platform: Profile) -> TrustStatement:
+        return appraise(verified(posing), policy=policy, references=pcrs(reference), profile=platform)
+
+    statement = judged(where)
+    assert (statement.decision, "vtpm.elsewhere" in codes(statement)) == ("refused", True)
+    assert layer(statement, "boot_chain").needs_provider
+    assert "vtpm.elsewhere" not in codes(judged(registry.profile("azure-snp", date(2026, 11, 22))))
+    monkeypatch.setattr("evident.appraisal.rules.vtpm_elsewhere", lambda *_: ())
+    believed = judged(where)
+    assert (believed.decision, believed.levels.trustworthy) == ("accepted", 4), "and nobody but the chip's maker would vouch for it"
 
 
 def test_a_vtpm_bound_from_the_kernels_own_level_is_refused(
