@@ -25,8 +25,8 @@ from evident.platforms.resources import Resource, Stage
 
 GOLDEN = Path(__file__).parent / "golden"
 KEY = "11111111-2222-4333-8444-555555555555"
-TAGS = {"evident-deployment": "shop", "evident-id": "00112233aabbccdd", "evident-key": KEY}
-ASKED = Resource("any", "evident-shop-11111111", KEY, TAGS, "aws/123456789012/eu-west-1", "", Stage.ASKED)
+TAGS = {"evident-deployment": "shop", "evident-generation": "1", "evident-id": "00112233aabbccdd", "evident-key": KEY}
+ASKED = Resource("any", "evident-shop-1-11111111", KEY, TAGS, "aws/123456789012/eu-west-1", "", Stage.ASKED)
 IMAGE = ImageSpec("ab" * 32, 5 * (1 << 30) + 1)
 OPENINGS = (Opening("in", "tcp", 443, "203.0.113.0/24"), Opening("out", "udp", 53, "2001:db8::/32"))
 SPEC = MachineSpec("m6a.large", "subnet-0a", OPENINGS)

@@ -190,7 +190,7 @@ def test_the_answers_are_what_the_sdks_models_tell(owner: Any, fake: Any) -> Non
 @pytest.mark.parametrize("kind", [*CREATING, "networkInterfaces", "virtualMachines"])
 def test_whatever_is_created_carries_every_tag(kind: str) -> None:
     request = golden(f"put-{kind}")
-    assert set(request["body"]["tags"]) == {"evident-deployment", "evident-id", "evident-key"}
+    assert set(request["body"]["tags"]) == {"evident-deployment", "evident-generation", "evident-id", "evident-key"}
     key = request["body"]["tags"]["evident-key"][:8]
     assert key in request["url"] or kind == "versions"  # which is named after its image
 
