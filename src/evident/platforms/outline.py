@@ -68,8 +68,8 @@ class Outline:
     identities: frozenset[str] = frozenset()
     """Of `evident.appraisal.identities`, those that evidence of a machine launched there shows, of values that can be known before."""
     firmware: Callable[[str], Literal["platform", "evidence", "yours"]] = lambda _: "yours"
-    """Where the reference value of its firmware comes from with this technology: the platform launches a firmware that it is given; it comes
-    signed with the evidence; or the owner brings it.
+    """From a technology to where the reference value of its firmware comes from: the platform launches a firmware that it is given; it
+    comes signed with the evidence; or the owner brings it.
     """
 
     def check(self, platform: str, where: Mapping[str, str]) -> None:
