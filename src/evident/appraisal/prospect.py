@@ -156,13 +156,14 @@ def outlook(profile: Profile, layer: str) -> Outlook:
     else:
         needed = needs[layer]
     degree = Verifiability(facts.best.value)
+    endorsers = dict.fromkeys((measured_by(profile, layer), facts.endorser.value))
     sources = (facts.best.source, profile.report_fresh.source if layer == "root_of_trust" else facts.measured_by.source)
     return Outlook(
         layer=layer,
         level=LEVEL_LAYERS.index(layer) + 1 if layer in LEVEL_LAYERS else None,
         verifiability=degree,
         needs_provider=needed,
-        endorser=_root_endorser(profile) if layer == "root_of_trust" else f"{measured_by(profile, layer)}; {facts.endorser.value}",
+        endorser=_root_endorser(profile) if layer == "root_of_trust" else "; ".join(endorsers),
         because=_because(profile, layer, degree, needed),
         residual_trust=profile.residual.get(layer, "Nobody beside the chip's maker and yourself." if not needed else "The provider."),
         unreviewable_inside=_unreviewable_inside(profile, layer),

@@ -108,6 +108,8 @@ def _print_prospect(found: Prospect) -> None:
     from rich.console import Console
     from rich.markup import escape
 
+    from evident.cli.terminal import hanging
+
     console = Console(highlight=False)
     console.print(f"[bold]{escape(found.title)}[/] ({found.platform}), facts of {found.as_of.isoformat()}")
     if found.simulated:
@@ -121,16 +123,13 @@ def _print_prospect(found: Prospect) -> None:
         console.print(
             f"[bold]{level}{layer.layer.replace('_', ' ')}[/]: degree {int(layer.verifiability)}, {layer.verifiability.words}; {needed}"
         )
-        console.print(f"  endorsed by  {escape(layer.endorser)}")
-        console.print(f"  because      {escape(layer.because)}")
-        console.print(f"  still trust  {escape(layer.residual_trust)}")
+        for lead, text in (("endorsed by", layer.endorser), ("because", layer.because), ("still trust", layer.residual_trust)):
+            console.print(hanging(f"  {lead:<13}", text))
         for source in layer.sources:
-            console.print(f"  source       {escape(source)}", style="dim")
+            console.print(hanging(f"  {'source':<13}", source, style="dim"))
     console.print("\n[bold]So:[/]")
-    for conclusion in found.conclusions:
-        console.print(f"  - {escape(conclusion)}")
-    for note in found.notes:
-        console.print(f"  - {escape(note)}")
+    for sentence in (*found.conclusions, *found.notes):
+        console.print(hanging("  - ", sentence))
 
 
 def _table(args: argparse.Namespace) -> int:

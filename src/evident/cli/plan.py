@@ -50,9 +50,11 @@ def _print(made: Plan) -> None:
     from rich.console import Console
     from rich.markup import escape
 
+    from evident.cli.terminal import hanging
+
     console, chosen = Console(highlight=False), made.chosen
     console.print(f"[bold]{escape(made.name)}[/] on [bold]{chosen.platform}[/] ({escape(chosen.prospect.title)})")
-    console.print(f"because: {escape(made.because)}")
+    console.print(hanging("because: ", made.because))
     if chosen.simulated:
         console.print("[bold red]SIMULATED: whatever it shows is said of no hardware.[/]")
     _resources(console, chosen)
@@ -62,8 +64,10 @@ def _print(made: Plan) -> None:
         console.print("\n[bold]Also allowed by the document[/]")
     for each in made.others:
         levels = each.prospect.levels
-        state = f"{len(each.unmet)} unmet" if each.unmet else "every requirement met"
-        console.print(f"  {each.platform} {each.technology}: level {levels.nominal}, {levels.trustworthy} without the provider; {state}")
+        codes = ", ".join(dict.fromkeys(lacking.finding.code for lacking in each.unmet))
+        state = f"unmet: {codes}" if codes else "every requirement met"
+        reached = f"level {levels.nominal}, {levels.trustworthy} without the provider; {state}"
+        console.print(hanging(f"  {each.platform} {each.technology}: ", reached))
     console.print("\nNothing was created, and no cloud was asked.")
 
 
@@ -86,6 +90,8 @@ def _proof(console: Console, chosen: Option) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from evident.cli.terminal import hanging
+
     levels = chosen.prospect.levels
     console.print(
         f"\n[bold]Could be proven[/] (facts of {chosen.prospect.as_of.isoformat()}): level {levels.nominal} of 4, "
@@ -101,14 +107,14 @@ def _proof(console: Console, chosen: Option) -> None:
     console.print(table)
     console.print(f"\n[bold]You would trust[/] the chip's maker{''.join(f', {escape(party)}' for party in chosen.trust)}")
     for sentence in chosen.prospect.conclusions:
-        console.print(f"  - {escape(sentence)}")
+        console.print(hanging("  - ", sentence))
     console.print("\n[bold]It will not prove[/]")
     for sentence in chosen.unproven:
-        console.print(f"  - {escape(sentence)}")
+        console.print(hanging("  - ", sentence))
 
 
 def _unmet(console: Console, chosen: Option) -> None:
-    from rich.markup import escape
+    from evident.cli.terminal import hanging
 
     if not chosen.unmet:
         console.print("\n[bold green]Every requirement of the document is met.[/]")
@@ -116,8 +122,8 @@ def _unmet(console: Console, chosen: Option) -> None:
     console.print(f"\n[bold red]{len(chosen.unmet)} of the document's requirements {'is' if len(chosen.unmet) == 1 else 'are'} not met[/]")
     for each in chosen.unmet:
         finding = each.finding
-        console.print(f"  [bold]{finding.code}[/]: {escape(finding.expected)}")
-        console.print(f"    here       {escape(finding.found)}")
-        console.print(f"    next       {escape(finding.remedy)}")
+        console.print(f"  [bold]{finding.code}[/]")
+        for lead, text in (("wanted", finding.expected), ("here", finding.found), ("next", finding.remedy)):
+            console.print(hanging(f"    {lead:<8}", text))
         for way in each.alternatives:
-            console.print(f"    or         {escape(way)}")
+            console.print(hanging(f"    {'or':<8}", way))

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from evident.reports.json_report import Outcome
 
 MAX_WIDTH = 110
@@ -20,6 +22,18 @@ def tell(text: str) -> None:
     from evident.reports.view import clean
 
     print(clean(text), file=sys.stderr)
+
+
+def hanging(lead: str, text: str, *, style: str = "") -> Table:
+    """`text` behind `lead`, and its further lines below its first. Neither is markup."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid()
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row(Text(lead, style), Text(text, style))
+    return grid
 
 
 def show_outcome(outcome: Outcome) -> None:

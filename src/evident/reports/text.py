@@ -135,7 +135,7 @@ def _layer_table(layers: tuple[LayerView, ...], tone: Tone) -> Table:
 def _questions(shown: Screen) -> Iterator[RenderableType]:
     yield heading("Why trust this machine? Five questions")
     for number, answer in enumerate(shown.questions, 1):
-        yield Text.assemble((f"{number}. {answer.question} ", "bold"), (f"{answer.answer}.", f"bold {STYLE[answer.tone]}"))
+        yield Text.assemble((f"{number}. {answer.question}: ", "bold"), (f"{answer.answer}.", f"bold {STYLE[answer.tone]}"))
         yield Padding(Text(answer.because), (0, 0, 0, 3))
         if answer.residual:
             yield Padding(Text(f"Still to be trusted: {answer.residual}"), (0, 0, 0, 3))

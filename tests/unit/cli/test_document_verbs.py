@@ -107,3 +107,13 @@ def test_yaml_mistakes_name_the_nearest_key(run: Run, tmp_path: Path) -> None:
     (tmp_path / "shop.yaml").write_text("version: 1\nname: shop\nimgae: {}\n")
     code, _, err = run("plan", "shop.yaml")
     assert (code, "Did you mean 'image'?" in err) == (30, True)
+
+
+def test_a_plan_fits_80_columns_and_no_sentence_falls_to_the_margin(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    write(tmp_path, platform="aws", policy={"version": 1, "levels": {"nominal": 4, "trustworthy": 3}})
+    lines = run("plan", "shop.yaml", "--platform", "any")[1].splitlines()
+    assert max(map(len, lines)) <= 80
+    listed = lines[lines.index("It will not prove") + 1 : -2]
+    heads = [line for line in listed if line and not line.startswith("  ")]
+    assert all(line == "Also allowed by the document" or "requirement" in line for line in heads), heads
