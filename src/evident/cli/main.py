@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import shutil
 import sys
+import textwrap
 import traceback
 from types import MappingProxyType, ModuleType
 from typing import NoReturn
 
 from evident import __version__
-from evident.cli.terminal import tell
+from evident.cli.terminal import MAX_WIDTH, tell
 from evident.errors import EvidentError, UsageError
 
 VERBS = MappingProxyType(
@@ -40,23 +42,37 @@ VERBS = MappingProxyType(
 
 EPILOG = """\
 examples:
-  evident demo                                      no hardware and no account needed
+  evident demo                   no hardware and no account needed
   evident verify --kind snp report=report.bin vcek=vcek.der nonce=nonce.bin
-  evident verify bundle.json --policy policy.yaml   replay an audit bundle under a policy
-  evident explain aws-snp                           what AWS lets anyone prove
-  evident VERB --help                               options and examples of a verb
+  evident verify bundle.json --policy policy.yaml
+  evident explain aws-snp        what AWS lets anyone prove
+  evident VERB --help            options and examples of a verb
 
 exit codes:
-  0 accepted   1 internal error   2 usage   10 not authentic   11 authentic, policy refuses
-  12 indeterminate   20 unsupported   30 malformed
+  0 accepted        1 internal error     2 usage
+  10 not authentic  11 policy refuses    12 indeterminate
+  20 unsupported    30 malformed
 """
 
 
+class _Help(argparse.HelpFormatter):
+    """As wide as the terminal, up to what reads well: sentences are filled, examples and tables stay as they were written."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=min(shutil.get_terminal_size().columns, MAX_WIDTH) - 2)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:  # what argparse calls for a description and an epilog
+        return "\n\n".join(
+            part if "\n " in part else textwrap.fill(part, width, initial_indent=indent, subsequent_indent=indent)
+            for part in text.strip("\n").split("\n\n")
+        )
+
+
 class _Parser(argparse.ArgumentParser):
-    """Long help as it was written, and usage errors in the shape of every other error."""
+    """Long help, and usage errors in the shape of every other error."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
-        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        kwargs.setdefault("formatter_class", _Help)
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # argparse's own signature is wider than its stub
 
     def error(self, message: str) -> NoReturn:

@@ -30,7 +30,6 @@ DEFAULT_DAYS = 400
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("bundle", metavar="BUNDLE", nargs="+", help="bundles of past decisions, one for each machine")
     parser.add_argument("--at", metavar="TIME", help="look from this time instead of now (RFC 3339)")
     parser.add_argument(

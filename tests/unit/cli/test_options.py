@@ -11,6 +11,7 @@ import pytest
 
 from evident.cli import options
 from evident.cli.main import main
+from evident.cli.terminal import MAX_WIDTH
 from evident.reference_values.snp_launch import MAX_VCPUS
 from evident.verification import context, kinds
 
@@ -81,3 +82,16 @@ def test_an_unknown_option_is_answered_like_every_other_mistake(words: list[str]
     assert main(words) == 2
     captured = capsys.readouterr()
     assert ("usage.options" in captured.err, "next" in captured.err, captured.out) == (True, True, "")
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+@pytest.mark.parametrize("words", [["--help"], ["fleet", "--help"], ["trust", "forecast", "--help"]], ids=" ".join)
+def test_help_is_filled_to_the_terminal(
+    words: list[str], width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    sentences = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")]
+    assert left.value.code == 0
+    assert max(map(len, sentences)) <= min(width, MAX_WIDTH)
