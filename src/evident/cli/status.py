@@ -56,12 +56,33 @@ def _row(each: Deployment, *, offline: bool) -> dict[str, Any]:
         "state": str(events[-1].state),
         "since": codec.format_time(events[-1].at),
         "last": dict(events[-1].detail),
-        "processes": dict(each.driver().parts(each.machine)),
+        "machine": each.number,
+        "others": _others(each),
+        "processes": _processes(each),
         "disks": disks(each.surroundings, each.name),
         **({} if offline else _in_cloud(each)),
         "directory": str(each.directory),
         "journal": [codec.encode(event) for event in events],
     }
+
+
+def _others(each: Deployment) -> list[dict[str, Any]]:
+    """The machines beside the one in charge: those that it replaced, and one that an update is making."""
+    from evident import codec
+
+    known = each.generations
+    replaced = {number: codec.format_time(until) for number, until in known.replaced.items()}
+    beside = [machine.number for machine in each.machines() if machine.number != known.charge]
+    return [{"machine": number, **({"accepted_until": replaced[number]} if number in replaced else {})} for number in beside]
+
+
+def _processes(each: Deployment) -> dict[str, bool]:
+    """Those of every machine on this host; by its number, where it is not the one in charge."""
+    found: dict[str, bool] = {}
+    for machine in each.machines():
+        beside = "" if machine.number == each.number else f" of machine {machine.number}"
+        found |= {f"{role}{beside}": runs for role, runs in each.driver().parts(machine.machine).items()}
+    return found
 
 
 def _in_cloud(each: Deployment) -> dict[str, Any]:
@@ -146,6 +167,10 @@ def _said(detail: dict[str, str]) -> str:
 
 def _print_journal(row: dict[str, Any]) -> None:
     print(f"{row['name']} on {row['platform']}, kept in {row['directory']}")
+    print(f"  machine {row['machine']} is in charge")
+    for other in row["others"]:
+        until = other.get("accepted_until")
+        print(f"  machine {other['machine']} " + (f"was replaced, and is accepted until {until}" if until else "is what an update was making"))
     for name, runs in row["processes"].items():
         print(f"  process {name} {'runs' if runs else 'has ended'}")
     for disk, known in row["disks"].items():
