@@ -12,8 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cryptography.exceptions import InvalidSignature
-
 from evident import codec
 from evident.audit import canonical
 from evident.errors import Malformed, NotAuthentic
@@ -69,6 +67,8 @@ def unseal(data: bytes, trusted: Iterable[VerifyingKey]) -> Opened:
 
     Raises `Malformed` (not a canonical envelope), `NotAuthentic` (``bundle.signer-untrusted``, ``bundle.signature``).
     """
+    from cryptography.exceptions import InvalidSignature  # here, for whoever only reads an envelope verifies nothing
+
     envelope, payload, signature = _parse(data)
     keyid = envelope.signatures[0].keyid
     keys = {key.keyid: key for key in trusted}

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evident.errors import Finding, NotAuthentic
 from evident.files import read_private
-from evident.image import manifest, names
+from evident.image import names
 from evident.lifecycle.specification import Image
+
+if TYPE_CHECKING:
+    from evident.image.manifest import Manifest
 
 Build = Callable[[Path, Path], None]
 """Builds the image specification (first), with the lock beside it, into a folder (second). The manifest there comes last."""
@@ -21,6 +25,13 @@ Build = Callable[[Path, Path], None]
 def there(image: Image) -> bool:
     """Whether its folder holds an image, whichever that is. One whose build was cut short is none."""
     return (Path(image.path) / names.MANIFEST).is_file()
+
+
+def stated(image: Image) -> Manifest:
+    """What its manifest says, unverified: enough to plan by. Raises `Malformed`, and `UsageError` where it cannot be read."""
+    from evident.image import manifest  # here, for there is none of an image that is yet to be built
+
+    return manifest.read(read_private(Path(image.path) / names.MANIFEST))[0]
 
 
 def lacking(image: Image) -> Finding | None:
@@ -40,13 +51,13 @@ def lacking(image: Image) -> Finding | None:
 def make(image: Image, build: Build) -> None:
     """Build `image`, which is not there. Raises what `build` does, and `NotAuthentic` ``image.other-build`` for another one than named."""
     build(Path(image.spec or ""), Path(image.path))
-    stated, _ = manifest.read(read_private(Path(image.path) / names.MANIFEST))
-    found = stated.file(names.DISK)
+    made = stated(image)
+    found = made.file(names.DISK)
     if found != image.sha256:
         raise NotAuthentic.of(
             "image.other-build",
             expected=f"that {image.spec} and its lock yield an image whose disk.raw has the SHA-256 {image.sha256.hex()} (image.sha256)",
-            found=f"{found.hex()}, built by Evident {stated.evident} into {image.path}",
+            found=f"{found.hex()}, built by Evident {made.evident} into {image.path}",
             remedy="If this is the image that you mean, write its digest into image.sha256. Else bring back the specification, lock and "
             "version of Evident that the digest was of, remove the folder, and run this again.",
             layer="boot_chain",

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evident.appraisal.matching import worth
 from evident.appraisal.profile import Fact, LayerProfile, Profile
@@ -17,8 +18,7 @@ from evident.appraisal.prospect import Prospect, prospect, trusted_parties
 from evident.appraisal.statement import Verifiability
 from evident.errors import EvidentError, Finding
 from evident.files import read_private
-from evident.image import manifest, names
-from evident.image.manifest import Manifest
+from evident.image import names
 from evident.lifecycle import images, secret_files
 from evident.lifecycle.specification import Specification, Technology
 from evident.platforms import registry
@@ -26,6 +26,9 @@ from evident.platforms.driver import AGENT_PORT, Disk, Order
 from evident.platforms.outline import Item, Outline
 from evident.reference_values import documents
 from evident.reference_values.model import ReferenceValue
+
+if TYPE_CHECKING:
+    from evident.image.manifest import Manifest
 
 SOURCE = "this deployment"
 RECOMPUTED = "The image is made of a distribution's binaries: recomputed, not rebuilt from source."
@@ -72,7 +75,7 @@ def look(specification: Specification) -> Known:
     stated: Manifest | None = None
     try:
         if images.there(specification.image):
-            stated, _ = manifest.read(read_private(Path(specification.image.path) / names.MANIFEST))
+            stated = images.stated(specification.image)
             if stated.file(names.DISK) != specification.image.sha256:
                 wrong.append(_other_image(specification, stated))
     except EvidentError as error:
