@@ -65,7 +65,7 @@ def _recorded(name: str, trusted: tuple[VerifyingKey, ...]) -> Recorded:
     from evident.lifecycle.fleet import latest
     from evident.reports import json_report
 
-    if Path(name).exists():
+    if Path(name).exists() and not Path(name).is_dir():
         return json_report.read(bundle.open_bundle(read_bytes(name), trusted).result)
     known = {each.name: each for each in deployments(surroundings())}
     found = latest(known[name], trusted) if name in known else None

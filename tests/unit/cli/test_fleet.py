@@ -44,6 +44,8 @@ def test_statements_side_by_side(run: Run, tmp_path: Path) -> None:
     assert [side["name"] for side in json.loads(out)["statements"]] == ["shop", "bad", "shop.json"]
     assert json.loads(out)["differences"][0]["name"] == "Decision"
     assert run("compare", "shop", "bad", "-o", "html")[1].startswith("<!doctype html>")
+    (tmp_path / "shop").mkdir()
+    assert run("compare", "shop", "bad")[0] == 0, "a folder of a deployment's name is no bundle"
     bundle = tmp_path / "bad.json"
     bundle.write_bytes(bundle.read_bytes().replace(b'"sig":"M', b'"sig":"N'))
     assert run("compare", "shop", "bad.json")[0] == 10
