@@ -87,19 +87,26 @@ def boots(desk: Desk, kinds: dict[str, tuple[str, ...]], count: int) -> dict[str
     return found
 
 
-def measured(desk: Desk, image: Path) -> dict[str, list[float]]:
-    """What the guest of `desk/guest.yaml` finds, in its own words, by kind."""
-    words: list[str] = []
-    for number, size in enumerate(DISKS):
-        disk = desk.folder / f"disk{number}.raw"
-        disk.unlink(missing_ok=True)
-        with disk.open("wb") as stream:
-            stream.truncate(size << 20)
-        words += ["--disk", str(disk)]
-    desk.evident("up", "bench", "--platform", "qemu", "--image", str(image), *words)
-    while END not in (said := desk.console("bench").read_text()):
+def measured(desk: Desk, images: dict[str, Path]) -> dict[str, dict[str, list[float]]]:
+    """What the guests of `desk/guest.yaml` find, in their own words, by kind; they run side by side, so that both have the same machine."""
+    for name, image in images.items():
+        words: list[str] = []
+        for number, size in enumerate(DISKS):
+            disk = desk.folder / f"{name}{number}.raw"
+            with disk.open("wb") as stream:
+                stream.truncate(size << 20)
+            words += ["--disk", str(disk)]
+        print(f"disks: {name}", file=sys.stderr, flush=True)
+        desk.evident("up", name, "--platform", "qemu", "--image", str(image), *words)
+    found = {name: _told(desk, name) for name in images}
+    for name in images:
+        desk.evident("down", name)
+    return found
+
+
+def _told(desk: Desk, name: str) -> dict[str, list[float]]:
+    while END not in (said := desk.console(name).read_text()):
         time.sleep(1)
-    desk.evident("down", "bench")
     if "bench done" not in said:
         raise SystemExit(said[-2000:])
     found: dict[str, list[float]] = {}
@@ -127,6 +134,19 @@ def report_ratios(title: str, found: dict[str, list[float]], base: dict[str, lis
         print(line(f"{name} ÷ {other}", [mine / its for mine, its in zip(found[name], base[other], strict=True)], ""))
 
 
+def report_disks(plain: dict[str, list[float]], bounced: dict[str, list[float]]) -> None:
+    print("\nopening LUKS")
+    opened = [name for name in plain if name.startswith("open ")]
+    for name in opened:
+        print(line(name, plain[name]))
+    smallest = {name: f"{name.rpartition(', ')[0]}, 10 MB" for name in opened}
+    report_ratios("the same, as ratios", plain, plain, {name: other for name, other in smallest.items() if name != other})
+    compared = {name: f"{name.split()[0]} plain" for name in plain if name.split()[0] in ("read", "write") and not name.endswith(" plain")}
+    report_ratios("dm-verity and LUKS, time for the same 16 MiB", plain, plain, compared)
+    same = {name: name for name in plain if name.split()[0] in ("read", "write")}
+    report_ratios(f"with {BOUNCING} ÷ without", bounced, plain, same)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("boots", nargs="?", type=int, default=10)
@@ -141,19 +161,11 @@ def main() -> None:
         bouncing = str(desk.image("bouncing", {**shop, "command_line": [BOUNCING]}, usual))
         kinds = {"direct boot": ("--image", image), f"direct boot, {BOUNCING}": ("--image", bouncing)}
         found = boots(desk, {**kinds, "UKI on its disk": ("--image", image, "--boot", "uki")}, given.boots)
-        plain = measured(desk, desk.image("guest", guest, own))
-        bounced = measured(desk, desk.image("guest-bouncing", {**guest, "command_line": [BOUNCING]}, own))
+        guests = {"plain": desk.image("guest", guest, own)}
+        guests["bounced"] = desk.image("guest-bouncing", {**guest, "command_line": [BOUNCING]}, own)
+        disks = measured(desk, guests)
     report_boots(found)
-    print("\nopening LUKS")
-    opened = [name for name in plain if name.startswith("open ")]
-    for name in opened:
-        print(line(name, plain[name]))
-    smallest = {name: f"{name.rpartition(', ')[0]}, 10 MB" for name in opened}
-    report_ratios("the same, as ratios", plain, plain, {name: other for name, other in smallest.items() if name != other})
-    compared = {name: f"{name.split()[0]} plain" for name in plain if name.split()[0] in ("read", "write") and not name.endswith(" plain")}
-    report_ratios("dm-verity and LUKS, time for the same 16 MiB", plain, plain, compared)
-    same = {name: name for name in plain if name.split()[0] in ("read", "write")}
-    report_ratios(f"with {BOUNCING} ÷ without", bounced, plain, same)
+    report_disks(**disks)
     if given.plot:
         shown = {kind: {name: sum(run[name] for run in runs) / len(runs) for name in PHASES} for kind, runs in found.items()}
         given.plot.write_text(plot.stacked(shown, "Seconds from power-on to the workload, by phase"))
