@@ -51,7 +51,6 @@ def _manifest(raw: bytes, name: str) -> dict[str, Any]:
     stated, _ = manifest.read(raw)
     parts, files = stated.inventory.initrd_bytes, (names.KERNEL, names.INITRD, names.ROOT, names.HASH, names.UKI, names.DISK)
     beside = [(file, Path(name).parent / file) for file in files]
-    others = [component.name for component in stated.components if component.name not in stated.from_source]
     return {
         "kind": "image manifest",
         "image": stated.spec.name,
@@ -64,7 +63,7 @@ def _manifest(raw: bytes, name: str) -> dict[str, Any]:
         "kernel_modules": len(stated.inventory.kernel_modules),
         "degree": int(stated.degree),
         "made_from_source": list(stated.from_source),
-        "with_binaries_of_the_distribution": others,
+        "other_components": len(stated.components) - len(stated.from_source),
         "command_line": stated.command_line,
     }
 

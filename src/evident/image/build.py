@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -118,7 +118,7 @@ class _Build:
         self._files[name].write_bytes(data)
         self._components[name] = hashlib.sha256(data).digest()
 
-    def _record(self, part: str, tree: Tree, own: Collection[str]) -> None:
+    def _record(self, part: str, tree: Tree, own: set[str]) -> None:
         """One digest per top folder, and one for the guest's code: small enough to sign, fine enough to find a difference.
 
         `own` are the files of `tree` that are made here from source.
@@ -130,7 +130,8 @@ class _Build:
             entries = [(path, tree[path]) for path in paths]
             lines = (f"{path}\0{entry.kind}\0{entry.mode:o}\0{hashlib.sha256(entry.data).hexdigest()}\n" for path, entry in entries)
             self._components[f"{part} /{group}"] = hashlib.sha256("".join(lines).encode()).digest()
-            if all(path in own for path, entry in entries if entry.kind == "file"):
+            files = {path for path, entry in entries if entry.kind == "file"}
+            if files and files <= own:
                 self._from_source.add(f"{part} /{group}")
 
     def _root(self, toolbox: Toolbox) -> tuple[root.Root | None, Tree]:
