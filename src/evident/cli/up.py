@@ -1,7 +1,8 @@
 """Create a deployment: launch a confidential VM and write down what should have been measured.
 
 From a deployment document (docs/deploy.md), on whatever platform it names: `evident plan SPEC` shows beforehand what that creates and
-proves. What a crash left half done is carried on with; where everything is done already, nothing is.
+proves. Its image is built first where it is missing and the document names its specification. What a crash left half done is carried on
+with; where everything is done already, nothing is.
 
 Without a document, options describe a machine on this host. The same options, or its name alone, start it again once it has stopped.
 
