@@ -170,7 +170,8 @@ def _print_journal(row: dict[str, Any]) -> None:
     print(f"  machine {row['machine']} is in charge")
     for other in row["others"]:
         until = other.get("accepted_until")
-        print(f"  machine {other['machine']} " + (f"was replaced, and is accepted until {until}" if until else "is what an update was making"))
+        told = f"was replaced, and is accepted until {until}" if until else "is what an update was making"
+        print(f"  machine {other['machine']} {told}")
     for name, runs in row["processes"].items():
         print(f"  process {name} {'runs' if runs else 'has ended'}")
     for disk, known in row["disks"].items():
