@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -64,9 +65,12 @@ def write_private_bytes(path: Path, data: bytes) -> None:
 
 
 def read_private(path: Path) -> bytes:
-    """The file's bytes, or a `UsageError` that says why it cannot be read."""
+    """The bytes of a regular file (others may have no end), or a `UsageError` that says why it cannot be read."""
     try:
-        return path.read_bytes()
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise OSError(0, "no regular file")
+            return stream.read()
     except OSError as error:
         raise UsageError.of(
             "state.read",

@@ -13,7 +13,6 @@ Which of the machines is in charge, the journal says (`evident.lifecycle.generat
 from __future__ import annotations
 
 import importlib
-import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from evident.files import locked, read_private, write_private, write_private_byt
 from evident.lifecycle import disks, generations
 from evident.lifecycle.generations import Generations
 from evident.lifecycle.journal import Event, Journal, State
+from evident.lifecycle.names import NAME, NAME_WORDS
 from evident.platforms.driver import GENERATION, Driver, Expectation, Order, Surroundings
 from evident.reference_values import documents
 from evident.reference_values.model import ReferenceSet
@@ -35,7 +35,6 @@ OPTIONS: Final = "options.json"
 """In a machine's home: what the options of a command line said of it, where no document did."""
 AT_BOOT: Final = "boot"
 """Detail ``at`` of what the key server writes of a machine that asked it for its key."""
-_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +144,10 @@ class Deployment:
 
 def deployment(name: str, surroundings: Surroundings) -> Deployment:
     """The handle of `name`; `UsageError` when no deployment could be called so."""
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise UsageError.of(
             "deployment.name",
-            expected="1 to 63 lower-case letters, digits and inner hyphens",
+            expected=NAME_WORDS,
             found=repr(name),
             remedy="Choose another name.",
         )
@@ -159,7 +158,7 @@ def deployments(surroundings: Surroundings) -> tuple[Deployment, ...]:
     """Every deployment with a journal, by name. One whose first line was never finished, by a crash, never began."""
     root = surroundings.state / "deployments"
     names = sorted(path.parent.name for path in root.glob("*/journal.jsonl") if _began(path))
-    return tuple(deployment(name, surroundings) for name in names if _NAME.fullmatch(name))
+    return tuple(deployment(name, surroundings) for name in names if NAME.fullmatch(name))
 
 
 def _began(journal: Path) -> bool:

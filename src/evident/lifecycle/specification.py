@@ -19,6 +19,7 @@ from evident.appraisal.policy import Policy
 from evident.errors import Malformed
 from evident.files import read_private, write_private_bytes
 from evident.keys.secrets import check_names
+from evident.lifecycle.names import NAME, NAME_WORDS
 from evident.platforms import registry
 from evident.platforms.cloud import Opening
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 WHAT: Final = "specification"
 FILE: Final = "specification.json"
 ANY: Final = "any"
+_A_YEAR: Final = 365 * 24 * 3600
 Technology = Literal["snp", "tdx"]
 
 
@@ -58,9 +60,9 @@ class Size:
     memory_mib: int = field(default=1024, metadata=_doc("Memory in MiB, on your own host. In a cloud its type says it: `where`."))
 
     def __post_init__(self) -> None:
-        for name, value in (("vcpus", self.vcpus), ("memory_mib", self.memory_mib)):
-            if value < 1:
-                raise _refuse("size", f"{name} of 1 or more", str(value))
+        for name, value, most in (("vcpus", self.vcpus, 4096), ("memory_mib", self.memory_mib, 16 * 1024 * 1024)):
+            if not 1 <= value <= most:
+                raise _refuse("size", f"{name} from 1 to {most}", str(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +152,12 @@ class Specification:
     )
 
     def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise _refuse("name", NAME_WORDS, repr(self.name))
         if not self.platforms:
             raise _refuse("platform", "a platform, several, or any", "none")
-        if self.reattest_seconds is not None and self.reattest_seconds < 1:
-            raise _refuse("reattest", "a second or more", str(self.reattest_seconds))
+        if self.reattest_seconds is not None and not 1 <= self.reattest_seconds <= _A_YEAR:
+            raise _refuse("reattest", f"from a second to a year ({_A_YEAR})", str(self.reattest_seconds))
         if self.key_server is not None:
             address(self.key_server)
         check_names(self.secrets)
@@ -197,18 +201,26 @@ def read(value: Any, folder: Path) -> Specification:
     root = folder.resolve()
     return replace(
         read,
-        image=replace(read.image, path=str(root / read.image.path), spec=str(root / read.image.spec) if read.image.spec else None),
-        disks=replace(read.disks, data=tuple(str(root / path) for path in read.disks.data)),
-        references=tuple(str(root / path) for path in read.references),
-        secrets={name: str(root / path) for name, path in read.secrets.items()},
+        image=replace(read.image, path=_under(root, read.image.path), spec=_under(root, read.image.spec) if read.image.spec else None),
+        disks=replace(read.disks, data=tuple(_under(root, path) for path in read.disks.data)),
+        references=tuple(_under(root, path) for path in read.references),
+        secrets={name: _under(root, path) for name, path in read.secrets.items()},
         where={platform: _seen_from(root, platform, settings) for platform, settings in read.where.items()},
     )
 
 
+def _under(root: Path, path: str) -> str:
+    if "\0" in path:
+        raise _refuse("path", "a path", repr(path)[:80])
+    return str(root / path)
+
+
 def _seen_from(root: Path, platform: str, settings: Mapping[str, str]) -> dict[str, str]:
     """The settings of `platform`, those that are paths absolute."""
-    known = registry.OUTLINES[platform].settings if platform in registry.OUTLINES else {}
-    return {name: str(root / value) if name in known and known[name].path else value for name, value in settings.items()}
+    if platform not in registry.OUTLINES:
+        raise _refuse("where", "settings of platforms among " + ", ".join(registry.OUTLINES), repr(platform)[:80])
+    known = registry.OUTLINES[platform].settings
+    return {name: _under(root, value) if name in known and known[name].path else value for name, value in settings.items()}
 
 
 def keep(target: Deployment, specification: Specification) -> None:

@@ -123,6 +123,8 @@ def test_a_level_that_only_trust_reaches_is_said_so(make: Make) -> None:
         ({"image": {"path": "image", "sha256": "ab" * 32}}, "plan.image"),
         ({"image": {"path": "nowhere", "sha256": "ab" * 32}}, "plan.no-image"),
         ({"references": ["nowhere.json"]}, "state.read"),
+        ({"references": ["/dev/zero"]}, "state.read"),
+        ({"references": ["/"]}, "state.read"),
     ],
 )
 def test_each_requirement(make: Make, changes: dict[str, Any], code: str) -> None:

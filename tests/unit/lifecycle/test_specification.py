@@ -54,11 +54,21 @@ def test_one_platform_or_several_in_the_order_of_preference() -> None:
         ({"image": {"path": "x", "sha256": "not hex"}}, "specification.type", ""),
         ({"version": 2}, "specification.type", ""),
         ({"size": {"vcpus": 0}}, "specification.size", ""),
+        ({"size": {"vcpus": 4097}}, "specification.size", ""),
+        ({"size": {"memory_mib": 10**17}}, "specification.size", ""),
+        ({"name": ""}, "specification.name", ""),
+        ({"name": "../shop"}, "specification.name", ""),
+        ({"image": {"path": "a\0b", "sha256": "00"}}, "specification.path", ""),
+        ({"references": ["a\0b"]}, "specification.path", ""),
+        ({"secrets": {"key": "a\0b"}}, "specification.path", ""),
+        ({"where": {"gcp": {"secure_boot_keys": "a\0b"}}}, "specification.path", ""),
+        ({"where": {"gpc": {"zone": "europe-west4-a"}}}, "specification.where", ""),
         ({"network": {"inbound": [{"port": 0, "peer": "0.0.0.0/0"}]}}, "cloud.opening", ""),
         ({"network": {"inbound": [{"port": 1, "peer": "10.0.0.1/8"}]}}, "cloud.opening", ""),
         ({"key_server": "vault.example:8443"}, "specification.key-server", ""),
         ({"key_server": "203.0.113.10"}, "specification.key-server", ""),
         ({"reattest_seconds": 0}, "specification.reattest", ""),
+        ({"reattest_seconds": 10**17}, "specification.reattest", ""),
         ({"on_refusal": "forgive"}, "specification.type", ""),
         ({"policy": {"version": 1, "levels": {"nominal": 5}}}, "policy.levels", ""),
         ({"secrets": {"../etc/passwd": "x"}}, "secrets.name", ""),
@@ -88,14 +98,12 @@ def test_settings_that_are_paths_are_seen_from_the_document_too() -> None:
             "aws": {"uefi_data": "keys/uefi.b64", "type": "m6a.large"},
             "azure": {"secure_boot_keys": "keys"},
             "gcp": {"secure_boot_keys": "/etc/keys", "zone": "europe-west4-a"},
-            "nowhere": {"secure_boot_keys": "keys"},
         }
     ).where
     assert where == {
         "aws": {"uefi_data": "/documents/keys/uefi.b64", "type": "m6a.large"},
         "azure": {"secure_boot_keys": "/documents/keys"},
         "gcp": {"secure_boot_keys": "/etc/keys", "zone": "europe-west4-a"},
-        "nowhere": {"secure_boot_keys": "keys"},
     }
 
 
