@@ -117,3 +117,15 @@ def test_a_plan_fits_80_columns_and_no_sentence_falls_to_the_margin(run: Run, tm
     listed = lines[lines.index("It will not prove") + 1 : -2]
     heads = [line for line in listed if line and not line.startswith("  ")]
     assert all(line == "Also allowed by the document" or "requirement" in line for line in heads), heads
+
+
+def test_options_that_name_an_image_carry_on_with_that_very_image(run: Run) -> None:
+    words = ("up", "other", "--platform", "simulated", "--image", "one")
+    for again in (words, words, ("up", "other"), ("up", "other", "--image", "one")):
+        assert run(*again)[0] == 0, again
+    code, _, err = run(*words[:-1], "two")
+    assert (code, "deployment.changed" in err) == (2, True)
+    assert run("up", "shop.yaml")[0] == 0
+    assert run("up", "shop")[0] == 0, "by its document, and now by its name"
+    code, _, err = run("up", "shop", "--image", "one")
+    assert (code, "deployment.changed" in err) == (2, True)
