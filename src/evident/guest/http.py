@@ -1,6 +1,6 @@
 """One JSON message over HTTP/1.1 (RFC 9112) to a server by address: enough for `evident.keys.messages`, and bounded.
 
-A connection for every message: a boot sends three. No redirects, no chunks, no names to resolve.
+A connection for every message: a boot sends four at the most. No redirects, no chunks, no names to resolve.
 """
 
 from __future__ import annotations

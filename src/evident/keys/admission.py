@@ -1,6 +1,6 @@
 """How much of a server anybody may take who reaches it: so many requests a second, so many connections at a time.
 
-A machine's boot takes three requests. What these bounds stop is a peer that asks for the sake of asking; who it is nobody knows
+A machine's boot takes four requests at the most. What these bounds stop is a peer that asks for the sake of asking; who it is nobody knows
 before it has attested, so a peer is an address. Behind a relay of the platform's (QEMU's user network) all machines have one.
 """
 

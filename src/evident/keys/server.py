@@ -33,7 +33,7 @@ from evident.keys.release import ReleaseService
 CONNECTIONS, CONNECTIONS_EACH = 32, 8
 """Served at once: in all, and of one peer."""
 REQUESTS_PER_SECOND, REQUESTS_AT_ONCE = 4.0, 32
-"""Of one peer; a boot takes three."""
+"""Of one peer; a boot takes three, or four with a TPM."""
 TIMEOUT = 20.0
 """Seconds that a connection may be silent."""
 DEADLINE = 60.0
@@ -110,7 +110,7 @@ def _too_often(peer: str) -> Indeterminate:
         "keys.rate",
         expected=f"at most {REQUESTS_PER_SECOND:g} requests a second of one peer, {REQUESTS_AT_ONCE} at once",
         found=f"more of {peer}",
-        remedy="Come again in a moment; a boot takes four requests.",
+        remedy="Come again in a moment; a boot takes four requests at the most.",
     )
 
 
