@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,9 +13,12 @@ from tests.contract.lifecycle.images import an_image, digest
 from evident import processes
 from evident.errors import PolicyRefused
 from evident.evidence import disk as partitions
-from evident.keys.messages import HEALTH
-from evident.lifecycle import disks, farewell, keystore
+from evident.keys.messages import CHALLENGE, HEALTH, ChallengeRequest, dumps
+from evident.lifecycle import disks, farewell, keystore, retire
 from evident.lifecycle.journal import State
+
+CENTURY = timedelta(days=36525)
+"""A window that the key server's own clock does not reach."""
 
 
 def free_port() -> int:
@@ -65,3 +69,48 @@ def test_the_key_server_is_where_the_document_says(life: Any) -> None:
         farewell.down(target)
     assert not healthy(port)
     assert life.cloud.live() == []
+
+
+@pytest.mark.parametrize("platform", ["aws"])
+def test_an_update_leaves_the_old_machine_its_key_until_the_window_is_over(life: Any) -> None:
+    port = free_port()
+    network = {"inbound": [{"port": 8442, "peer": "203.0.113.0/24"}], "outbound": [{"port": port, "peer": "127.0.0.1/32"}]}
+    life.write(disks={"root_key": "key-server"}, key_server=f"127.0.0.1:{port}", network=network)
+
+    def sealed(name: str) -> None:
+        an_image(life.home / name, life.key, name=name, at=life.now(), profile="encrypted")
+        life.write(image={"path": name, "sha256": digest(life.home / name).hex()})
+
+    sealed("first")
+    target = life.up()
+    try:
+        volumes = keystore.open_store(target.surroundings).volumes
+        (old,) = volumes.disks_under("shop")
+        sealed("second")
+        life.turned = True
+        with pytest.raises(PolicyRefused, match=r"update\.kept"):
+            life.update(CENTURY)
+        assert (volumes.disks_under("shop"), asks(port, old)) == ((old,), True), "it was told of the new machine, and is as before"
+        life.turned = False
+        life.update(CENTURY)
+        (new,) = set(volumes.disks_under("shop")) - {old}
+        assert (asks(port, old), asks(port, new)) == (True, True)
+        assert disks.made(target.home) == (disks.path(target.home, new),)
+        life.later += CENTURY
+        retire.finish(target)
+        assert volumes.disks_under("shop") == (new,)
+        assert (asks(port, old), asks(port, new)) == (False, True)
+        assert disks.made(target.directory) == ()
+    finally:
+        farewell.down(target)
+    assert not healthy(port)
+
+
+def asks(port: int, disk: str) -> bool:
+    """Whether whoever asks the key server for this disk gets a challenge."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("POST", CHALLENGE, dumps(ChallengeRequest(1, disk)), {"Content-Type": "application/json"})
+        return connection.getresponse().status == 200
+    finally:
+        connection.close()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from evident import codec
 from evident.cli.main import main
 from evident.lifecycle import farewell
 from evident.platforms import cloud
@@ -62,6 +64,17 @@ def test_what_cannot_be_asked_is_said(life: Any, status: Any, monkeypatch: pytes
     assert shown(status)["cloud"] == {"unknown": "cloud.auth", "found": "no usable credentials", "remedy": "Renew the credentials."}
     assert "cloud.auth" in status()
     assert "Renew the credentials." in status("shop")
+
+
+def test_both_machines_of_an_update_are_told(life: Any, status: Any) -> None:
+    target = life.up()
+    life.image("two")
+    life.update(timedelta(hours=1))
+    seen = shown(status)
+    until = codec.format_time(target.generations.replaced[1])
+    assert (seen["machine"], seen["others"]) == (2, [{"machine": 1, "accepted_until": until}])
+    assert len([each for each in seen["cloud"]["present"] if each["kind"] in ("instance", "machine")]) == 2
+    assert f"machine 1 was replaced, and is accepted until {until}" in status("shop")
 
 
 def test_nothing_is_left_to_ask_about(life: Any, status: Any) -> None:
