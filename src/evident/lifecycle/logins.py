@@ -1,4 +1,4 @@
-"""Logins by SSH: a machine's host key goes into ``known_hosts`` once an answer to our own challenge, which binds it, was accepted (SG-02)."""
+"""Logins by SSH: a machine's host key goes into ``known_hosts`` once an answer to our own challenge that binds it was accepted (SG-02)."""
 
 from __future__ import annotations
 
