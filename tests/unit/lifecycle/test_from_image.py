@@ -7,6 +7,7 @@ import os
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ class Owner:
         stated = Manifest(1, SPEC, Lock(1, "trixie", "amd64"), parts, line, b"\xcd" * 32, taken, ReferenceSet(1, values, "shop"), "0", AT)
         (self.image / names.MANIFEST).write_bytes(manifest.sign(stated, self._key))
 
-    def machine(self, name: str, sha256: bytes | None = None) -> Prepared:
+    def machine(self, name: str, sha256: bytes | None = None, **more: Any) -> Prepared:
         around = Surroundings(self.home / "state", lambda: AT, os.urandom, lambda _: None)
         return from_image.prepare(
             self.image,
@@ -57,6 +58,7 @@ class Owner:
             parameters=PARAMETERS,
             machine=Order(vcpus=2),
             sha256=sha256,
+            **more,
         )
 
 
@@ -125,3 +127,13 @@ def test_a_file_that_was_not_signed_is_refused(owner: Owner) -> None:
     (owner.image / build.ROOT).write_bytes(b"another")
     with pytest.raises(NotAuthentic, match=r"image\.file"):
         owner.machine("one")
+
+
+def test_secrets_go_under_the_name_of_the_disk(owner: Owner) -> None:
+    """One name on the command line, one exchange: the guest takes no second one."""
+    made = owner.machine("one", secrets={"db": b"a value"})
+    assert made.key is not None
+    assert made.key.secrets == {"db": b"a value"}
+    line = parse_command_line(made.order.command_line or "")
+    assert (line.asks, line.secrets) == (made.key.disk, "")
+    assert "a value" not in repr(made)
