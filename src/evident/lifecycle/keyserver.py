@@ -91,7 +91,7 @@ def forget_machine(machine: Deployment) -> None:
 
 def registered(target: Deployment) -> bool:
     """Whether a disk of `target` is under its terms: then a machine of it asks for a key."""
-    return bool(keystore.open_store(target.surroundings).volumes.disks_under(target.name))
+    return bool(VolumeStore(keystore.directory(target.surroundings)).disks_under(target.name))
 
 
 def begin(target: Deployment, cache: Path, listen: int | None = None) -> Process:

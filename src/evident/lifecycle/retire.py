@@ -34,7 +34,7 @@ def due(target: Deployment) -> tuple[Deployment, ...]:
 
 
 def finish(target: Deployment) -> None:
-    """Remove what is due."""
+    """Remove what is due, and end the key server where no machine that is left needs one."""
     if not due(target):
         return
     with target.exclusive():
@@ -42,6 +42,8 @@ def finish(target: Deployment) -> None:
             until = codec.format_time(target.generations.replaced[each.number])
             target.surroundings.progress(f"{target.name}: machine {each.number} was accepted until {until}; removing it")
             remove(each)
+        if not keyserver.registered(target):
+            keyserver.end(target)
 
 
 def tidy(target: Deployment) -> None:

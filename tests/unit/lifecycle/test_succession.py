@@ -172,6 +172,19 @@ def test_both_machines_have_their_keys_until_the_window_is_over(owner: Any, keys
     assert keystore.open_store(owner.surroundings).volumes.disks_under("shop") == (NEW,)
 
 
+@pytest.mark.parametrize("needed", [True, False])
+def test_the_key_server_ends_with_the_last_machine_that_needs_it(
+    owner: Any, keys: Keys, monkeypatch: pytest.MonkeyPatch, needed: bool
+) -> None:
+    if not needed:
+        keyserver.forget_machine(keys.shop.at(2))
+    ended: list[str] = []
+    monkeypatch.setattr(keyserver, "end", lambda target: ended.append(target.name))
+    keys.take_over(NONE)
+    retire.finish(keys.shop)
+    assert ended == ([] if needed else ["shop"])
+
+
 def test_the_quarantine_of_the_old_machine_is_not_that_of_the_new(keys: Keys) -> None:
     keys.shop.record(State.QUARANTINED, decision="refused", code="a.test")
     assert (keys.asked(OLD), keys.asked(NEW)) == (False, True)
