@@ -26,8 +26,8 @@ MIGRATION_AGENT_REGISTERS = ("report_id_ma",)
 BEST_TCB_STATUS = "UpToDate"
 """The one status that needs no excuse, where a vendor publishes statuses at all."""
 
-CLOUDS = frozenset({"AWS", "Google", "Microsoft"})
-"""Who runs a vTPM by what the form of its evidence says (`Vtpm.operator`), where that is a provider."""
+OF_A_PROVIDER = frozenset({"hypervisor", "paravisor"})
+"""Where a vTPM is (`Vtpm.location`) that the form of its evidence makes a provider's."""
 
 SERVICE_MODULE = "svsm"
 """Name of the service module's image among the artifacts of a launch reference value."""
@@ -366,7 +366,7 @@ def vtpm_elsewhere(verified: Verified[Any], profile: Profile | None) -> tuple[Re
     would, over a key of its making; or send the quotes of a vTPM that it has elsewhere.
     """
     vtpm = verified.facts.vtpm
-    if vtpm is None or profile is None or vtpm.operator not in CLOUDS or vtpm.operator == profile.provider:
+    if vtpm is None or profile is None or vtpm.location not in OF_A_PROVIDER or vtpm.operator == profile.provider:
         return ()
     found = refusal(
         "vtpm.elsewhere",
