@@ -44,7 +44,10 @@ def say(text):
     os.write(os.open('/dev/console', os.O_WRONLY), f'\\nevident-test: {text}\\n'.encode())
 def taken(way, what):
     say(f'taken over by {way} {what}')
-for place in ('/srv', '/usr/bin', '/tmp'):
+for path in ('/proc/1/mem', '/dev/dm-0', '/dev/tpmrm0', '/dev/mapper/control'):
+    os.close(os.open(path, os.O_RDWR))
+taken('its workload', 'agent, disk and TPM are open to it')
+for place in ('/srv', '/usr/bin', '/run'):
     try:
         with open(f'{place}/written', 'w') as stream:
             stream.write('#!/usr/bin/python3\\n')
@@ -210,6 +213,9 @@ def shown(way: str) -> Callable[[Any], Any]:
     return mark
 
 
+@pytest.mark.attack(
+    "AT-44", "A workload reaches for the agent, its key, its port, the processor, the TPM and the disk.", "user: own", "succeeds"
+)
 @shown("succeeds")
 @pytest.mark.usefixtures("server_here")
 def test_a_guest_that_heeds_its_host_is_taken_over(
@@ -240,10 +246,17 @@ def test_a_guest_that_heeds_its_host_is_taken_over(
     eventually(lambda: taken("metadata"), "what the metadata service says")
     # ST-10: nothing may be written to the root, and nothing that was written may be run.
     said = {found for text in desk.console(shop) if (found := text.partition("evident-test: /")[2])}
-    assert said == {"srv Read-only file system", "usr/bin Read-only file system", "tmp Permission denied"}
+    assert said == {"srv Read-only file system", "usr/bin Read-only file system", "run Permission denied"}
     assert b"return" in host.order_agent(shop.machine, seconds=60)
     host.type(b"taken by a word\n")
-    for way in ("disk password: taken", "smbios io.systemd.credential", "metadata user-data", 'agent {"execute"', "console taken"):
+    for way in (
+        "its workload",
+        "disk password: taken",
+        "smbios io.systemd.credential",
+        "metadata user-data",
+        'agent {"execute"',
+        "console taken",
+    ):
         eventually(lambda way=way: taken(way), way)
 
 

@@ -14,7 +14,7 @@ MOUNTS = (
     ("proc", "/proc", "proc", _QUIET, ""),
     ("sysfs", "/sys", "sysfs", _QUIET, ""),
     ("devtmpfs", "/dev", "devtmpfs", libc.MS_NOSUID | libc.MS_NOEXEC, "mode=0755"),
-    ("tmpfs", "/run", "tmpfs", libc.MS_NOSUID | libc.MS_NODEV, "mode=0755,size=64m"),
+    ("tmpfs", "/run", "tmpfs", _QUIET, "mode=0755,size=64m"),
 )
 LATER_MOUNTS = (
     ("configfs", "/sys/kernel/config", "configfs", _QUIET, ""),
