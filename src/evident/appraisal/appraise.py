@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from evident.appraisal import beside, layers, rules, sentences, threat
+from evident.appraisal import beside, identities, layers, rules, sentences, threat
 from evident.appraisal.folds import Basis, levels, needs_provider, settle
 from evident.appraisal.headline import headline
 from evident.appraisal.layers import Ground
@@ -100,6 +100,7 @@ def appraise(
         profile=f"{profile.id} as of {profile.as_of.isoformat()}" if profile else "",
         endorsers=verified.endorsers,
         kind=facts.kind,
+        identities={name: value for name, value in facts.identities.items() if name in identities.NAMES},
         extra=_extra(verified, policy, level_layers),
     )
 

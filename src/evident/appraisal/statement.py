@@ -135,4 +135,6 @@ class TrustStatement:
     """``qemu-snp as of 2026-11-22``; empty when none."""
     endorsers: tuple[str, ...] = ()
     kind: str = ""
+    identities: Mapping[str, str] = field(default_factory=dict)
+    """What tells this machine from others, by the names of `evident.appraisal.identities`, hex or text."""
     extra: Mapping[str, Any] = field(default_factory=dict)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from evident.appraisal.identities import NAMES
 from evident.audit.case import Case
 from evident.errors import EvidentError
 from evident.lifecycle.journal import State
@@ -21,9 +22,8 @@ def levels(outcome: Outcome) -> dict[str, str]:
     """What the journal keeps of a statement; nothing of an error."""
     if isinstance(outcome, EvidentError):
         return {}
-    report_id = outcome.claims.get("report_id")
     return {
-        **({"report_id": report_id} if isinstance(report_id, str) else {}),
+        **{name: value for name, value in outcome.identities.items() if NAMES[name].new},
         "nominal": str(outcome.levels.nominal),
         "trustworthy": str(outcome.levels.trustworthy),
         "simulated": "yes" if outcome.simulated else "no",

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from evident import codec, platforms
+from evident.appraisal.identities import NAMES
 from evident.appraisal.policy import Policy
 from evident.errors import UsageError
 from evident.files import locked, read_private, write_private, write_private_bytes
@@ -106,8 +107,8 @@ class Deployment:
         """
         refused: Mapping[str, str] = {}
         for event in reversed(self.generations.events.get(self.number, ())):
-            if "report_id" in event.detail:
-                known = {"report_id": event.detail["report_id"]}
+            known = {name: value for name, value in event.detail.items() if name in NAMES}
+            if known:
                 if event.state is State.ATTESTED:
                     return known
                 refused = refused or ({} if event.detail.get("at") == AT_BOOT else known)

@@ -38,7 +38,8 @@ def test_a_whole_life(life: Any) -> None:
     assert [value for value in old.values if value not in target.own_references.values], "it is another image"
     assert all(value in target.references.values for value in old.values), "the old one is accepted too, until the window is over"
 
-    revoke(target, "the end of the story")
+    denied = revoke(target, "the end of the story")
+    assert any(each.startswith("report_id=") for each in denied), "denied is what its evidence identified it by"
     assert target.journal.state is State.REVOKED
     with pytest.raises(UsageError, match=r"deployment\.not-running"):
         life.attest()
