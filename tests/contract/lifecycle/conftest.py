@@ -6,13 +6,14 @@ It proves what Evident does with such evidence, and nothing of any cloud. To joi
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import http.server
 import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ from evident.simulator import clouds, scenario
 from evident.simulator.cloud_pki import CloudPki
 from evident.simulator.kds import KdsFetcher, SimulatedKds
 from evident.simulator.pki import SimulatorPki
+from evident.simulator.secure_processor import Guest
 from evident.simulator.vtpm import SimulatedTpm
 
 TODAY = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -87,6 +89,14 @@ class TestRoots:
         entries = cert_table.parse(self.table[0])
         self.vcek = b"".join(pem.encode(entries.get(role) or b"", "CERTIFICATE") for role in ("vcek", "ask"))
         self.ak_key = rsa.generate_private_key(65537, 2048)
+        self._launches = 0
+
+    def launched_anew(self) -> Guest:
+        """The same guest in another launch, which has another report id."""
+        other = copy.copy(self.guest)
+        self._launches += 1
+        other._context = replace(self.guest._context, report_id=self._launches.to_bytes(32, "big"))
+        return other
 
     @property
     def launch(self) -> bytes:
@@ -106,7 +116,7 @@ class StandIn:
 
     def __init__(self, roots: TestRoots, stage: Stage, kind: str) -> None:
         self._roots, self._stage = roots, stage
-        self.guest, self.table, self.vcek, self.cloud_pki = roots.guest, roots.table, roots.vcek, roots.cloud_pki
+        self.guest, self.table, self.vcek, self.cloud_pki = roots.launched_anew(), roots.table, roots.vcek, roots.cloud_pki
         self.tpm = SimulatedTpm(ak_key=roots.ak_key, ak_scheme=Scheme(ALG_RSASSA, ALG_SHA256))
         self.kind = kind
         self.asked = 0

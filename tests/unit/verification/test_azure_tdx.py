@@ -60,7 +60,7 @@ def test_a_full_statement(vectors: Vectors) -> None:
     policy = Policy(version=1, levels=RequiredLevels(nominal=3), accepted_trust=("Microsoft",))
     statement = appraise(verified, policy=policy, references=references)
     assert statement.technology == "tdx"
-    assert {finding.code for finding in statement.findings} == {"tdx.collateral.missing", "tdx.revocation.unknown"}
+    assert {finding.code for finding in statement.findings} == {"tdx.collateral.missing", "tdx.revocation.unknown", "challenge.short"}
     assert statement.decision == "indeterminate", "no collateral of that platform was captured"
     assert statement.levels.nominal == 3
     boot = next(layer for layer in statement.layers if layer.name == "boot_chain")

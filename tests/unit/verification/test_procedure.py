@@ -190,6 +190,7 @@ def test_every_kind_has_roles_and_a_procedure(name: str) -> None:
 MACHINE = {
     *("report", "evidence", "auxblob", "vcek", "vlek", "chain", "launch", "key", "quote", "tcb-chain", "document", "hcl", "claims"),
     *("tpm-quote", "signature", "pcrs", "ak", "ak-cert", "ek", "ek-cert", "log", "ima", "manifest", "endorsement", "firmware"),
+    "instance-key",
 }
 """Roles that prove themselves or prove nothing, whoever sends them."""
 

@@ -242,9 +242,9 @@ VECTORS = {
 }
 OPEN = {
     "tpm/keylime-swtpm-quote": {"tpm.ak-certificate.missing"},
-    "tpm/cmc-quote": {"tpm.pcrs.missing", "tpm.ak-attributes.unknown", "tpm.ak-certificate.root"},
+    "tpm/cmc-quote": {"tpm.pcrs.missing", "tpm.ak-attributes.unknown", "tpm.ak-certificate.root", "challenge.short"},
     "tpm/go-attestation-windows-gcp": {"tpm.hash.sha1", "tpm.challenge.missing", "tpm.ak-certificate.missing"},
-    "tpm/kinvolk-azure-vtpm-quote": {"tpm.ak-attributes.unknown", "tpm.ak-certificate.missing"},
+    "tpm/kinvolk-azure-vtpm-quote": {"tpm.ak-attributes.unknown", "tpm.ak-certificate.missing", "challenge.short"},
     "gcp/go-tpm-tools-cos85-no-nonce": {"tpm.challenge.missing"},
     "gcp/reclaim-snp-vtpm-combined": set(),
 }

@@ -113,6 +113,7 @@ def refuse_page(response: Any) -> None:
 
     answer = response.http_response
     if answer.status_code < 300 and answer.headers.get("Content-Type", "").startswith("text/html"):
+        answer.close()  # nobody reads it, and its connection would stay open
         raise DecodeError("a page")
 
 
