@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: demo test boot install clean
+.PHONY: demo test boot lives install clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/evident demo
@@ -14,7 +14,11 @@ test: $(VENV)/.installed-dev
 
 # Whole machines, power-on to served page, one per core: a quarter of an hour under emulation. Needs tools/install-debian.
 boot: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest -n auto --dist loadfile -m boot tests/boot
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile -m "boot and not life" tests/boot
+
+# Deployments by document, each with several boots: updates, rollbacks, crashes in between. As long again.
+lives: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile -m life tests/boot
 
 install: $(VENV)/.installed
 

@@ -26,7 +26,7 @@ from evident.platforms.driver import PORT_FILE
 from evident.platforms.qemu import console, launch
 from evident.platforms.qemu.order import read_launch
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.life
 Desk = Any  # of conftest.py
 MARKER = b"marker of the desk"
 ANOTHER = b"another page"

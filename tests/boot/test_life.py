@@ -5,5 +5,5 @@ from __future__ import annotations
 import pytest
 from tests.contract.lifecycle import test_life
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.life
 test_a_whole_life = test_life.test_a_whole_life

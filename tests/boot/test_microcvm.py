@@ -21,7 +21,7 @@ from evident.platforms.qemu import console
 from evident.platforms.qemu.order import read_launch
 from evident.verification.snp_tpm import OPERATOR
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.life
 Desk = Any  # of conftest.py
 PAGE = b"a page of the initrd's"
 TRUSTING = {"version": 1, "levels": {"nominal": 4, "trustworthy": 2}, "accepted_trust": [OPERATOR], "allow_simulated": True}

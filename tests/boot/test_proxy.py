@@ -32,7 +32,7 @@ from evident.lifecycle.deployment import Deployment
 from evident.platforms.qemu import launch
 from evident.platforms.qemu.order import Launch
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.life
 Desk = Any  # of conftest.py
 stand_between = test_between.stand_between
 

@@ -22,7 +22,7 @@ from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.journal import State
 from evident.platforms.qemu import launch
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.life
 HOUR = timedelta(hours=1)
 
 

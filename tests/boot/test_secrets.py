@@ -16,7 +16,7 @@ from evident.platforms.qemu import console
 from evident.platforms.qemu.order import read_launch
 from evident.simulator.secure_processor import Chip
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.life
 Desk = Any  # of conftest.py
 VALUE = b"a page that is in no image and on no disk\n"
 SERVES = ["/usr/bin/python3", "-m", "http.server", "8080", "--directory", "/run/evident/secrets"]
