@@ -21,7 +21,7 @@ from evident.cli.main import main
 from evident.cli.paths import cache_dir
 from evident.errors import CollateralUnavailable, UsageError
 from evident.evidence import disk, uki
-from evident.image import lock, manifest
+from evident.image import apt, lock, manifest
 from evident.image.initrd import OWN_CODE, OWN_FILES
 from evident.image.lock import Store
 from evident.image.names import INITRD, KERNEL, ROOT, UKI
@@ -36,7 +36,7 @@ def packages() -> Path:
     """The example's packages."""
     folder = cache_dir() / "packages"
     try:
-        Store(folder).fetch(lock.load((EXAMPLES / "shop.lock.json").read_bytes()), lock.mirrors())
+        Store(folder).fetch(lock.load((EXAMPLES / "shop.lock.json").read_bytes()), apt.mirrors())
     except (CollateralUnavailable, UsageError) as error:
         pytest.skip(f"the locked packages cannot be had here: {error.findings[0].code}")
     return folder

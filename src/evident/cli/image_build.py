@@ -109,9 +109,9 @@ def _produce(spec: ImageSpec, locked: Lock, store: Store, folder: str, say: Prog
 
 def mirrors(named: Sequence[str] | None) -> tuple[str, ...]:
     """The archives that the caller names, or those of this host's apt."""
-    from evident.image import lock
+    from evident.image import apt
 
-    return tuple(address.rstrip("/") for address in named) if named else lock.mirrors()
+    return tuple(address.rstrip("/") for address in named) if named else apt.mirrors()
 
 
 def package_store(folder: str | None) -> Store:

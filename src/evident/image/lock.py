@@ -1,8 +1,7 @@
 """The lock: every package of an image, and of the tools that make it, by version and SHA-256.
 
-apt resolves in a directory of its own, with the archive's signature checked against Debian's keyring; the host's packages, pins and
-lists play no part. From then on hashes decide: a mirror only transports, and what it hands out is compared with the lock.
-Sources: apt-get(8) (--print-uris), apt.conf(5), sources.list(5).
+apt resolves in a directory of its own (`apt.PrivateApt`). From then on hashes decide: a mirror only transports, and what it hands out is
+compared with the lock.
 """
 
 from __future__ import annotations
@@ -11,15 +10,13 @@ import hashlib
 import json
 import os
 import re
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from evident import codec
-from evident.errors import CollateralUnavailable, Malformed, NotAuthentic, UsageError
-from evident.image import deb
+from evident.errors import CollateralUnavailable, Malformed, NotAuthentic
+from evident.image import apt, deb
 from evident.image.spec import ImageSpec
 from evident.image.stated import Group, Lock, LockedPackage
 from evident.image.tree import Entry, Tree
@@ -28,9 +25,6 @@ WHAT = "lock"
 KERNEL = "linux-image-cloud-amd64"
 INITRD = ("python3-minimal", "libpython3-stdlib", "python3-cryptography", "cryptsetup-bin", "openssl-provider-legacy")
 TOOLS = ("erofs-utils", "cryptsetup-bin", "systemd-boot-efi", "python3-minimal", "libpython3-stdlib", "zstd")
-ARCHITECTURE = "amd64"
-_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-_URI = re.compile(r"^'([^']+)' (\S+) (\d+) SHA256:([0-9a-f]{64})$")
 Progress = Callable[[str], None]
 
 
@@ -50,33 +44,12 @@ def dump(lock: Lock) -> bytes:
     return json.dumps(codec.encode(lock), indent=1, sort_keys=True).encode() + b"\n"
 
 
-def mirrors(sources: Path = Path("/etc/apt")) -> tuple[str, ...]:
-    """Base addresses of the Debian archive that this host's apt uses, in its order (one-line and deb822 form)."""
-    texts = [
-        path.read_text("utf-8", "replace")
-        for path in (sources / "sources.list", *sorted(sources.glob("sources.list.d/*")))
-        if path.is_file()
-    ]
-    found: list[str] = []
-    for line in "\n".join(texts).splitlines():
-        if line.startswith("URIs:") or re.match(r"deb(-src)?\s", line):
-            found += [word.rstrip("/") for word in line.split() if "://" in word]
-    return tuple(dict.fromkeys(uri for uri in found if urlsplit(uri).path.rsplit("/", 1)[-1] == "debian"))
-
-
 def resolve(spec: ImageSpec, addresses: Sequence[str], *, progress: Progress = lambda _: None) -> Lock:
     """Lock the newest packages of the suite. Raises `UsageError` and `CollateralUnavailable`."""
-    if not addresses:
-        raise UsageError.of(
-            "image.mirror",
-            expected="an address of the Debian archive in this host's apt sources",
-            found="none",
-            remedy="Name one with --mirror, for example --mirror http://MIRROR/debian",
-        )
     with tempfile.TemporaryDirectory(prefix="evident-apt-") as folder:
-        apt = _PrivateApt(Path(folder), spec.suite, addresses[0])
+        archive = apt.PrivateApt(Path(folder), spec.suite, addresses)
         progress(f"reading the package lists of {spec.suite}")
-        apt.run("update", "-qq")
+        archive.update()
         groups: dict[Group, tuple[str, ...]] = {
             "root": spec.packages,
             "initrd": INITRD,
@@ -86,77 +59,13 @@ def resolve(spec: ImageSpec, addresses: Sequence[str], *, progress: Progress = l
         packages: dict[str, LockedPackage] = {}
         for group, wanted in groups.items():
             progress(f"resolving: {group}")
-            for package in apt.resolve(wanted, group):
+            for package in archive.packages("install", wanted, (group,)):
                 if package.name in spec.without or (group == "kernel" and not package.name.startswith("linux-image-")):
                     continue  # of the kernel's dependencies only itself: it is unpacked, not installed
                 known = packages.get(package.name)
                 used = (*known.groups, group) if known else (group,)
                 packages[package.name] = LockedPackage(package.name, package.version, package.path, package.size, package.sha256, used)
-    return Lock(1, spec.suite, ARCHITECTURE, tuple(packages[name] for name in sorted(packages)))
-
-
-class _PrivateApt:
-    """apt with its own lists, status and sources, and only the transport settings of the host."""
-
-    def __init__(self, folder: Path, suite: str, address: str) -> None:
-        for name in ("lists/partial", "cache/archives/partial"):
-            (folder / name).mkdir(parents=True)
-        (folder / "status").touch()
-        base = address.removesuffix("/debian")
-        lines = [f"deb [signed-by={_KEYRING}] {address} {name} main" for name in (suite, f"{suite}-updates")]
-        lines.append(f"deb [signed-by={_KEYRING}] {base}/debian-security {suite}-security main")
-        (folder / "sources.list").write_text("\n".join(lines) + "\n")
-        settings = {
-            "Dir::State::lists": folder / "lists",
-            "Dir::State::status": folder / "status",
-            "Dir::State::extended_states": folder / "extended",
-            "Dir::Cache": folder / "cache",
-            "Dir::Etc::sourcelist": folder / "sources.list",
-            "Dir::Etc::sourceparts": "-",
-            "Dir::Etc::preferences": "-",
-            "Dir::Etc::preferencesparts": "-",
-            "APT::Architecture": ARCHITECTURE,
-            "APT::Architectures": ARCHITECTURE,
-            "APT::Install-Recommends": "false",
-            "APT::Sandbox::User": "root",
-            "Acquire::Languages": "none",
-            "Acquire::ForceHash": "sha256",
-        }
-        self._options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
-
-    def run(self, *words: str) -> str:
-        return _run(["apt-get", *self._options, *words])
-
-    def resolve(self, wanted: Sequence[str], group: Group) -> list[LockedPackage]:
-        found: list[LockedPackage] = []
-        if not wanted:
-            return found
-        for line in self.run("install", "--print-uris", "-y", "-qq", *wanted).splitlines():
-            match = _URI.match(line)
-            if match is None:
-                continue
-            name, version, _ = unquote(match.group(2)).removesuffix(".deb").rsplit("_", 2)
-            archive, _, pool = urlsplit(match.group(1)).path.partition("/pool/")
-            path = f"{archive.rsplit('/', 1)[-1]}/pool/{pool}"
-            found.append(LockedPackage(name, version, path, int(match.group(3)), bytes.fromhex(match.group(4)), (group,)))
-        return found
-
-
-def _run(command: Sequence[str]) -> str:
-    try:
-        # The environment is reduced so that neither language nor the caller's apt configuration has a say.
-        environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8"}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)  # noqa: S603  # fixed words
-    except FileNotFoundError:
-        raise UsageError.of(
-            "image.tool", expected=f"{command[0]} on this host", found="none", remedy="Build on Debian or Ubuntu, or in a container of it."
-        ) from None
-    if done.returncode:
-        problem = " ".join(line for line in done.stderr.splitlines() if line.startswith("E:")) or done.stderr.strip()[-300:]
-        raise CollateralUnavailable.of(
-            "image.packages", expected="packages that apt can resolve", found=problem, remedy="Check the names and the network."
-        )
-    return done.stdout
+    return Lock(1, spec.suite, apt.ARCHITECTURE, tuple(packages[name] for name in sorted(packages)))
 
 
 class Store:
@@ -204,7 +113,7 @@ class Store:
         temporary = self._folder / f".{package.sha256.hex()}.{os.getpid()}"
         uri = f"{address.rsplit('/', 1)[0]}/{package.path}"
         try:
-            _run(["/usr/lib/apt/apt-helper", "-o", "APT::Sandbox::User=root", "download-file", uri, str(temporary)])
+            apt.run(["/usr/lib/apt/apt-helper", "-o", "APT::Sandbox::User=root", "download-file", uri, str(temporary)])
         except CollateralUnavailable:
             return False
         else:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evident.errors import CollateralUnavailable, Malformed, NotAuthentic, UsageError
-from evident.image import lock
+from evident.image import apt, lock
 from evident.image.lock import Store
 from evident.image.spec import ImageSpec
 from evident.image.stated import Lock, LockedPackage
@@ -74,6 +74,6 @@ def test_the_mirrors_of_this_host(tmp_path: Path) -> None:
     (tmp_path / "sources.list").write_text("# deb http://old/debian x main\ndeb [arch=amd64] http://one/debian trixie main\n")
     (tmp_path / "sources.list.d" / "debian.sources").write_text("Types: deb\nURIs: http://two/debian/ http://one/debian\nSuites: trixie\n")
     (tmp_path / "sources.list.d" / "other.list").write_text("deb http://three/other stable main\n")
-    assert lock.mirrors(tmp_path) == ("http://one/debian", "http://two/debian")
+    assert apt.mirrors(tmp_path) == ("http://one/debian", "http://two/debian")
     with pytest.raises(UsageError, match=r"image\.mirror"):
         lock.resolve(ImageSpec(1, "x", ("/bin/x",)), ())
