@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from evident.errors import EvidentError
 
-STEPS = ("devices", "network", "key", "challenge", "evidence", "release", "luks", "verity", "root", "secrets")
+STEPS = ("devices", "network", "key", "challenge", "evidence", "release", "luks", "secrets", "verity", "root")
 """Step 1 to 10."""
 _CODE_OF_OS_ERRORS = "guest.system"
 

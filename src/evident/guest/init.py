@@ -1,11 +1,11 @@
 """The first process of the machine (PID 1): attests, opens the disk, verifies the root, and starts the workload on it.
 
-    1 devices   2 network   3 key   4 challenge   5 evidence   6 release   7 luks   8 verity   9 root   10 secrets
+    1 devices   2 network   3 key   4 challenge   5 evidence   6 release   7 luks   8 secrets   9 verity   10 root
 
-Mode ``encrypted`` runs 1 to 9, ``integrity`` leaves out 7, ``microcvm`` has no disk and leaves out 8 and 9 too. Those two ask for nothing,
-and leave out 3 to 6, unless the command line says that they have secrets to get. Step 10 is where there are any. Every step says on the
-console when it began and how long it took. Any failure says its code and switches the machine off: there is no shell here, no
-second try and no other way in.
+Mode ``encrypted`` runs all but 8, ``integrity`` leaves out 7, ``microcvm`` has no disk and leaves out 9 and 10 too. Those two ask for
+nothing, and leave out 3 to 6, unless the command line says that they have secrets to get. Step 8 is where there are any. Steps 3 to 8 run
+in a process of their own (`evident.guest.apart`). Every step says on the console when it began and how long it took. Any failure says its
+code and switches the machine off: there is no shell here, no second try and no other way in.
 
 Everything is imported before the first step, because the initrd's files are out of reach once the root is switched.
 """
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evident.errors import EvidentError, NotAuthentic
-from evident.guest import collectors, libc, login
+from evident.guest import apart, collectors, libc, login
 from evident.guest.agent import Agent
 from evident.guest.config import CommandLine, Configuration, parse_command_line, parse_configuration
 from evident.guest.console import Console, code_of, reason
@@ -56,20 +56,30 @@ def boot(console: Console) -> Machine:
             f"mode {machine.line.mode}, evidence {machine.line.tee}, {loaded} kernel modules; without " + (", ".join(refused) or "none")
         )
     _network(console, machine.line)
-    volume = attest(console, machine.line) if machine.line.asks else None
+    if machine.line.asks:
+        apart.run(lambda: _released(console, machine))
     if machine.line.mode == "microcvm":
         root.writable(machine.configuration.tmpfs, Path("/"), machine.configuration.owner)
     else:
-        _root(console, machine, volume)
-    if volume is not None and volume.secrets:
-        with console.step("secrets"):
-            secrets.write(volume.secrets, machine.configuration.owner)
-            console.say(f"{len(volume.secrets)} in {secrets.PLACE}")
+        _root(console, machine)
     return machine
 
 
-def _root(console: Console, machine: Machine, volume: Volume | None) -> None:
-    data, tree, offset = _disks(console, machine.line, volume)
+def _released(console: Console, machine: Machine) -> None:
+    """Steps 3 to 8: everything that touches the disk's key and the secrets."""
+    volume = attest(console, machine.line)
+    if machine.line.mode == "encrypted":
+        check_root(machine.line, volume)
+        with console.step("luks"):
+            disk.open_luks(disk.partition(machine.line.data), OPENED, volume.key)
+    if volume.secrets:
+        with console.step("secrets"):
+            secrets.write(volume.secrets, machine.configuration.owner)
+            console.say(f"{len(volume.secrets)} in {secrets.PLACE}")
+
+
+def _root(console: Console, machine: Machine) -> None:
+    data, tree, offset = _devices(machine.line)
     with console.step("verity"):
         verified = disk.open_verity(data, tree, machine.line.root_hash, VERIFIED, offset=offset)
     with console.step("root"):
@@ -86,14 +96,12 @@ def _network(console: Console, line: CommandLine) -> None:
         console.say(f"address {address.address}/{address.prefix}" if address else "no network wanted")
 
 
-def _disks(console: Console, line: CommandLine, volume: Volume | None) -> tuple[Path, Path, int]:
+def _devices(line: CommandLine) -> tuple[Path, Path, int]:
     """Data device, device of the hash tree, and where that begins."""
-    if line.mode == "integrity" or volume is None:
-        return disk.partition(line.root), disk.partition(line.hash), 0
-    check_root(line, volume)
-    with console.step("luks"):
-        opened = disk.open_luks(disk.partition(line.data), OPENED, volume.key)
-    return opened, opened, line.hash_offset
+    if line.mode == "encrypted":
+        opened = disk.MAPPED / OPENED
+        return opened, opened, line.hash_offset
+    return disk.partition(line.root), disk.partition(line.hash), 0
 
 
 def check_root(line: CommandLine, volume: Volume) -> None:

@@ -88,8 +88,9 @@ def _host_inputs(spec: ImageSpec, trees: tuple[Tree, ...], modules: Iterable[str
     yield HostInput("TPM (where the host emulates it)", True, True, "believed only as far as the report binds its keys")
 
 
-HARDENING = ("sysctl.kernel.sysrq=0", "lockdown=integrity", "module.sig_enforce=1", "oops=panic", "loglevel=4")
-"""Kernel parameters of every image: what an administrator (or the host, through SysRq) could otherwise do to a running kernel."""
+HARDENING = ("sysctl.kernel.sysrq=0", "lockdown=integrity", "module.sig_enforce=1", "oops=panic", "init_on_free=1", "loglevel=4")
+"""Kernel parameters of every image: against what an administrator (or the host, through SysRq) could otherwise do to a running kernel, and
+against what would otherwise stay in memory of the key that opened the disk (`evident.guest.apart`)."""
 
 
 def found_shells(trees: Iterable[Tree]) -> tuple[str, ...]:

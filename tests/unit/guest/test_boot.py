@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from evident.errors import Indeterminate, Malformed, NotAuthentic
 from evident.evidence import binding, cmw
-from evident.guest import config, init, libc, supervise
+from evident.guest import apart, config, init, libc, supervise
 from evident.guest.config import WORKLOAD_ID, CommandLine, Place
 from evident.guest.console import STEPS, Console
 from evident.guest.http import Server
@@ -59,17 +59,47 @@ GOOD = (
 def test_a_key_comes_with_the_root_that_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Path] = []
     monkeypatch.setattr(disk, "partition", lambda identifier: Path(identifier))
-    monkeypatch.setattr(disk, "open_luks", lambda device, *_: opened.append(device) or device)
-    console, line = Console(lambda _: None), config.parse_command_line(GOOD)
-    for right in (line.root_hash, None):
-        assert init._disks(console, line, Volume(1, ROOT, bytes(64), right))[0] == Path(ROOT)
-    other = Volume(1, ROOT, bytes(64), b"\xce" * 32)
+    monkeypatch.setattr(disk, "open_luks", lambda device, *_: opened.append(device))
+    machine = init.Machine(config.parse_command_line(GOOD), config.Configuration(("/bin/x",)))
+
+    def released(root_hash: bytes | None) -> None:
+        monkeypatch.setattr(init, "attest", lambda *_: Volume(1, ROOT, bytes(64), root_hash))
+        init._released(Console(lambda _: None), machine)
+
+    for right in (machine.line.root_hash, None):
+        released(right)
+    assert opened == [Path(ROOT)] * 2
     with pytest.raises(NotAuthentic, match=r"guest\.root-hash"):
-        init._disks(console, line, other)
+        released(b"\xce" * 32)
     assert len(opened) == 2
     monkeypatch.setattr(init, "check_root", lambda *_: None)
-    init._disks(console, line, other)
+    released(b"\xce" * 32)
     assert len(opened) == 3
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [NotAuthentic.of("guest.verity", expected="x", found="y", remedy="z"), PermissionError(1, "not permitted", "/proc")],
+    ids=["ours", "the kernel's"],
+)
+def test_what_is_done_apart_fails_here_and_leaves_nothing_here(failure: Exception) -> None:
+    left: list[bytes] = []
+    apart.run(lambda: left.append(b"a copy"))
+
+    def fail() -> None:
+        raise failure
+
+    with pytest.raises(type(failure)) as caught:
+        apart.run(fail)
+    assert (left, str(caught.value)) == ([], str(failure))
+
+
+def test_a_defect_of_what_is_done_apart_is_one_here() -> None:
+    def defect() -> None:
+        raise KeyError
+
+    with pytest.raises(RuntimeError):
+        apart.run(defect)
 
 
 def test_a_command_line_is_read_whatever_else_is_on_it() -> None:

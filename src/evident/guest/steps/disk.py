@@ -1,4 +1,4 @@
-"""Steps 7 and 8: find partitions by their PARTUUID, open LUKS with the released key, and dm-verity with the measured root hash.
+"""Steps 7 and 9: find partitions by their PARTUUID, open LUKS with the released key, and dm-verity with the measured root hash.
 
 Both tools run without shell or configuration. What the host may change between a check and its use is taken out of its hands first:
 the LUKS header that was checked is copied into memory, and cryptsetup reads that copy; the root hash is the measured one.

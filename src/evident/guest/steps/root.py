@@ -1,4 +1,4 @@
-"""Step 9: mount the verified root, give the workload its writable places in memory, and make it the root of everything.
+"""Step 10: mount the verified root, give the workload its writable places in memory, and make it the root of everything.
 
 Nothing but the root is mounted from a disk, and it is read-only. Source: the kernel's ramfs-rootfs-initramfs document (an initramfs
 cannot be unmounted: the new root is moved over it) and mount(8).

@@ -1,4 +1,4 @@
-"""Step 10: the released secrets, as files in memory, before the workload starts.
+"""Step 8: the released secrets, as files in memory, before the workload starts.
 
 ``/run/evident/secrets/NAME``, mode 0400, the workload's own: nobody else's but root's, who is the agent. /run is a tmpfs from step 1 on,
 there is no swap, and the root file system is read-only: they are on no disk. The workload may delete what it has read.
