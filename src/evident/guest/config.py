@@ -58,6 +58,8 @@ class Configuration:
     environment: dict[str, str] = field(default_factory=dict)
     tmpfs: tuple[Place, ...] = ()
     ssh_authorized_keys: tuple[str, ...] = ()
+    tls_names: tuple[str, ...] = ()
+    """Host names under which the workload serves TLS; none: it gets no key for it."""
     user: Literal["own", "root"] = "own"
     """Whose the workload is: a user's with no rights beside its own files, or root's, who can do whatever the agent can (AT-44)."""
     ima: bool = False

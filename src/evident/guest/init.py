@@ -150,6 +150,8 @@ def main() -> None:
         supervisor, configured = Supervisor(console, machine.line), machine.configuration
         if configured.ssh_authorized_keys:
             login.start(configured.ssh_authorized_keys, supervisor.write_host_key())
+        if configured.tls_names:
+            supervisor.certify(configured.tls_names, configured.owner)
         status = supervisor.run(configured.workload, environment(configured.environment), configured.owner)
         console.say(f"workload ended: {status}")
     except (EvidentError, OSError) as error:

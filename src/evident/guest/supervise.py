@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from evident.errors import EvidentError, Indeterminate, Malformed
 from evident.evidence import binding
-from evident.guest import collectors, libc
+from evident.guest import certificate, collectors, libc
 from evident.guest.agent import form
 from evident.guest.config import CommandLine
 from evident.guest.console import Console, code_of
@@ -62,6 +62,7 @@ class Responder:
         self._activate = activate
         self._own = ec.generate_private_key(ec.SECP384R1())
         self._spki = spki(self._own.public_key())
+        self._certificates: tuple[bytes, ...] = ()
 
     def write_host_key(self, path: Path) -> None:
         """Put the key of this boot where the SSH server finds it, in memory: whoever attests this machine knows its host key (SG-02)."""
@@ -71,13 +72,17 @@ class Responder:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(text)
 
+    def certify(self, names: Sequence[str], owner: int, place: Path = certificate.PLACE) -> None:
+        """Give user `owner` a TLS key for `names` that the key of this boot has certified, and say so in every answer (AT-50)."""
+        self._certificates = certificate.make(self._own, names, owner, place)
+
     def answer(self, request: bytes) -> tuple[int, bytes]:
         """Status and body for a whole HTTP request."""
         try:
             path, body = parse_request(request)
             if path == ATTEST:
                 evidence, *beside = map(form, self._collect(self._question(loads(AttestRequest, body).nonce)))
-                return 200, dumps(AttestReply(1, self._spki, evidence, tuple(beside)))
+                return 200, dumps(AttestReply(1, self._spki, evidence, tuple(beside), self._certificates))
             if path == ACTIVATE:
                 asked = loads(ActivateRequest, body)
                 challenge = self._question(asked.nonce).report_data
@@ -109,6 +114,11 @@ class Supervisor:
         self._responder.write_host_key(HOST_KEY)
         self._console.say(f"SSH host key of this boot: {HOST_KEY}")
         return HOST_KEY
+
+    def certify(self, names: Sequence[str], owner: int) -> None:
+        """For images whose workload serves TLS."""
+        self._responder.certify(names, owner)
+        self._console.say(f"TLS key of this boot, for {', '.join(names)}: {certificate.PLACE}")
 
     def run(self, workload: Sequence[str], environment: Mapping[str, str], owner: int) -> str:
         """Start the workload as user `owner` and look after it; how it ended. Raises `OSError` when it cannot be started."""

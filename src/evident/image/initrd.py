@@ -101,6 +101,7 @@ def configuration(spec: ImageSpec) -> bytes:
         "environment": dict(spec.environment),
         "tmpfs": [codec.encode(place) for place in spec.writable],
         "ssh_authorized_keys": list(spec.ssh_authorized_keys),
+        "tls_names": list(spec.tls_names),
         "user": spec.user,
         "ima": spec.ima,
     }

@@ -20,6 +20,8 @@ from evident.errors import Malformed
 WHAT = "image"
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]{0,62}")
 _SIZE = re.compile(r"[1-9][0-9]{0,5}[km]")
+_HOST_NAME = re.compile(r"(?!.{254}|[0-9.]+\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
+_HOST_NAMES = 100
 _KEY_TYPES = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa")
 OWN_PARAMETERS = (
     *("root", "roothash", "init", "rdinit", "ro", "rw"),
@@ -124,6 +126,13 @@ class ImageSpec:
             "None means no way in at all."
         ),
     )
+    tls_names: tuple[str, ...] = field(
+        default=(),
+        metadata=_doc(
+            "Host names under which the workload serves TLS: every boot then makes a TLS key and certificates for them in "
+            "/run/evident/tls, and answers to challenges name that key."
+        ),
+    )
     allow_shell: bool = field(
         default=False, metadata=_doc("UNSAFE: leave interpreters for administrators (sh, bash, busybox) in the root.")
     )
@@ -143,6 +152,10 @@ class ImageSpec:
         for key in self.ssh_authorized_keys:
             if key.split(" ")[0] not in _KEY_TYPES or "\n" in key or "PRIVATE" in key:
                 raise _refuse("ssh-key", "a public key line, of type " + ", ".join(_KEY_TYPES), repr(key[:40]))
+        if len(self.tls_names) > _HOST_NAMES or not all(_HOST_NAME.fullmatch(name) for name in self.tls_names):
+            raise _refuse(
+                "tls-name", f"at most {_HOST_NAMES} host names in lower case, no wildcard and no address", repr(list(self.tls_names))[:80]
+            )
         paths = [item.path for item in self.files]
         doubled = {path for path in paths if paths.count(path) > 1}
         if doubled:

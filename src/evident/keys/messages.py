@@ -139,6 +139,8 @@ class AttestReply:
     """A CMW collection (`evident.evidence.cmw`)."""
     beside: tuple[Any, ...] = ()
     """As in `EvidenceRequest`."""
+    certificates: tuple[bytes, ...] = ()
+    """Where the workload serves TLS: the instance certificate, of the key of this boot, and by it that of the workload's TLS key; DER."""
 
 
 @dataclass(frozen=True, slots=True)

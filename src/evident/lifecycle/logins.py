@@ -35,11 +35,11 @@ def remember(target: Deployment, answer: Answer, known_hosts: Path) -> None:
     host, _, port = address.rpartition(":")
     spki = answer.case.pieces.get("key", (b"",))[0]
     ssh.remember(
-        known_hosts, ssh.known_hosts_line(f"[{host}]:{port}" if port != str(PORT) else host, spki, statement, _bound(statement, spki))
+        known_hosts, ssh.known_hosts_line(f"[{host}]:{port}" if port != str(PORT) else host, spki, statement, bound(statement, spki))
     )
 
 
-def _bound(statement: TrustStatement, spki: bytes) -> bytes | None:
+def bound(statement: TrustStatement, spki: bytes) -> bytes | None:
     """The digest of this key where the statement says that the evidence binds it with our challenge."""
     digest = binding.key_digest(spki)
     identity = next(layer for layer in statement.layers if layer.name == "identity")

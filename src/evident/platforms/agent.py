@@ -34,7 +34,7 @@ def ask(host: str, port: int, nonce: bytes) -> Collected:
         other, its = cmw.to_pieces(cmw.decode(form))
         if (kind, other) == (snp.NAME, tpm.NAME):
             kind, pieces = snp_tpm.NAME, snp_tpm.together(pieces, its)
-    return Collected(kind, {**pieces, "key": (reply.key,)}, partial(activate, host, port, nonce))
+    return Collected(kind, {**pieces, "key": (reply.key,)}, partial(activate, host, port, nonce), reply.certificates)
 
 
 def activate(host: str, port: int, nonce: bytes, credential_blob: bytes, encrypted_secret: bytes) -> bytes | None:

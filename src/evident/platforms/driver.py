@@ -100,6 +100,8 @@ class Collected:
     pieces: Pieces
     activate: Activate | None = None
     """How to ask the same machine the second question; None where nobody there answers it."""
+    certificates: tuple[bytes, ...] = ()
+    """As in `evident.keys.messages.AttestReply`: no evidence, but signed by the key that the evidence binds."""
 
 
 @dataclass(frozen=True, slots=True)
