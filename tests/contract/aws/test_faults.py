@@ -27,6 +27,7 @@ REFUSALS = [
     ("UnauthorizedOperation", "cloud.auth", "policy in docs/platforms/aws.md"),
     ("ExpiredToken", "cloud.auth", "Renew the credentials"),
     ("AuthFailure", "cloud.auth", "Renew the credentials"),
+    ("AuthFailure", "cloud.auth", "clock"),
     ("RequestExpired", "cloud.auth", "clock"),
     ("OptInRequired", "cloud.auth", "AWS console"),
     ("VcpuLimitExceeded", "cloud.quota", "Service Quotas"),
@@ -62,6 +63,31 @@ def test_a_refused_launch_leaves_nothing_and_may_be_repeated(owner: Any, fake: A
     assert [call[1]["ClientToken"] for call in fake.calls if call[0] == "RunInstances"][-1] not in keys
     owner.down()
     assert fake.live() == []
+
+
+EXPIRED = "Signature expired: 20191029T154623Z is now earlier than 20191029T163344Z (20191029T164844Z - 15 min.)"
+EARLY = "Signature not yet current: 20191029T184623Z is still later than 20191029T170344Z (20191029T164844Z + 15 min.)"
+WRONG = "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key."
+
+
+@pytest.mark.parametrize("code", ["SignatureDoesNotMatch", "InvalidSignatureException"])
+@pytest.mark.parametrize(
+    ("message", "remedy"), [(EXPIRED, "machine's clock"), (EARLY, "machine's clock"), (WRONG, "Renew the credentials (aws sso")]
+)
+def test_a_clock_that_is_off_is_told_from_a_wrong_key(owner: Any, fake: Any, code: str, message: str, remedy: str) -> None:
+    """Both have one code, of STS (the message is from EngineerBetter/control-tower, issue 51) and of EBS: the message tells."""
+    fake.faults["StartSnapshot"] = [refused(fake, code, message=message, status=403)]
+    with pytest.raises(UsageError) as caught:
+        owner.up()
+    assert caught.value.code == "cloud.auth"
+    assert remedy in caught.value.findings[0].remedy
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_code_of_nobodys_is_told_by_its_status(owner: Any, fake: Any, status: int) -> None:
+    fake.faults["StartSnapshot"] = [refused(fake, "Unheard.Of", status=status)]
+    with pytest.raises(UsageError, match=r"cloud\.auth"):
+        owner.up()
 
 
 @pytest.mark.parametrize(("code", "status"), [("RequestLimitExceeded", 503), ("ServiceUnavailable", 503), ("Unheard.Of", 500)])

@@ -39,6 +39,10 @@ REFUSALS = [
     ("ResourceGroupNotFound", 404, "cloud.conflict", "az group create"),
     ("ScopeLocked", 409, "cloud.conflict", "az lock list"),
     ("SomethingNew", 400, "cloud.unsupported", "evident doctor"),
+    ("SomethingNew", 401, "cloud.auth", "az login"),
+    ("SomethingNew", 403, "cloud.auth", "azure-role.json"),
+    ("SomethingNew", 404, "cloud.conflict", "create it anew"),
+    ("Conflict", 409, "cloud.conflict", "Remove what the message names"),
 ]
 EXITS = {"auth": 2, "quota": 2, "conflict": 2, "unsupported": 20, "capacity": 12, "transient": 12, "timeout": 12}
 KINDS = (
@@ -70,7 +74,7 @@ def ordered(fake: Any, kind: str) -> list[str]:
     return [path for method, path, _, _ in fake.calls if method == "PUT" and fake._type(path) == kind]
 
 
-@pytest.mark.parametrize(("code", "status", "ours", "remedy"), REFUSALS, ids=[each[0] for each in REFUSALS])
+@pytest.mark.parametrize(("code", "status", "ours", "remedy"), REFUSALS, ids=[f"{code}-{status}" for code, status, *_ in REFUSALS])
 def test_every_refusal_is_told_for_what_it_is(world: Any, code: str, status: int, ours: str, remedy: str) -> None:
     owner, fake = world()
     fake.faults["GET skus"] = [refused(fake, code, status)]

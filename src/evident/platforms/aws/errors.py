@@ -2,10 +2,14 @@
 
 Sources: EC2 Developer Guide, "Error codes for the Amazon EC2 API"; EC2 API Reference, StateReason; EBS direct API model
 (botocore 1.44.5). A code that is in no table is told by its HTTP status: 5xx is AWS's own trouble, 4xx a request it does not take.
+
+A clock that is off has many names: STS and EBS say that the signature has expired, or is not yet current, under the code of a wrong
+signature; EC2 says no more than ``AuthFailure`` (aws-sdk-java issue 519, terraform-provider-aws issue 1102).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,6 +28,10 @@ def _words(text: str) -> frozenset[str]:
 _LOGIN: Rule = (
     cloud.auth,
     "Renew the credentials (aws sso login, aws configure), then run `aws sts get-caller-identity` to see them work.",
+)
+_UNKNOWN: Rule = (
+    cloud.auth,
+    "Renew the credentials (aws sso login, aws configure), and set this machine's clock: EC2 answers the same where that is minutes off.",
 )
 _CLOCK: Rule = (cloud.auth, "Set this machine's clock (AWS refuses signatures more than five minutes off), then renew the credentials.")
 _PERMIT: Rule = (cloud.auth, "Attach the policy in docs/platforms/aws.md to this user or role; an SCP of the organisation may deny it too.")
@@ -47,9 +55,10 @@ _STRANGE: Rule = (
 )
 
 _CODES: dict[Rule, str] = {
-    _LOGIN: """InvalidClientTokenId AuthFailure MissingAuthenticationToken UnrecognizedClientException ExpiredToken
-        ExpiredTokenException InvalidAccessKeyId SignatureDoesNotMatch IncompleteSignature""",
-    _CLOCK: "RequestExpired RequestTimeTooSkewed InvalidSignatureException",
+    _LOGIN: """InvalidClientTokenId MissingAuthenticationToken UnrecognizedClientException ExpiredToken
+        ExpiredTokenException InvalidAccessKeyId SignatureDoesNotMatch InvalidSignatureException IncompleteSignature""",
+    _UNKNOWN: "AuthFailure",
+    _CLOCK: "RequestExpired RequestTimeTooSkewed RequestInTheFuture",
     _PERMIT: "UnauthorizedOperation AccessDenied AccessDeniedException Client.UnauthorizedOperation",
     _ACCOUNT: "OptInRequired PendingVerification Blocked SubscriptionRequiredException",
     _LIMIT: """VcpuLimitExceeded InstanceLimitExceeded VolumeLimitExceeded SnapshotLimitExceeded SecurityGroupLimitExceeded
@@ -72,6 +81,9 @@ _CODES: dict[Rule, str] = {
 }
 RULES: dict[str, Rule] = {code: rule for rule, names in _CODES.items() for code in _words(names)}
 """AWS's error code, or a StateReason's, to the rule."""
+
+_SKEWED = re.compile("Signature (expired|not yet current)")
+"""How the message begins that refuses the time of a signature."""
 
 GONE = _words(
     """InvalidInstanceID.NotFound InvalidAMIID.NotFound InvalidAMIID.Unavailable InvalidSnapshot.NotFound InvalidGroup.NotFound
@@ -128,10 +140,14 @@ def code_of(error: EvidentError) -> str:
 
 
 def _answer(code: str, message: str, doing: str, status: int) -> EvidentError:
-    if code in RULES:
+    if _SKEWED.match(message):
+        make, remedy = _CLOCK
+    elif code in RULES:
         make, remedy = RULES[code]
     elif status >= 500:
         make, remedy = _LATER
+    elif status in {401, 403}:
+        make, remedy = _PERMIT
     else:
         make, remedy = cloud.unsupported, "Correct what the message names; `evident doctor` checks most of it before anything is made."
     return make(f"{doing} answered {code}: {message}".rstrip(": "), remedy)

@@ -60,6 +60,7 @@ _TOKEN: Rule = (cloud.conflict, "The specification changed under a half-made dep
 _GROUP: Rule = (cloud.conflict, "Create the resource group: az group create -n NAME -l REGION. Evident makes none, and removes none.")
 _LOCKED: Rule = (cloud.conflict, "Remove the lock on the resource group or resource (az lock list), then repeat the command.")
 _LOST: Rule = (cloud.conflict, "Something that this needs was removed behind Evident's back: remove the deployment and create it anew.")
+_IN_THE_WAY: Rule = (cloud.conflict, "Remove what the message names, or wait until Azure is done with it; then repeat the command.")
 _ACCESS: Rule = (cloud.timeout, "The URL for the upload has expired: repeat the command, the image is uploaded anew.")
 _LATER: Rule = (cloud.transient, "Try again later; status.azure.com tells of outages.")
 _NETWORK: Rule = (cloud.transient, "Check the network, proxy and firewall between here and Azure, then repeat the command.")
@@ -93,6 +94,8 @@ _CODES: dict[Rule, str] = {
 }
 RULES: dict[str, Rule] = {code: rule for rule, names in _CODES.items() for code in _words(names)}
 """Azure's code, or that of a machine's provisioning state, to the rule."""
+
+_STATUSES: dict[int, Rule] = {401: _LOGIN, 403: _PERMIT, 404: _LOST, 408: _LATER, 409: _IN_THE_WAY}
 
 GONE = _words("ResourceNotFound NotFound ParentResourceNotFound ResourceGroupNotFound ResourceGroupBeingDeleted")
 """Answers that say that there is nothing of that name."""
@@ -168,8 +171,8 @@ def _answer(code: str, message: str, doing: str, status: int, headers: Any, now:
         make, remedy = _LATER
     elif code in RULES:
         make, remedy = RULES[code]
-    elif status in {401, 403}:
-        make, remedy = _LOGIN if status == 401 else _PERMIT
+    elif status in _STATUSES:
+        make, remedy = _STATUSES[status]
     else:
         make, remedy = cloud.unsupported, "Correct what the message names; `evident doctor` checks most of it before anything is made."
     if status == 401 and now is not None and abs(off := skew(headers, now)) > SKEW:

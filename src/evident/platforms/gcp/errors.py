@@ -38,7 +38,12 @@ _LIMIT: Rule = (
     cloud.quota,
     "Ask for a higher limit (console: IAM & Admin, Quotas), choose a smaller machine type or another region, or remove what is not needed.",
 )
-_FULL: Rule = (cloud.capacity, "Try again later, or choose another zone or another machine type.")
+_FULL: Rule = (
+    cloud.capacity,
+    "Try again later, or choose another zone or machine type. Google answers the same where a zone never had confidential machines of this "
+    "kind: its list of supported configurations tells which have.",
+)
+"""As seen in kubernetes-sigs/cluster-api-provider-gcp, issue 1437."""
 _NOT_HERE: Rule = (
     cloud.unsupported,
     "Choose a machine type with confidential computing (SEV-SNP: n2d, TDX: c3) in a zone that offers it.",
