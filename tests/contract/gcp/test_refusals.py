@@ -29,7 +29,7 @@ REFUSALS = [
 INSIDE = [
     ("QUOTA_EXCEEDED", "cloud.quota", "Quotas"),
     ("ZONE_RESOURCE_POOL_EXHAUSTED", "cloud.capacity", "another zone"),
-    ("ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS", "cloud.capacity", "supported configurations"),
+    ("ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS", "cloud.capacity", "without confidential machines"),
     ("UNSUPPORTED_OPERATION", "cloud.unsupported", "n2d"),
     ("PERMISSIONS_ERROR", "cloud.auth", "gcp-role.yaml"),
     ("CONDITION_NOT_MET", "cloud.auth", "organisation"),

@@ -40,8 +40,7 @@ _LIMIT: Rule = (
 )
 _FULL: Rule = (
     cloud.capacity,
-    "Try again later, or choose another zone or machine type. Google answers the same where a zone never had confidential machines of this "
-    "kind: its list of supported configurations tells which have.",
+    "Try again later, or choose another zone or type. Google answers the same of a zone without confidential machines: see its list of them.",
 )
 """As seen in kubernetes-sigs/cluster-api-provider-gcp, issue 1437."""
 _NOT_HERE: Rule = (
