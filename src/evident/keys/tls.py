@@ -22,8 +22,8 @@ from evident.evidence import binding
 from evident.evidence.instance import common_name
 from evident.keys.release import check_accepted
 
-SIZE_LIMIT: Final = 16 * 1024
-"""Bytes of one certificate of a machine's: room for some hundred names."""
+SIZE_LIMIT: Final = 32 * 1024
+"""Bytes of one certificate of a machine's: room for the hundred names that an image may have."""
 _NAME_CONSTRAINTS: Final = "2.5.29.30"
 
 
