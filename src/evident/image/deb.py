@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from evident.errors import Malformed, Unsupported
+from evident.image import stanza
 from evident.image.tree import Entry, Tree
 
 _MAGIC = b"!<arch>\n"
 _DECOMPRESS: Mapping[str, Callable[[bytes], bytes]] = MappingProxyType(
-    {"data.tar": bytes, "data.tar.xz": lzma.decompress, "data.tar.gz": gzip.decompress, "data.tar.bz2": bz2.decompress}
+    {"": bytes, ".xz": lzma.decompress, ".gz": gzip.decompress, ".bz2": bz2.decompress}
 )
 
 
@@ -40,21 +41,43 @@ def members(raw: bytes, what: str) -> Iterator[tuple[str, bytes]]:
         offset += 60 + int(size) + int(size) % 2
 
 
+def tarball(raw: bytes, part: str, what: str) -> tarfile.TarFile:
+    """The archive ``control.tar`` or ``data.tar`` (`part`) of package `raw`, uncompressed.
+
+    Raises `Malformed` (``image.deb``) and `Unsupported` (``image.deb-compression``).
+    """
+    name, data = next(((name, data) for name, data in members(raw, what) if name.startswith(part)), ("", b""))
+    suffix = name.removeprefix(part)
+    if not name or suffix not in _DECOMPRESS:
+        raise Unsupported.of(
+            "image.deb-compression",
+            expected=", ".join(f"{part}{suffix}" for suffix in _DECOMPRESS),
+            found=f"{what}: {name or 'no ' + part}",
+            remedy="Use a Debian suite; its packages are xz.",
+        )
+    try:
+        return tarfile.open(fileobj=io.BytesIO(_DECOMPRESS[suffix](data)))
+    except (tarfile.TarError, lzma.LZMAError, OSError, EOFError) as error:
+        raise _malformed(what, str(error)) from None
+
+
+def control(raw: bytes, what: str) -> Mapping[str, str]:
+    """The fields of the package's control file, names in lower case. Raises `Malformed` and `Unsupported`."""
+    with tarball(raw, "control.tar", what) as archive:
+        for member in archive:
+            stream = archive.extractfile(member) if member.name.removeprefix("./") == "control" else None
+            if stream is not None:
+                return stanza.parse(stream.read(), what)
+    raise _malformed(what, "no control file")
+
+
 def entries(raw: bytes, what: str) -> tuple[tuple[str, Entry], ...]:
     """The files of package `raw` in its order; owners, times and set-user-id bits do not survive.
 
     Raises `Malformed` (``image.deb``) and `Unsupported` (``image.deb-compression``).
     """
-    name, data = next(((name, data) for name, data in members(raw, what) if name.startswith("data.tar")), ("", b""))
-    if name not in _DECOMPRESS:
-        raise Unsupported.of(
-            "image.deb-compression",
-            expected=", ".join(_DECOMPRESS),
-            found=f"{what}: {name or 'no data'}",
-            remedy="Use a Debian suite; its packages are xz.",
-        )
     try:
-        with tarfile.open(fileobj=io.BytesIO(_DECOMPRESS[name](data))) as archive:
+        with tarball(raw, "data.tar", what) as archive:
             found = [(member.name.removeprefix("./").rstrip("/"), _entry(archive, member, what)) for member in archive]
     except (tarfile.TarError, lzma.LZMAError, OSError, EOFError) as error:
         raise _malformed(what, str(error)) from None

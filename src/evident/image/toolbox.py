@@ -41,16 +41,7 @@ class Toolbox:
         tree = merged_usr()
         for package in lock.group("tools"):
             store.lay(package, tree)
-        for path in tree:
-            entry, target = tree[path], folder / path
-            target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            if entry.kind == "directory":
-                target.mkdir(mode=0o755, exist_ok=True)
-            elif entry.kind == "link":
-                target.symlink_to(entry.data.decode())
-            else:
-                target.write_bytes(entry.data)
-                target.chmod(0o755 if entry.mode & 0o111 else 0o644)
+        tree.write(folder)
         return cls(folder), tree
 
     def run(self, program: str, *words: str | Path, given: bytes = b"", environment: Mapping[str, str] | None = None) -> bytes:

@@ -12,6 +12,7 @@ import stat
 import tarfile
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from evident.errors import Malformed
@@ -103,6 +104,19 @@ class Tree(MutableMapping[str, Entry]):
         """Remove `path` and everything below it."""
         for name in [name for name in self._entries if name == path or name.startswith(path + "/")]:
             del self._entries[name]
+
+    def write(self, folder: Path) -> None:
+        """Write the tree below `folder`, as the user who runs this."""
+        for path, entry in sorted(self._entries.items()):
+            target = folder / path
+            target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if entry.kind == "directory":
+                target.mkdir(mode=0o755, exist_ok=True)
+            elif entry.kind == "link":
+                target.symlink_to(entry.data.decode())
+            else:
+                target.write_bytes(entry.data)
+                target.chmod(0o755 if entry.mode & 0o111 else 0o644)
 
     def loadable(self) -> dict[str, bytes]:
         """Absolute path to SHA-256 of every file that a kernel may run, map or load: those marked so, and ELF files."""
