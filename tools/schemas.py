@@ -15,7 +15,7 @@ from evident import codec
 from evident.appraisal.policy import Policy
 from evident.appraisal.profile import Profile
 from evident.image.spec import ImageSpec
-from evident.lifecycle.specification import Specification
+from evident.lifecycle import document_schema
 from evident.reference_values import documents
 from evident.reports import json_report
 
@@ -23,9 +23,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "docs" / "schemas"
 BASE = "https://evident.example/schemas"
 
 SCHEMAS: Mapping[str, Callable[[], dict[str, Any]]] = {
-    "deployment.json": lambda: codec.json_schema(
-        Specification, title="Evident deployment document, version 1", identifier=f"{BASE}/deployment.json"
-    ),
+    "deployment.json": lambda: document_schema.schema(f"{BASE}/deployment.json"),
     "image.json": lambda: codec.json_schema(ImageSpec, title="Evident image specification, version 1", identifier=f"{BASE}/image.json"),
     "policy.json": lambda: codec.json_schema(Policy, title="Evident appraisal policy, version 1", identifier=f"{BASE}/policy.json"),
     "profile.json": lambda: codec.json_schema(Profile, title="Evident platform profile", identifier=f"{BASE}/profile.json"),

@@ -7,6 +7,7 @@ Every key has an effect; an unknown one is refused, with the nearest known key.
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,8 @@ WHAT: Final = "specification"
 FILE: Final = "specification.json"
 ANY: Final = "any"
 _A_YEAR: Final = 365 * 24 * 3600
+_DIGEST_BYTES: Final = 32
+_REMEDY: Final = "Correct the document; docs/deploy.md explains it."
 Technology = Literal["snp", "tdx"]
 
 
@@ -37,8 +40,8 @@ def _doc(text: str) -> dict[str, str]:
     return {"doc": text}
 
 
-def _refuse(problem: str, expected: str, found: str) -> Malformed:
-    return Malformed.of(f"{WHAT}.{problem}", expected=expected, found=found, remedy="Correct the document; docs/deploy.md explains it.")
+def _refuse(problem: str, expected: str, found: str, remedy: str = _REMEDY) -> Malformed:
+    return Malformed.of(f"{WHAT}.{problem}", expected=expected, found=found, remedy=remedy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,10 @@ class Image:
             "(SPEC.lock.json). An image that is there is never built again."
         ),
     )
+
+    def __post_init__(self) -> None:
+        if len(self.sha256) != _DIGEST_BYTES:
+            raise _refuse("digest", f"image.sha256: {2 * _DIGEST_BYTES} hexadecimal digits", f"{2 * len(self.sha256)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +202,7 @@ def address(text: str) -> tuple[str, int]:
 def read(value: Any, folder: Path) -> Specification:
     """The document `value`, parsed YAML or JSON; its paths are seen from `folder`.
 
-    Raises `Malformed` (unknown keys with the nearest known one), and what `Policy` raises.
+    Raises `Malformed` (unknown keys with the nearest known one), and what `Policy` and `Outline.known` raise.
     """
     read = codec.decode(Specification, value, WHAT)
     root = folder.resolve()
@@ -218,9 +225,12 @@ def _under(root: Path, path: str) -> str:
 def _seen_from(root: Path, platform: str, settings: Mapping[str, str]) -> dict[str, str]:
     """The settings of `platform`, those that are paths absolute."""
     if platform not in registry.OUTLINES:
-        raise _refuse("where", "settings of platforms among " + ", ".join(registry.OUTLINES), repr(platform)[:80])
-    known = registry.OUTLINES[platform].settings
-    return {name: _under(root, value) if name in known and known[name].path else value for name, value in settings.items()}
+        near = difflib.get_close_matches(platform, registry.OUTLINES, n=1, cutoff=0.5)
+        expected = "settings of platforms among " + ", ".join(registry.OUTLINES)
+        raise _refuse("where", expected, repr(platform)[:80], f"Did you mean {near[0]!r}?" if near else _REMEDY)
+    outline = registry.OUTLINES[platform]
+    outline.known(platform, settings)
+    return {name: _under(root, value) if outline.settings[name].path else value for name, value in settings.items()}
 
 
 def keep(target: Deployment, specification: Specification) -> None:

@@ -73,7 +73,14 @@ class Outline:
     """
 
     def check(self, platform: str, where: Mapping[str, str]) -> None:
-        """Raises `UsageError` ``where.missing``, ``where.unknown`` (with the nearest known name) or ``where.value``."""
+        """Raises `UsageError` ``where.missing``, and what `known` raises."""
+        self.known(platform, where)
+        for name, setting in self.settings.items():
+            if setting.required and not where.get(name):
+                raise _refuse("missing", f"{name}: {setting.doc}", "nothing", f"Add `{name}` to `where.{platform}`.")
+
+    def known(self, platform: str, where: Mapping[str, str]) -> None:
+        """Raises `UsageError` ``where.unknown`` (with the nearest known name) or ``where.value``."""
         for name, value in where.items():
             if name not in self.settings:
                 near = difflib.get_close_matches(name, self.settings, n=1, cutoff=0.5)
@@ -82,9 +89,6 @@ class Outline:
             choices = self.settings[name].choices
             if choices and value not in choices:
                 raise _refuse("value", f"{name}: one of {', '.join(choices)}", repr(value), "Correct the value.")
-        for name, setting in self.settings.items():
-            if setting.required and not where.get(name):
-                raise _refuse("missing", f"{name}: {setting.doc}", "nothing", f"Add `{name}` to `where.{platform}`.")
 
 
 def sdk(module: str, extra: str) -> Callable[[], tuple[str, ...]]:

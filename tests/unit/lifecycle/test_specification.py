@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -58,11 +59,15 @@ def test_one_platform_or_several_in_the_order_of_preference() -> None:
         ({"size": {"memory_mib": 10**17}}, "specification.size", ""),
         ({"name": ""}, "specification.name", ""),
         ({"name": "../shop"}, "specification.name", ""),
-        ({"image": {"path": "a\0b", "sha256": "00"}}, "specification.path", ""),
+        ({"image": {"path": "a\0b", "sha256": DIGEST}}, "specification.path", ""),
         ({"references": ["a\0b"]}, "specification.path", ""),
         ({"secrets": {"key": "a\0b"}}, "specification.path", ""),
         ({"where": {"gcp": {"secure_boot_keys": "a\0b"}}}, "specification.path", ""),
-        ({"where": {"gpc": {"zone": "europe-west4-a"}}}, "specification.where", ""),
+        ({"where": {"gpc": {"zone": "europe-west4-a"}}}, "specification.where", "'gcp'"),
+        ({"where": {"oracle": {"zone": "europe-west4-a"}}}, "specification.where", "docs/deploy.md"),
+        ({"platform": "qemu", "where": {"aws": {"regoin": "eu-west-1"}}}, "where.unknown", "'region'"),
+        ({"platform": "qemu", "where": {"aws": {"public": "perhaps"}}}, "where.value", ""),
+        ({"image": {"path": "x", "sha256": "ab"}}, "specification.digest", ""),
         ({"network": {"inbound": [{"port": 0, "peer": "0.0.0.0/0"}]}}, "cloud.opening", ""),
         ({"network": {"inbound": [{"port": 1, "peer": "10.0.0.1/8"}]}}, "cloud.opening", ""),
         ({"key_server": "vault.example:8443"}, "specification.key-server", ""),
@@ -157,6 +162,25 @@ def test_the_deployment_keeps_its_document(tmp_path: Path) -> None:
     specification.keep(target, wanted)
     assert specification.kept(target) == wanted
     assert codec.decode(specification.Specification, codec.encode(wanted), "specification") == wanted
+
+
+@pytest.mark.parametrize(
+    ("changes", "good"),
+    [
+        ({"platform": "aws", "where": {"aws": {"region": "eu-west-1", "public": "yes"}, "qemu": {"boot": "uki"}}}, True),
+        ({"platform": ["any"], "identity": {"csp_id": ["x"]}}, True),
+        ({"platform": []}, False),
+        ({"where": {"gpc": {}}}, False),
+        ({"where": {"aws": {"regoin": "eu-west-1"}}}, False),
+        ({"where": {"aws": {"public": "perhaps"}}}, False),
+        ({"identity": {"chipid": ["c3" * 64]}}, False),
+        ({"image": {"path": "x", "sha256": "ab"}}, False),
+    ],
+)
+def test_an_editor_knows_the_names_that_the_reader_knows(changes: dict[str, Any], good: bool) -> None:
+    assert jsonschema.Draft202012Validator(SCHEMA).is_valid({**LEAST, **changes}) is good
+    with contextlib.nullcontext() if good else pytest.raises(EvidentError):
+        read(**changes)
 
 
 def test_every_key_is_explained() -> None:

@@ -40,7 +40,7 @@ _LIMIT: Rule = (
 )
 _FULL: Rule = (
     cloud.capacity,
-    "Try again later, or choose another zone or type. Google answers the same of a zone without confidential machines: see its list of them.",
+    "Try again later, or choose another zone or type. Google answers the same of a zone without confidential machines: see its list.",
 )
 """As seen in kubernetes-sigs/cluster-api-provider-gcp, issue 1437."""
 _NOT_HERE: Rule = (
