@@ -88,6 +88,18 @@ def test_permissions_are_tried(owner: Any, fake: Any, code: str, state: str) -> 
     assert probed(owner)["permission run_instances"].state == state
 
 
+@pytest.mark.parametrize("operation", ["TerminateInstances", "DeregisterImage", "DeleteSnapshot", "DeleteSecurityGroup"])
+@pytest.mark.parametrize(("code", "state"), [("UnauthorizedOperation", "unknown"), ("ExpiredToken", "failed")])
+def test_what_the_published_policy_permits_by_tag_is_not_said_to_be_missing(
+    owner: Any, fake: Any, operation: str, code: str, state: str
+) -> None:
+    """A dry run names things that do not exist, and so carry no tag: with just that policy AWS may refuse it."""
+    fake.faults[operation] = [fake.answer.__globals__["Refusal"](code, status=403)]
+    states = {name: probe.state for name, probe in probed(owner).items() if probe.state != "ok"}
+    assert set(states.values()) == {state}
+    assert len(states) == 1
+
+
 @pytest.fixture
 def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")

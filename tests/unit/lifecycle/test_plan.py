@@ -271,6 +271,22 @@ def test_what_is_billed_is_named_and_not_priced(make: Make) -> None:
         assert not any(sign in billed for sign in "$€£")
 
 
+@pytest.mark.parametrize(
+    ("platform", "words"),
+    [
+        ("aws", ("surcharge for SEV-SNP", "each block that is written", "the public IPv4 address")),
+        ("azure", ("Standard HDD as 32 GiB", "Premium SSD as 4 GiB", "guest state", "the address, while it is reserved")),
+        ("gcp", ("charge for Confidential VM", "external address")),
+    ],
+)
+def test_what_a_confidential_machine_costs_beside_its_type_is_named(make: Make, platform: str, words: tuple[str, ...]) -> None:
+    network = {"inbound": [{"port": 8442, "peer": "203.0.113.0/24"}]}
+    where = {**WHERE, "aws": {**WHERE["aws"], "public": "yes"}}
+    resources = make(platform=platform, policy=policy(), network=network, where=where).chosen.resources
+    billed = " ".join(each.billed or "" for each in resources)
+    assert [word for word in words if word not in billed] == []
+
+
 def test_without_an_sdk(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     aws = replace(registry.OUTLINES["aws"], missing=lambda: ("the SDK: pip install 'evident[aws]'",))
     monkeypatch.setattr(registry, "OUTLINES", MappingProxyType({**registry.OUTLINES, "aws": aws}))

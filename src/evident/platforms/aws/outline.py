@@ -10,7 +10,9 @@ def _items(order: Order) -> tuple[Item, ...]:
     kind, size = order.where["type"], gib(order)
     address = "a public IPv4 address" if order.where.get("public") == "yes" else "an address of its subnet only"
     return (
-        Item("snapshot", f"{size} GiB, the image as it was built", "snapshot storage, for as long as it is kept"),
+        Item(
+            "snapshot", f"{size} GiB, the image as it was built", "each block that is written; snapshot storage, for as long as it is kept"
+        ),
         Item("image", "an AMI that boots by UEFI, with a NitroTPM"),
         Item("security-group", f"openings: {len(order.openings)}; nothing else goes in or out"),
         Item("instance", f"{kind} with SEV-SNP, at {address}", f"{kind} while it runs, with AWS's surcharge for SEV-SNP"),

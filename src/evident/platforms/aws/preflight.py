@@ -6,7 +6,8 @@ Asked in this order, each answer a `Probe`:
 2. Type: does the region offer it, with SEV-SNP, NitroTPM and UEFI (EC2 DescribeInstanceTypes; queried, never a list of ours).
 3. Subnet: does it exist, with a free address, in a zone that offers the type (DescribeSubnets, DescribeInstanceTypeOfferings).
 4. Quota: do the vCPUs fit into those left (Service Quotas L-1216C47A, "Running On-Demand Standard instances", in vCPUs).
-5. Permissions, by DryRun, as far as calls have it; the EBS direct API has none, and is not tried.
+5. Permissions, by DryRun, as far as calls have it; the EBS direct API has none, and is not tried. What may be removed by its tag alone, as
+   docs/platforms/aws-policy.json has it, cannot be tried on what does not exist: a refusal there decides nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +28,12 @@ from evident.platforms.resources import Resource, Stage
 STANDARD_VCPUS = "L-1216C47A"
 _NOWHERE = "00000000000000000"
 """Well-formed id of nothing, for calls that are only tried."""
-
+_REMOVALS: Mapping[str, requests.Request] = {
+    "terminate_instances": {"InstanceIds": [f"i-{_NOWHERE}"]},
+    "deregister_image": {"ImageId": f"ami-{_NOWHERE}"},
+    "delete_snapshot": {"SnapshotId": f"snap-{_NOWHERE}"},
+    "delete_security_group": {"GroupId": f"sg-{_NOWHERE}"},
+}
 
 SETTINGS = ("type", "subnet", "image", "region")
 
@@ -139,10 +145,7 @@ def _dry_runs(spec: MachineSpec, image: ImageSpec) -> tuple[tuple[str, requests.
         ("register_image", requests.register_image(dry, image, f"snap-{_NOWHERE}")),
         ("create_security_group", requests.create_group(dry, f"vpc-{_NOWHERE}")),
         ("run_instances", requests.run_instance(dry, spec, image.volume_gib, f"ami-{_NOWHERE}", f"sg-{_NOWHERE}")),
-        ("terminate_instances", {"InstanceIds": [f"i-{_NOWHERE}"]}),
-        ("deregister_image", {"ImageId": f"ami-{_NOWHERE}"}),
-        ("delete_snapshot", {"SnapshotId": f"snap-{_NOWHERE}"}),
-        ("delete_security_group", {"GroupId": f"sg-{_NOWHERE}"}),
+        *_REMOVALS.items(),
     )
 
 
@@ -154,6 +157,8 @@ def _tried(clients: Clients, operation: str, request: requests.Request) -> Calla
             code = errors.code_of(error)
             if code == "DryRunOperation":
                 return "permitted"
+            if code == "UnauthorizedOperation" and operation in _REMOVALS:
+                return f"{cloud.UNKNOWN}not permitted on what carries no tag of Evident's; on what does, only a removal tells"
             if error.code in {"cloud.auth", cloud.TRANSIENT}:
                 raise
             return f"{cloud.UNKNOWN}AWS answered {code} before it looked at permissions"

@@ -9,12 +9,16 @@ from evident.platforms.azure.machine import machine_spec
 from evident.platforms.driver import Order
 from evident.platforms.outline import Item, Outline, Setting, gib, sdk
 
+_LEAST_HDD, _LEAST_SSD = 32, 4
+"""GiB that a disk is billed as at least; else the next power of two (PSRule for Azure, "Azure.VM.DiskSizeAlignment", has the list)."""
+
 
 def _items(order: Order) -> tuple[Item, ...]:
     spec, size = machine_spec(order), gib(order)
+    hdd, ssd = (max(least, 1 << (size - 1).bit_length()) for least in (_LEAST_HDD, _LEAST_SSD))
     address = Item("public-address", "a static public IPv4 address", "the address, while it is reserved")
     return (
-        Item("disk", f"{size} GiB, the image as it was built", f"Standard HDD, {size} GiB, until it is removed"),
+        Item("disk", f"{size} GiB, the image as it was built", f"Standard HDD as {hdd} GiB, until it is removed"),
         Item("gallery", "a Compute Gallery that nobody else sees"),
         Item("image", "specialised, for confidential VMs"),
         Item("image-version", f"{size} GiB in {spec.region}", "snapshot storage, for as long as it is kept"),
@@ -23,7 +27,11 @@ def _items(order: Order) -> tuple[Item, ...]:
         *((address,) if spec.exposed else ()),
         Item("network-interface", "with its public address" if spec.exposed else "with an address of its subnet only"),
         Item("machine", f"{spec.size} as a confidential VM", f"{spec.size} while it runs"),
-        Item("os-disk", f"Premium SSD, {size} GiB, encrypted: {spec.encryption}", f"Premium SSD, {size} GiB, until it is removed"),
+        Item(
+            "os-disk",
+            f"Premium SSD, {size} GiB, encrypted: {spec.encryption}",
+            f"Premium SSD as {ssd} GiB, and a small one for its guest state, until they are removed",
+        ),
     )
 
 

@@ -15,13 +15,16 @@ def _items(order: Order) -> tuple[Item, ...]:
     spec, size = machine_spec(order), gib(order)
     outside = " and ".join(f"IPv{version}" for version in (4, 6) if spec.public(version))
     address = f"an external {outside} address" if outside else "an address of its network only"
+    billed = f"{spec.machine_type} while it runs, with Google's charge for Confidential VM" + (
+        ", and its external address" if outside else ""
+    )
     return (
         Item("bucket", "the image as an archive, until it is imported", "storage, for minutes"),
         Item("image", f"{size} GiB, boots by UEFI", "image storage, for as long as it is kept"),
         Item("network", "of its own, one region"),
         Item("firewall", f"openings: {len(order.openings)}; nothing else goes in or out"),
         Item("subnetwork", "eight addresses" + (", and IPv6" if spec.ipv6 else "")),
-        Item("instance", f"{spec.machine_type} with {_TECHNOLOGY[spec.technology]}, at {address}", f"{spec.machine_type} while it runs"),
+        Item("instance", f"{spec.machine_type} with {_TECHNOLOGY[spec.technology]}, at {address}", billed),
         Item("disk", f"pd-balanced, {size} GiB", f"pd-balanced, {size} GiB, until it is removed"),
     )
 
