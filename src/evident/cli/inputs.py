@@ -24,10 +24,15 @@ def read_bytes(path: str | Path, *, limit: int = MAX_INPUT_BYTES) -> bytes:
             "input.oversized",
             expected=f"at most {limit} bytes in {path}",
             found="more",
-            remedy="Check that this is the right file; no evidence is that large.",
+            remedy="Check that this is the right file: none of its kind is that large.",
         )
     if not data:
-        raise Malformed.of("input.empty", expected=f"bytes in {path}", found="an empty file", remedy="Collect the evidence again.")
+        raise Malformed.of(
+            "input.empty",
+            expected=f"bytes in {path}",
+            found="an empty file",
+            remedy="Check the path; collect evidence again, write a document first.",
+        )
     return data
 
 
