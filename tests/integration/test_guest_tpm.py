@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,14 +21,14 @@ from evident.endorsements import anchors
 from evident.endorsements.anchors import AnchorSet
 from evident.endorsements.fetcher import Fetched
 from evident.errors import CollateralUnavailable, EvidentError
-from evident.evidence import tpm, tpm_public
-from evident.evidence.tpm import PcrSelection
+from evident.evidence import tpm_public
 from evident.evidence.tpm_templates import EK_ATTRIBUTES, EK_POLICY
 from evident.guest import sealing
 from evident.guest.source import Evidence, Question
 from evident.guest.sources.nitro_tpm import AWS_NSM_REQUEST, NitroTpm
 from evident.guest.sources.vtpm import GOOGLE_CERTIFICATE, GOOGLE_TEMPLATE, GoogleNv, OwnQuote, through
-from evident.guest.tpm_device import Tpm, policy_pcr
+from evident.guest.steps import reopen
+from evident.guest.tpm_device import Tpm
 from evident.keys import environment
 from evident.simulator import scenario
 from evident.simulator.cloud_pki import CloudPki
@@ -195,19 +196,58 @@ def test_a_tpm_says_which_commands_it_has(transact: Callable[[bytes], bytes]) ->
         NitroTpm((), through(transact)).collect(QUESTION)
 
 
-def test_a_key_sealed_to_pcrs_opens_until_they_change(transact: Callable[[bytes], bytes], tmp_path: Path) -> None:
-    """FS-05, BW-25: the same boot opens its disk without a key server, a changed kernel does not."""
-    chip, secret = Tpm(transact), b"disk key of 32 bytes............"
-    volume = tmp_path / "volume"
-    volume.write_bytes(sealed(key=secret))
-    selections = (PcrSelection.of("sha256", (11, 12)),)
-    expected = tpm.pcr_digest(selections, {"sha256": chip.pcr_read("sha256")}, 0x000B)
-    assert len(policy_pcr(selections, expected)) == 32
-    stored = sealing.seal_to_pcrs(chip, secret, (11, 12))
-    assert secret not in stored
-    assert opens(volume, sealing.unseal_from_pcrs(chip, stored))
-    extend(transact, 11, hashlib.sha256(b"another kernel").digest())
+@pytest.fixture
+def restarted(tmp_path: Path) -> Iterator[Callable[[Path], Callable[[bytes], bytes]]]:
+    """Starts a TPM with what it kept in a folder, in the place of the one before."""
+    with ExitStack() as running:
+
+        def start(state: Path) -> Callable[[bytes], bytes]:
+            running.close()
+            state.mkdir(exist_ok=True)
+            (state / "sock").unlink(missing_ok=True)
+            return running.enter_context(contextmanager(software_tpm)(state))
+
+        yield start
+
+
+Restarted = Callable[[Path], Callable[[bytes], bytes]]
+ANOTHER_KERNEL = hashlib.sha256(b"another kernel").digest()
+
+
+@pytest.mark.attack("FS-05", "Another kernel asks the TPM for the passphrase of the disk.", "guest.tpm.unavailable")
+def test_a_tpm_keeps_a_passphrase_for_the_same_boot_alone(restarted: Restarted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FS-05, BW-25: after a restart the same boot opens its disk without a key server, a changed kernel does not."""
+    volume, state = tmp_path / "volume", tmp_path / "tpm"
+    way = reopen.through_tpm(through(restarted(state)))
+    with pytest.raises(EvidentError, match=r"guest\.tpm\.unavailable"):
+        way.recall()
+    earlier = way.enrol()
+    volume.write_bytes(sealed(key=way.enrol()))
+    assert not opens(volume, earlier)
+    transact = restarted(state)
+    assert opens(volume, reopen.through_tpm(through(transact)).recall())
+    extend(transact, 11, ANOTHER_KERNEL)
     with pytest.raises(EvidentError, match=r"response code 0x99d"):
-        sealing.unseal_from_pcrs(chip, stored)
-    extended = sealing.seal_to_pcrs(chip, secret, (11, 12))
-    assert sealing.unseal_from_pcrs(chip, extended) == secret
+        reopen.through_tpm(through(transact)).recall()
+    extend(transact, 10, ANOTHER_KERNEL)  # what goes on after the boot does not count
+    again = reopen.through_tpm(through(transact)).enrol()
+    assert reopen.through_tpm(through(transact)).recall() == again
+    monkeypatch.setattr(sealing, "PCRS", ())
+    sealed_to_nothing = reopen.through_tpm(through(transact)).enrol()
+    extend(transact, 11, ANOTHER_KERNEL)
+    assert reopen.through_tpm(through(transact)).recall() == sealed_to_nothing
+
+
+@pytest.mark.attack("FS-05", "The host copies the TPM's state, and starts another machine with it.", "not covered", "succeeds")
+def test_a_copied_tpm_keeps_what_was_copied(restarted: Restarted, tmp_path: Path) -> None:
+    """Nothing in the guest can tell: whoever runs the TPM has what it keeps, and has to be trusted with the disk (plan.party)."""
+    passphrase = reopen.through_tpm(through(restarted(tmp_path / "tpm"))).enrol()
+    restarted(tmp_path / "another")
+    shutil.copytree(tmp_path / "tpm", tmp_path / "copy", ignore=shutil.ignore_patterns("sock", ".lock"))
+    assert reopen.through_tpm(through(restarted(tmp_path / "copy"))).recall() == passphrase
+
+
+def test_a_tpm_without_the_bank_keeps_nothing(transact: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tpm, "pcr_read", lambda *_: {})
+    with pytest.raises(EvidentError, match=r"guest\.sealing\.unavailable"):
+        reopen.through_tpm(through(transact)).enrol()

@@ -7,6 +7,7 @@ Command line (``/proc/cmdline``):
     evident.verifier=ADDRESS:PORT                the key server
     evident.key=HEX                              SHA-256 of its public key (SubjectPublicKeyInfo)
     evident.data=PARTUUID                        the LUKS partition (encrypted), and the name under which its key and secrets are asked for
+    evident.reopened=launch|tpm                  how the disk, once it was released, opens again without the key server (encrypted)
     evident.secrets=UUID                         the name under which secrets are asked for (integrity, microcvm)
     evident.root=PARTUUID evident.hash=PARTUUID  data and hash tree (integrity)
     evident.hashoffset=BYTES                     where the hash tree begins on the opened volume (encrypted)
@@ -21,7 +22,7 @@ no say, even where nobody measured it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 from evident import codec
 from evident.errors import Malformed
@@ -34,7 +35,8 @@ WORKLOAD_ID = 1000
 DEFAULT_NETWORK = "10.0.2.15/24,10.0.2.2"
 
 Mode = Literal["integrity", "encrypted", "microcvm"]
-_PARAMETERS = ("mode", "tee", "verifier", "key", "data", "secrets", "root", "hash", "hashoffset", "network", "attest")
+Reopened = Literal["launch", "tpm"]
+_PARAMETERS = ("mode", "tee", "verifier", "key", "data", "reopened", "secrets", "root", "hash", "hashoffset", "network", "attest")
 _NEEDED = {
     "encrypted": ("tee", "verifier", "key", "data", "hashoffset", "roothash"),
     "integrity": ("root", "hash", "roothash"),
@@ -80,6 +82,8 @@ class CommandLine:
     verifier: tuple[str, int] = ("", 0)
     key: bytes = b""
     data: str = ""
+    reopened: Reopened | None = None
+    """None: the key server releases the key for every boot."""
     secrets: str = ""
     root: str = ""
     hash: str = ""
@@ -112,6 +116,8 @@ def parse_command_line(text: str) -> CommandLine:
         raise _refuse("mode", "evident.mode of " + ", ".join(_NEEDED) + "; evident.tee hardware or simulated", f"{mode!r}, {tee!r}")
     if mode == "encrypted" and "secrets" in said:
         raise _refuse("twice", "evident.data alone: secrets come with the disk's key", "evident.secrets beside it")
+    if "reopened" in said and (mode != "encrypted" or said["reopened"] not in get_args(Reopened)):
+        raise _refuse("reopened", "evident.reopened of launch, tpm, with mode encrypted", f"{said['reopened']!r}, {mode!r}")
     needed = (*_NEEDED[mode], *(("verifier", "key") if "secrets" in said else ()))
     missing = [name for name in needed if not said.get(name)]
     if missing:
@@ -122,6 +128,7 @@ def parse_command_line(text: str) -> CommandLine:
         verifier=_address(said["verifier"]) if "verifier" in said else ("", 0),
         key=_hex(said["key"], 32) if "key" in said else b"",
         data=_identifier(said.get("data", "")),
+        reopened=cast("Reopened | None", said.get("reopened")),
         secrets=_identifier(said.get("secrets", "")),
         root=_identifier(said.get("root", "")),
         hash=_identifier(said.get("hash", "")),

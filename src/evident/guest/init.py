@@ -3,9 +3,10 @@
     1 devices   2 network   3 key   4 challenge   5 evidence   6 release   7 luks   8 secrets   9 verity   10 root
 
 Mode ``encrypted`` runs all but 8, ``integrity`` leaves out 7, ``microcvm`` has no disk and leaves out 9 and 10 too. Those two ask for
-nothing, and leave out 3 to 6, unless the command line says that they have secrets to get. Step 8 is where there are any. Steps 3 to 8 run
-in a process of their own (`evident.guest.apart`). Every step says on the console when it began and how long it took. Any failure says its
-code and switches the machine off: there is no shell here, no second try and no other way in.
+nothing, and leave out 3 to 6, unless the command line says that they have secrets to get. A disk that reopens without the key server
+(`evident.guest.steps.reopen`) leaves them out too. Step 8 is where there are any. Steps 3 to 8 run in a process of their own
+(`evident.guest.apart`). Every step says on the console when it began and how long it took. Any failure says its code and switches the
+machine off: there is no shell here and no other way in.
 
 Everything is imported before the first step, because the initrd's files are out of reach once the root is switched.
 """
@@ -25,7 +26,7 @@ from evident.guest.config import CommandLine, Configuration, parse_command_line,
 from evident.guest.console import Console, code_of, reason
 from evident.guest.http import Server
 from evident.guest.source import Evidence
-from evident.guest.steps import devices, disk, measure, network, root, secrets
+from evident.guest.steps import devices, disk, measure, network, reopen, root, secrets
 from evident.guest.supervise import Supervisor
 from evident.keys.messages import Volume
 
@@ -66,12 +67,18 @@ def boot(console: Console) -> Machine:
 
 
 def _released(console: Console, machine: Machine) -> None:
-    """Steps 3 to 8: everything that touches the disk's key and the secrets."""
-    volume = attest(console, machine.line)
-    if machine.line.mode == "encrypted":
-        check_root(machine.line, volume)
+    """Steps 3 to 8: everything that touches the disk's key and the secrets. A disk that reopens needs 7 alone."""
+    line = machine.line
+    if line.reopened and reopen.opened(console, line, OPENED):
+        return
+    volume = attest(console, line)
+    if line.mode == "encrypted":
+        check_root(line, volume)
+        device = disk.partition(line.data)
+        if line.reopened:
+            reopen.enrol(console, line, device, volume.key)
         with console.step("luks"):
-            disk.open_luks(disk.partition(machine.line.data), OPENED, volume.key)
+            disk.open_luks(device, OPENED, volume.key, mend=bool(line.reopened))
     if volume.secrets:
         with console.step("secrets"):
             secrets.write(volume.secrets, machine.configuration.owner)

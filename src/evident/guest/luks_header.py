@@ -9,13 +9,17 @@ and its kin). `check` therefore accepts one form only, the profile's:
 (2) one segment, encrypted by one of `CIPHERS` with `INTEGRITY`, to the end of the disk
 (3) every key slot encrypted by `SLOT_CIPHER`, its key as long as that cipher's, derived by a known function of bounded cost
 (4) nothing else: no tokens, no requirements (re-encryption), no flags, no second segment, no unknown member
+
+A machine that writes its own header (`evident.guest.steps.reopen`) may lose power between one copy and the other. `mended` then makes
+both what the newest intact one says, in memory, before `check` and the tools see them: (1) holds for what is opened all the same.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from evident import codec
@@ -36,7 +40,7 @@ COPIES_BYTES = 2 * SIZES[-1]
 MAX_OFFSET = 64 * 1024 * 1024
 MAX_KDF_MEMORY = 1024 * 1024
 """KiB"""
-_CHECKSUM_AT, _CHECKSUM_BYTES = 448, 64
+_OFFSET_AT, _CHECKSUM_AT, _CHECKSUM_BYTES = 256, 448, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +77,51 @@ def parse(raw: bytes, copy: int = 0) -> Header:
     if algorithm != "sha256" or offset != copy * size:
         raise _malformed("form", f"checksum sha256, copy {copy} at {copy * size}", f"{algorithm!r}, at {offset}")
     whole = raw[:size]
-    digest = hashlib.sha256(whole[:_CHECKSUM_AT] + bytes(_CHECKSUM_BYTES) + whole[_CHECKSUM_AT + _CHECKSUM_BYTES :])
-    if not hmac.compare_digest(digest.digest().ljust(_CHECKSUM_BYTES, b"\0"), checksum):
-        raise _malformed("checksum", digest.hexdigest(), checksum.hex()[:64])
+    digest = _digest(whole)
+    if not hmac.compare_digest(digest.ljust(_CHECKSUM_BYTES, b"\0"), checksum):
+        raise _malformed("checksum", digest.hex(), checksum.hex()[:64])
     text, _, padding = area.partition(b"\0")
     if padding.strip(b"\0"):
         raise _malformed("json", "zeros behind the JSON text", "other bytes")
     return Header(size, sequence, uuid, offset, codec.loads(text, WHAT, limit=size), whole)
+
+
+def _digest(whole: bytes) -> bytes:
+    """SHA-256 of one copy, its checksum field zero."""
+    return hashlib.sha256(whole[:_CHECKSUM_AT] + bytes(_CHECKSUM_BYTES) + whole[_CHECKSUM_AT + _CHECKSUM_BYTES :]).digest()
+
+
+def mended(raw: bytes) -> bytes:
+    """The beginning of a disk with both copies as the newest intact one says, where a write was cut short.
+
+    As it is where no copy is intact, or two of one age or of two headers differ: `check` says so.
+    """
+    copies = [copy for at, number in ((0, 0), *((size, 1) for size in SIZES)) if (copy := _intact(raw[at : at + SIZES[-1]], number))]
+    newest = max(copies, key=lambda copy: copy.sequence, default=None)
+    if newest is None or any(_strange(copy, newest) for copy in copies):
+        return raw
+    return _as_copy(newest, 0) + _as_copy(newest, 1) + raw[2 * newest.size :]
+
+
+def _intact(raw: bytes, copy: int) -> Header | None:
+    try:
+        return parse(raw, copy)
+    except Malformed:
+        return None
+
+
+def _strange(copy: Header, newest: Header) -> bool:
+    """Whether no write of `newest` over an older header leaves this `copy`."""
+    another = (copy.uuid, copy.size) != (newest.uuid, newest.size)
+    return another or (copy.sequence == newest.sequence and copy.metadata != newest.metadata)
+
+
+def _as_copy(header: Header, number: int) -> bytes:
+    raw = bytearray(header.raw)
+    raw[: len(MAGIC[number])] = MAGIC[number]
+    raw[_OFFSET_AT : _OFFSET_AT + 8] = (number * header.size).to_bytes(8, "big")
+    raw[_CHECKSUM_AT : _CHECKSUM_AT + _CHECKSUM_BYTES] = _digest(bytes(raw)).ljust(_CHECKSUM_BYTES, b"\0")
+    return bytes(raw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +135,8 @@ class Checked:
     """Bytes; everything before it is header."""
     used: int = 0
     """Bytes from the beginning that are in use: both copies and the key slots."""
+    slots: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Each key slot to where its area begins and ends."""
 
 
 def check(raw: bytes) -> Checked:
@@ -111,14 +155,15 @@ def check(raw: bytes) -> Checked:
     if config.get("json_size") != str(primary.size - BINARY_BYTES):
         findings.append(_finding("config", f"json_size {primary.size - BINARY_BYTES}", repr(config.get("json_size"))[:40]))
     segment = _segment(metadata.get("segments"), findings)
-    slots, used = metadata.get("keyslots"), 2 * primary.size
+    slots, areas = metadata.get("keyslots"), dict[str, tuple[int, int]]()
     if not isinstance(slots, dict) or not slots:
         findings.append(_finding("keyslots", "at least one key slot", repr(slots)[:40]))
     else:
-        used = max(used, *(_slot(name, slot, segment.data_offset, findings) for name, slot in slots.items()))
+        areas = {name: _slot(name, slot, segment.data_offset, findings) for name, slot in slots.items()}
     _digests(metadata.get("digests"), findings)
     raise_all(NotAuthentic, findings)
-    return Checked(primary.uuid, segment.cipher, segment.sector, segment.data_offset, used)
+    used = max(2 * primary.size, *(end for _, end in areas.values()))
+    return Checked(primary.uuid, segment.cipher, segment.sector, segment.data_offset, used, areas)
 
 
 def _segment(value: Any, findings: list[Finding]) -> Checked:
@@ -140,8 +185,8 @@ def _segment(value: Any, findings: list[Finding]) -> Checked:
     return Checked("", str(cipher), sector if isinstance(sector, int) else 0, offset)
 
 
-def _slot(name: str, value: Any, data_offset: int, findings: list[Finding]) -> int:
-    """Check one key slot: where its area ends."""
+def _slot(name: str, value: Any, data_offset: int, findings: list[Finding]) -> tuple[int, int]:
+    """Check one key slot: where its area begins and ends."""
     slot = _members(value, {"type", "key_size", "area", "kdf", "af", "priority"}, f"key slot {name}", findings)
     area = _members(slot.get("area"), {"type", "offset", "size", "encryption", "key_size"}, f"area of key slot {name}", findings)
     kdf = _members(slot.get("kdf"), {"type", "salt", "hash", "iterations", "time", "memory", "cpus"}, f"KDF of key slot {name}", findings)
@@ -162,7 +207,7 @@ def _slot(name: str, value: Any, data_offset: int, findings: list[Finding]) -> i
     if (splitter.get("type"), splitter.get("stripes"), splitter.get("hash")) != ("luks1", 4000, "sha256"):
         findings.append(_finding("keyslots", "4000 stripes, sha256", repr(splitter)[:80]))
     _kdf(name, kdf, findings)
-    return begins + size
+    return begins, begins + size
 
 
 def _kdf(name: str, kdf: dict[str, Any], findings: list[Finding]) -> None:

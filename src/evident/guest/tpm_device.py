@@ -2,7 +2,8 @@
 
 Source: TCG "Trusted Platform Module Library", version 1.83, Part 3 (commands) and Part 2 (structures and constants); one command is
 written, one response read (Linux, ``/dev/tpmrm0``: the kernel's resource manager). Authorisation is the empty password throughout,
-but for `unseal`, which satisfies a policy over PCRs, and `activate_credential`, which satisfies that of the endorsement key.
+but for `unseal`, which satisfies a policy over PCRs, and `activate_credential`, which satisfies that of the endorsement key. What goes to
+the TPM and comes back is in the clear (no session is encrypted): whoever carries the TPM's word sees what is sealed, too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import select
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -39,7 +39,7 @@ _PASSWORD_SESSION = 0x40000009
 _POLICY_SESSION = 1
 _HANDLE_NULL = 0x40000007
 _NV_UNDEFINE, _NV_DEFINE, _NV_WRITE, _GET_CAPABILITY = 0x122, 0x12A, 0x137, 0x17A
-_CREATE_PRIMARY, _ACTIVATE_CREDENTIAL, _NV_READ, _POLICY_SECRET, _CREATE = 0x131, 0x147, 0x14E, 0x151, 0x153
+_EVICT_CONTROL, _CREATE_PRIMARY, _ACTIVATE_CREDENTIAL, _NV_READ, _POLICY_SECRET, _CREATE = 0x120, 0x131, 0x147, 0x14E, 0x151, 0x153
 _LOAD, _QUOTE, _UNSEAL = 0x157, 0x158, 0x15E
 _FLUSH_CONTEXT, _NV_READ_PUBLIC, _READ_PUBLIC, _START_AUTH_SESSION, _PCR_READ, _POLICY_PCR = 0x165, 0x169, 0x173, 0x176, 0x17E, 0x17F
 _NV_CHUNK = 512
@@ -57,14 +57,6 @@ _ECDSA_SHA256 = Scheme(alg.ALG_ECDSA, alg.ALG_SHA256)
 
 Transact = Callable[[bytes], bytes]
 """One command in, its response out; raises `OSError`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sealed:
-    """An object that this TPM alone can open: its private part (wrapped) and its public area, each as a TPM2B."""
-
-    private: bytes
-    public: bytes
 
 
 class CharacterDevice(AbstractContextManager["CharacterDevice"]):
@@ -215,9 +207,12 @@ class Tpm:
         with suppress(EvidentError):
             self._plain(_FLUSH_CONTEXT, handle.to_bytes(4, "big"))
 
-    def seal(self, secret: bytes, selections: tuple[tpm.PcrSelection, ...], expected: bytes) -> Sealed:
-        """Seal at most 128 bytes to PCRs whose values have the SHA-256 `expected` (of the values, in their order)."""
+    def seal(self, handle: int, secret: bytes, selections: tuple[tpm.PcrSelection, ...], expected: bytes) -> None:
+        """Keep at most 128 bytes at the persistent `handle`, for PCRs whose values have the SHA-256 `expected` (of the values, in their
+        order). What was there before is gone.
+        """
         parent, _ = self.create_storage_key()
+        handles = [parent]
         try:
             area = b"".join(
                 (
@@ -231,21 +226,23 @@ class Tpm:
             )
             parameters = sized(sized(b"") + sized(secret)) + sized(area) + sized(b"") + bytes(4)
             reader = self._authorised(_CREATE, (parent,), parameters)
-            private = buffer(reader, "private part")
-            return Sealed(sized(private), sized(buffer(reader, "public area")))
-        finally:
-            self.flush(parent)
-
-    def unseal(self, sealed: Sealed, selections: tuple[tpm.PcrSelection, ...]) -> bytes:
-        """What was sealed, if the PCRs are as they were meant to be."""
-        parent, _ = self.create_storage_key()
-        handles = [parent]
-        try:
-            loaded = self._authorised(_LOAD, (parent,), sealed.private + sealed.public, returns_handle=True)
+            made = sized(buffer(reader, "private part")) + sized(buffer(reader, "public area"))
+            loaded = self._authorised(_LOAD, (parent,), made, returns_handle=True)
             handles.append(loaded.u32("handle", order="big"))
+            with suppress(EvidentError):  # nothing is there yet
+                self._authorised(_EVICT_CONTROL, (HANDLE_OWNER, handle), _word(handle))
+            self._authorised(_EVICT_CONTROL, (HANDLE_OWNER, handles[1]), _word(handle))
+        finally:
+            for each in reversed(handles):
+                self.flush(each)
+
+    def unseal(self, handle: int, selections: tuple[tpm.PcrSelection, ...]) -> bytes:
+        """What was sealed there, if the PCRs are as they were meant to be."""
+        handles: list[int] = []
+        try:
             session = self._policy_session(handles)
             self._plain(_POLICY_PCR, session.to_bytes(4, "big") + sized(b"") + _selections(selections))
-            return buffer(self._authorised(_UNSEAL, (handles[1],), b"", sessions=(session,)), "unsealed")
+            return buffer(self._authorised(_UNSEAL, (handle,), b"", sessions=(session,)), "unsealed")
         finally:
             for handle in reversed(handles):
                 self.flush(handle)

@@ -158,6 +158,58 @@ def test_a_second_copy_that_differs_is_refused() -> None:
         luks_header.check(one(GOOD, 0) + one(GOOD, 1, sequence=4))
 
 
+def torn(copy: bytes) -> bytes:
+    return copy[:4096] + bytes(len(copy) - 4096)
+
+
+OLDER = changed(set_at("keyslots/0/kdf/iterations", 2000))
+CUT_SHORT = {
+    "the second copy is newer": (one(OLDER, 0) + one(GOOD, 1, sequence=4)),
+    "the second copy is half written": (one(GOOD, 0) + torn(one(OLDER, 1, sequence=4))),
+    "the first copy is half written": (torn(one(OLDER, 0)) + one(GOOD, 1, sequence=4)),
+    "the first copy is newer": (one(GOOD, 0, sequence=5) + one(OLDER, 1, sequence=4)),
+}
+
+
+@pytest.mark.parametrize("what", CUT_SHORT)
+def test_a_write_that_was_cut_short_is_mended(what: str) -> None:
+    """The newest intact copy, twice; and what lies behind them as it was."""
+    raw = CUT_SHORT[what]
+    with pytest.raises(EvidentError):
+        luks_header.check(raw)
+    mended = luks_header.mended(raw + b"slots")
+    luks_header.check(mended)
+    assert [luks_header.parse(mended[at:], number).metadata for number, at in enumerate((0, SIZE))] == [GOOD, GOOD]
+    assert mended[2 * SIZE :] == b"slots"
+    assert luks_header.mended(mended) == mended
+
+
+WEAK = changed(set_at("keyslots/0/area/encryption", "cipher_null-ecb"))
+NO_CUT = {
+    "two of one age": (disk(GOOD, OLDER), "luks.copies"),
+    "a weak one that is newer": (one(GOOD, 0) + one(WEAK, 1, sequence=4), "luks.weak"),
+    "a weak one that is alone": (torn(one(GOOD, 0)) + one(WEAK, 1), "luks.weak"),
+    "none that is intact": (torn(one(GOOD, 0)) + torn(one(GOOD, 1)), "luks.checksum"),
+}
+
+
+@pytest.mark.parametrize("what", NO_CUT)
+@pytest.mark.attack("BW-20", "A header that no interrupted write leaves, where one would be mended.", "luks.*", "refused")
+def test_what_no_interrupted_write_leaves_is_refused_all_the_same(what: str) -> None:
+    raw, code = NO_CUT[what]
+    with pytest.raises((Malformed, NotAuthentic)) as caught:
+        luks_header.check(luks_header.mended(raw))
+    assert code in {finding.code for finding in caught.value.findings}
+
+
+def test_two_headers_are_not_mended_into_one() -> None:
+    other = bytearray(one(GOOD, 1, sequence=4).replace(b"u" * 36, b"v" * 36))
+    other[448:480] = bytes(32)
+    other[448:480] = hashlib.sha256(bytes(other)).digest()
+    with pytest.raises(NotAuthentic, match=r"luks\.copies"):
+        luks_header.check(luks_header.mended(one(GOOD, 0) + bytes(other)))
+
+
 @pytest.mark.parametrize("at", [0, 8, 100, 4096 + 10, SIZE + 1, SIZE + 4096 + 10])
 def test_every_flipped_bit_is_noticed(at: int) -> None:
     raw = bytearray(disk(GOOD))
@@ -207,6 +259,7 @@ def test_any_member_may_be_anything(path: str, value: Any) -> None:
 @given(st.binary(max_size=SIZE), st.integers(0, 1))
 def test_any_bytes_and_any_text(raw: bytes, number: int) -> None:
     for candidate in (raw, one(raw[: SIZE - 4096], number)):
+        assert luks_header.mended(candidate)[2 * SIZE :] == candidate[2 * SIZE :]
         try:
             luks_header.parse(candidate, number)
         except Malformed:

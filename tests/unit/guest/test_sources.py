@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cbor2
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.unit.image.test_seal import opens, sealed
 
 from evident.endorsements.anchors import Anchor, AnchorSet
-from evident.errors import EvidentError, NotAuthentic, Unsupported
+from evident.errors import EvidentError, Unsupported, UsageError
 from evident.evidence import binding, cmw, cose, tpm_public
 from evident.evidence.reader import Reader
 from evident.evidence.tpm import parse_selections
@@ -474,24 +475,26 @@ def deriver(machine: Scenario, folder: Path) -> SevGuest:
     return SevGuest(device, ioctl=fake_ioctl(running.guest, running._table))
 
 
-def test_a_launch_seals_to_itself_alone(machine: Scenario, tmp_path: Path) -> None:
-    """RV-09: same launch same key; another measurement, another chip, another use: another one."""
-    key = sealing.launch_key(deriver(machine, tmp_path), "disk", size=32)
-    again = sealing.launch_key(deriver(machine, tmp_path), "disk", size=32)
-    assert key == again
-    stored = sealing.seal(key, b"secret", label="disk")
-    assert sealing.unseal(again, stored, label="disk") == b"secret"
+def at_level_one(running: Guest) -> bytes:
+    """What a less privileged level of the same guest gets for the same question."""
+    fields = FieldSelect(sealing.FIELDS)
+    with pytest.raises(UsageError, match=r"simulator\.sp\.vmpl"):
+        running.derive_key(KeyRequest(fields), current_vmpl=1)
+    return running.derive_key(KeyRequest(fields, vmpl=1), current_vmpl=1)
+
+
+def test_a_launch_gets_its_own_key_alone(machine: Scenario, tmp_path: Path) -> None:
+    """RV-09: same launch same key; another measurement, another chip, a less privileged level, another use: another one."""
+    key = sealing.launch_key(deriver(machine, tmp_path), "disk")
+    assert sealing.launch_key(deriver(machine, tmp_path), "disk") == key
+    less = SimpleNamespace(derive_key=lambda *_, **__: at_level_one(machine.start().guest))
     others = [
-        sealing.launch_key(deriver(scenario.ATTACKS["swap-kernel"].on(machine), tmp_path), "disk", size=32),
-        sealing.launch_key(deriver(replace(machine, chip=replace(machine.chip, chip_id=b"\7" * 64)), tmp_path), "disk", size=32),
-        sealing.launch_key(deriver(machine, tmp_path), "another use", size=32),
+        sealing.launch_key(deriver(scenario.ATTACKS["swap-kernel"].on(machine), tmp_path), "disk"),
+        sealing.launch_key(deriver(replace(machine, chip=replace(machine.chip, chip_id=b"\7" * 64)), tmp_path), "disk"),
+        sealing.launch_key(less, "disk"),
+        sealing.launch_key(deriver(machine, tmp_path), "another use"),
     ]
-    assert len({key, *others}) == 4
-    for other in others:
-        with pytest.raises(NotAuthentic, match=r"guest\.sealing"):
-            sealing.unseal(other, stored, label="disk")
-    with pytest.raises(NotAuthentic, match=r"guest\.sealing"):
-        sealing.unseal(key, stored, label="another use")
+    assert len({key, *others}) == 5
 
 
 def test_a_launch_opens_its_own_disk_alone(machine: Scenario, tmp_path: Path) -> None:

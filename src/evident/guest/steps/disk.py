@@ -62,10 +62,14 @@ def _matching(block: Path, identifier: str, devices: Path) -> list[Path]:
     return sorted(devices / part.name for part in parts if int((part / "start").read_text()) in starts)
 
 
-def check_header(device: Path) -> Checked:
-    """Check the LUKS header of `device` and keep it in memory (`HEADER`), for the tools to read that very copy."""
+def check_header(device: Path, *, mend: bool = False) -> Checked:
+    """Check the LUKS header of `device` and keep it in memory (`HEADER`), for the tools to read that very copy.
+
+    `mend`: this machine writes it, and may have been stopped at that (`luks_header.mended`).
+    """
     with device.open("rb") as stream:
         copies = stream.read(luks_header.COPIES_BYTES)
+        copies = luks_header.mended(copies) if mend else copies
         checked = luks_header.check(copies)
         slots = stream.read(max(0, checked.used - len(copies)))
     HEADER.parent.mkdir(mode=0o755, parents=True, exist_ok=True)  # what others may read there is for each file to say
@@ -76,12 +80,14 @@ def check_header(device: Path) -> Checked:
     return checked
 
 
-def open_luks(device: Path, name: str, key: bytes) -> Path:
-    """Open `device` with `key`, handed over by a pipe; the key is wiped. Raises `NotAuthentic` ``guest.luks.key``."""
-    check_header(device)
+def open_luks(device: Path, name: str, key: bytes, *, mend: bool = False) -> Path:
+    """Open `device` with `key`, handed over by a pipe; the key is wiped. `mend` as for `check_header`. Raises `NotAuthentic`
+    ``guest.luks.key``.
+    """
+    check_header(device, mend=mend)
     command = (CRYPTSETUP, "open", "--type", "luks2", "--batch-mode", "--key-file", "-", "--header", str(HEADER), str(device), name)
     try:
-        _run(command, "guest.luks.key", "a LUKS volume that the released key opens", secret=key)
+        run(command, "guest.luks.key", "a LUKS volume that this key opens", secret=key)
     finally:
         libc.wipe(key)
         HEADER.unlink(missing_ok=True)
@@ -92,15 +98,16 @@ def open_verity(data: Path, tree: Path, root_hash: bytes, name: str, *, offset: 
     """Map `data` as `root_hash` says it is; `tree` holds the hashes, at `offset` bytes. Raises `NotAuthentic` ``guest.verity``."""
     place = (f"--hash-offset={offset}",) if offset else ()
     command = (VERITYSETUP, "open", *place, "--panic-on-corruption", str(data), name, str(tree), root_hash.hex())
-    _run(command, "guest.verity", f"a hash tree whose root is {root_hash.hex()}")
+    run(command, "guest.verity", f"a hash tree whose root is {root_hash.hex()}")
     return MAPPED / name
 
 
-def _run(command: tuple[str, ...], code: str, expected: str, *, secret: bytes = b"") -> None:
+def run(command: tuple[str, ...], code: str, expected: str, *, secret: bytes = b"", inherited: tuple[int, ...] = ()) -> None:
+    """Run a tool, `secret` at its standard input, with these descriptors besides. Raises `NotAuthentic` `code` with what it says."""
     environment = {"PATH": "/usr/sbin:/usr/bin", "LC_ALL": "C", "DM_DISABLE_UDEV": "1"}
     try:
         done = subprocess.run(  # noqa: S603 - fixed program, no shell
-            command, input=secret, capture_output=True, env=environment, timeout=_PATIENCE, check=False
+            command, input=secret, capture_output=True, env=environment, timeout=_PATIENCE, check=False, pass_fds=inherited
         )
         found, failed = done.stderr.decode("ascii", "replace").strip().replace("\n", "; ")[-300:], done.returncode
     except (OSError, subprocess.TimeoutExpired) as error:

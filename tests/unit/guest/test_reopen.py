@@ -1,0 +1,169 @@
+"""A disk that its machine opens again by itself: enrolled, tried first, given up for the key server, and whole though power fails.
+
+cryptsetup is the real one, on the copy of the header in memory; that the kernel opens the volume is shown by real boots (tests/boot).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.guest.test_sources import deriver
+from tests.unit.image.test_seal import opens, sealed
+
+from evident.errors import NotAuthentic
+from evident.guest import luks_header, sealing
+from evident.guest.config import CommandLine
+from evident.guest.console import Console
+from evident.guest.steps import disk, reopen
+from evident.image import seal
+from evident.simulator import scenario
+from evident.simulator.pki import SimulatorPki
+from evident.simulator.scenario import Scenario
+
+pytestmark = pytest.mark.skipif(shutil.which("cryptsetup") is None, reason="not installed: cryptsetup (Debian: cryptsetup-bin)")
+LINE = CommandLine("encrypted", "hardware", data="the disk", reopened="launch")
+KEY = bytes(range(64))
+
+
+@dataclass
+class Machine:
+    """One disk, and a launch that changes."""
+
+    device: Path
+    folder: Path
+    launched: Scenario
+    said: list[str]
+
+    @property
+    def console(self) -> Console:
+        return Console(self.said.append)
+
+    def way(self) -> reopen.Way:
+        derive = partial(sealing.launch_key, deriver(self.launched, self.folder), reopen.LABEL)
+        return reopen.Way(derive, derive, "")
+
+    def opened(self) -> bool:
+        return reopen.opened(self.console, LINE, "evident-data")
+
+    def enrol(self) -> None:
+        reopen.enrol(self.console, LINE, self.device, bytes(bytearray(KEY)))
+
+
+@pytest.fixture
+def machine(tmp_path: Path, simulator_pki: SimulatorPki, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    made = Machine(tmp_path / "disk", tmp_path, scenario.good(simulator_pki), [])
+    made.device.write_bytes(sealed(key=KEY)[: seal.DATA_OFFSET])
+    run = disk.run
+
+    def without_device_mapper(command: tuple[str, ...], *words: str, **named: Any) -> None:
+        if command[1] == "open":
+            command = (*command[: command.index("--header")], "--test-passphrase", str(disk.HEADER))
+        run(command, *words, **named)
+
+    monkeypatch.setattr(disk, "run", without_device_mapper)
+    monkeypatch.setattr(disk, "CRYPTSETUP", str(shutil.which("cryptsetup")))
+    monkeypatch.setattr(disk, "HEADER", tmp_path / "header")
+    monkeypatch.setattr(disk, "partition", lambda _identifier: made.device)
+    monkeypatch.setattr(reopen, "way", lambda _line: made.way())
+    return made
+
+
+def another_kernel(launched: Scenario) -> Scenario:
+    return scenario.ATTACKS["swap-kernel"].on(launched)
+
+
+def another_chip(launched: Scenario) -> Scenario:
+    return replace(launched, chip=replace(launched.chip, chip_id=b"\7" * 64))
+
+
+OTHERS = {"another kernel": another_kernel, "another chip": another_chip}
+
+
+def test_a_disk_that_was_released_once_opens_by_its_launch(machine: Machine) -> None:
+    """RV-09, BW-25: first the key server, then the launch; and the released key opens it as before."""
+    assert not machine.opened()
+    assert "guest.reopen.nothing" in machine.said[-1]
+    machine.enrol()
+    assert "enrolled: later boots of this launch reopen by launch" in machine.said[-1]
+    assert machine.opened()
+    assert "reopened by launch, without the key server" in machine.said[-1]
+    assert opens(machine.device, KEY)
+    assert set(luks_header.check(machine.device.read_bytes()).slots) == {"0", "1"}
+    assert not disk.HEADER.exists()
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.attack("RV-09", "A machine of another launch, or on another chip, tries the disk.", "guest.luks.key", "refused")
+def test_another_launch_asks_the_key_server_and_enrols_anew(machine: Machine, other: str) -> None:
+    first = machine.launched
+    machine.enrol()
+    machine.launched = OTHERS[other](first)
+    assert not machine.opened()
+    assert "so the key server is asked: guest.luks.key" in machine.said[-1]
+    machine.enrol()
+    assert machine.opened()
+    machine.launched = first
+    assert not machine.opened(), "there is one such slot, the last launch's"
+
+
+@pytest.mark.attack("RV-09", "Another kernel asks the chip for the key.", "guest.luks.key", "succeeds")
+def test_a_key_that_the_measurement_is_not_in_opens_for_any_kernel(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealing, "FIELDS", sealing.POLICY)
+    machine.enrol()
+    machine.launched = another_kernel(machine.launched)
+    assert machine.opened()
+
+
+def test_a_released_boot_goes_on_where_nothing_can_be_enrolled(machine: Machine) -> None:
+    before = machine.device.read_bytes()
+    reopen.enrol(machine.console, LINE, machine.device, b"a key of another disk" * 3)
+    assert "not enrolled, so the next boot asks the key server again: guest.reopen.slot" in machine.said[-1]
+    assert machine.device.read_bytes() == before
+
+
+def snapshots(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The disk before it is written, and each time that it was told to keep what it has."""
+    seen = [machine.device.read_bytes()]
+    with monkeypatch.context() as watched:
+        watched.setattr(os, "fsync", lambda _descriptor: seen.append(machine.device.read_bytes()))
+        machine.enrol()
+    return seen
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["first", "again"])
+def test_power_may_fail_at_any_moment(machine: Machine, monkeypatch: pytest.MonkeyPatch, again: bool) -> None:
+    """Whatever of a write is on the disk, its front or its back: the released key opens it, and the next boot enrols."""
+    if again:
+        machine.enrol()
+        machine.launched = another_chip(machine.launched)
+    states = snapshots(machine, monkeypatch)
+    assert len(states) == 4
+    slot = luks_header.check(states[0]).slots["0"]
+    assert len({state[slice(*slot)] for state in states}) == 1, "the released key's slot is never written"
+    for before, after in pairwise(states):
+        changed = [at for at in range(0, len(after), 512) if before[at : at + 512] != after[at : at + 512]]
+        cut = changed[len(changed) // 2]
+        for torn in (after[:cut] + before[cut:], before[:cut] + after[cut:]):
+            machine.device.write_bytes(torn)
+            disk.open_luks(machine.device, "evident-data", bytes(bytearray(KEY)), mend=True)
+    machine.device.write_bytes(torn)
+    machine.enrol()
+    assert machine.opened()
+
+
+def test_half_a_header_is_mended_only_where_the_machine_writes_it(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the usual boot's strictness is given up: two copies that differ are refused there as ever."""
+    half = snapshots(machine, monkeypatch)[2]
+    machine.device.write_bytes(half)
+    with pytest.raises(NotAuthentic, match=r"luks\.copies"):
+        disk.check_header(machine.device)
+    assert set(disk.check_header(machine.device, mend=True).slots) == {"0", "1"}
+    assert disk.HEADER.read_bytes()[:4096] != half[:4096], "the tools read two equal copies"
+    luks_header.check(disk.HEADER.read_bytes())
