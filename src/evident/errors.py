@@ -59,6 +59,10 @@ class EvidentError(Exception):
         self.claims = claims
         return self
 
+    def followed_by(self, *more: Finding) -> Self:
+        """The same error with `more` behind its findings: what came of it."""
+        return type(self)(*self.findings, *more).with_claims(self.claims)
+
     @property
     def code(self) -> str:
         """The stable code of the leading finding."""

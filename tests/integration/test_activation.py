@@ -38,9 +38,9 @@ from evident.guest.sources import vtpm
 from evident.guest.sources.vtpm import OwnQuote, SvsmNv, through
 from evident.guest.supervise import Responder
 from evident.guest.tpm_device import Tpm, Transact
-from evident.lifecycle.attest import Answer, attest
+from evident.lifecycle.attest import Answer, Verifier, attest
 from evident.lifecycle.deployment import deployment, up
-from evident.platforms import agent
+from evident.platforms import agent, registry
 from evident.platforms.aws import launch as aws_launch
 from evident.platforms.cloud import Patience
 from evident.platforms.driver import Collected, Order, Surroundings
@@ -140,6 +140,7 @@ class World:
         self.surroundings = Surroundings(state, lambda: now, os.urandom, lambda _: None)
         self.key = keys.generate(os.urandom)
         monkeypatch.setattr(collector, "collect", self._collect)
+        monkeypatch.setattr(registry, "profile", lambda *_: None)  # the simulator's cloud is no provider's
         monkeypatch.setattr(simulated_launch.SimulatedPlatform, "endorsement_key", lambda _self, _machine: self.named)
         self.target = deployment("shop", self.surroundings)
         up(self.target, "simulated", Order())
@@ -157,7 +158,7 @@ class World:
 
     def attest(self) -> Answer:
         policy = Policy(version=1, allow_simulated=True, levels=RequiredLevels(nominal=2), accepted_trust=("AWS", "SVSM"))
-        return attest(self.target, anchors=self.anchors, fetcher=StaticFetcher({}), key=self.key, policy=policy)
+        return attest(self.target, Verifier(self.anchors, StaticFetcher({}), self.key), policy=policy)
 
     def replayed(self, answer: Answer) -> Outcome:
         """What a stranger finds, who has the bundle, this verifier's key and the TEST roots."""

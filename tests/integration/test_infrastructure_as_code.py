@@ -83,8 +83,8 @@ def documented() -> set[str]:
 
 
 def test_the_external_protocol(shell: Shell, evident: Evident) -> None:
-    for name, attack in (("good", ()), ("bad", ("--attack", "swap-kernel"))):
-        assert evident("up", name, "--platform", "simulated", *attack)[0] == 0
+    for name, attack, ends in (("good", (), 0), ("bad", ("--attack", "swap-kernel"), 11)):
+        assert evident("up", name, "--platform", "simulated", *attack)[0] == ends
     found = data_source(shell, "evident", "attest", "good", "-o", "external", query={"unused": "x" * 100_000})
     assert (found["decision"], found["nominal"], found["trustworthy"], found["simulated"]) == ("accepted", "4", "4", "true")
     assert re.fullmatch("[0-9a-f]{64}", found["bundle_sha256"])
@@ -170,5 +170,8 @@ def test_pulumi_up_fails_when_attestation_does(evident: Evident, monkeypatch: py
     runpy.run_path(str(EXAMPLES / "pulumi" / "__main__.py"))
     assert exported["trustworthy"] == "4"
     settings |= {"name": "bad", "up": "evident up bad --platform simulated --attack swap-kernel"}
+    with pytest.raises(ProgramFailed, match="machine: exit status 11"):
+        runpy.run_path(str(EXAMPLES / "pulumi" / "__main__.py"))
+    settings |= {"up": "evident status bad"}  # it was made by an apply before
     with pytest.raises(ProgramFailed, match="attested: exit status 11"):
         runpy.run_path(str(EXAMPLES / "pulumi" / "__main__.py"))

@@ -13,6 +13,8 @@ examples:
   evident attest shop --every                       at the interval of its document (reattest_seconds)
   evident attest shop --every 60s                   until it is refused; what drifted is named on standard error
   evident attest shop --known-hosts ~/.ssh/known_hosts   then: ssh -p PORT USER@127.0.0.1
+  evident attest shop --tls shop.example:443        is it this machine that answers there? (tls_names in its image)
+  evident attest shop --certificate shop.pem        then: curl --cacert shop.pem https://shop.example/
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from evident.cli.answers import FORMS
-from evident.cli.options import number
+from evident.cli.options import endpoint, number
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -47,46 +49,39 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--times", metavar="N", type=number(1, 999_999_999), help="with --every: stop after N answers")
     parser.add_argument("--known-hosts", metavar="FILE", help="once it is accepted, write its SSH host key there (port 22 of the machine)")
+    parser.add_argument(
+        "--tls",
+        metavar="HOST:PORT",
+        type=endpoint,
+        help="once it is accepted, connect there and refuse whoever has not the machine's TLS key",
+    )
+    parser.add_argument("--certificate", metavar="FILE", help="once it is accepted, write its instance certificate there (PEM)")
     parser.add_argument("-o", "--output", choices=FORMS, default="text")
 
 
 def run(args: argparse.Namespace) -> int:
     import hashlib
-    import os
     from pathlib import Path
 
-    from evident.audit import bundle, keys
+    from evident.audit import bundle
     from evident.cli import answers
     from evident.cli.deployments import surroundings
     from evident.cli.documents import read_policy
     from evident.cli.paths import cache_dir
-    from evident.endorsements import anchors
-    from evident.endorsements.cache import Cache
-    from evident.endorsements.fetcher import RecordingFetcher
-    from evident.endorsements.http import real_world, standard_fetcher
-    from evident.endorsements.prefetch import remember_crls
     from evident.errors import UsageError
-    from evident.lifecycle import logins
+    from evident.lifecycle import logins, proving
     from evident.lifecycle.attest import attest
     from evident.lifecycle.deployment import deployment
-    from evident.platforms import registry
 
     if args.times and not args.every:
         raise UsageError.of("usage.times", expected="--every with --times", found="--times alone", remedy="Add --every, or leave it out.")
-    around, cache = surroundings(), Cache(cache_dir())
-    target, recorded = deployment(args.name, around), RecordingFetcher(standard_fetcher(cache, real_world()))
+    target = deployment(args.name, surroundings())
+    by = proving.verifier(target.surroundings, cache_dir())
 
     def ask() -> Answer:
-        answer = attest(
-            target,
-            anchors=anchors.production(),
-            fetcher=recorded,
-            crl_floor=cache.crl_floors(),
-            key=keys.load_or_create(around.state, os.urandom),
-            profile=registry.profile(target.driver().profile(target.machine), around.clock().date()),
-            policy=read_policy(args.policy) if args.policy else None,
-        )
-        remember_crls(cache, recorded.recorded, anchors.production(), answer.case.pieces)
+        answer = attest(target, by, policy=read_policy(args.policy) if args.policy else None)
+        if args.tls or args.certificate:
+            _hold(answer, args.tls, args.certificate)
         return answer
 
     answer = _again(ask, _interval(args.every, target), args.times) if args.every else ask()
@@ -97,6 +92,23 @@ def run(args: argparse.Namespace) -> int:
     print(f"evident: audit bundle: {args.bundle or answer.bundle_path}", file=sys.stderr)
     digest = hashlib.sha256(answer.bundle).hexdigest()
     return answers.give(answer.outcome, args.output, case=answer.case, bundle_sha256=digest)
+
+
+def _hold(answer: Answer, tls: tuple[str, int] | None, certificate: str | None) -> None:
+    """Hold a live connection against what the machine certified, and write that down; nothing where it was not accepted."""
+    from pathlib import Path
+
+    from evident.cli.terminal import tell
+    from evident.lifecycle import connections
+
+    known = connections.certified(answer)
+    if known is None:
+        return
+    if tls:
+        connections.check(known, *tls)
+        tell(f"evident: {tls[0]}:{tls[1]} is the attested machine, by its TLS key {known.pin}")
+    if certificate:
+        connections.remember(known, Path(certificate))
 
 
 def _interval(text: str, target: Deployment) -> timedelta:

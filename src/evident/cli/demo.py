@@ -119,18 +119,11 @@ def _attest(surroundings: Surroundings, name: str) -> Answer:
     from evident.endorsements import anchors
     from evident.endorsements.cache import Cache
     from evident.endorsements.fetcher import OfflineFetcher
-    from evident.lifecycle.attest import attest
+    from evident.lifecycle.attest import Verifier, attest
     from evident.lifecycle.deployment import deployment
-    from evident.platforms import registry
 
-    target = deployment(name, surroundings)
-    return attest(
-        target,
-        anchors=anchors.production(),
-        fetcher=OfflineFetcher(Cache(cache_dir())),
-        key=keys.load_or_create(surroundings.state, os.urandom),
-        profile=registry.profile(target.driver().profile(target.machine), surroundings.clock().date()),
-    )
+    key = keys.load_or_create(surroundings.state, os.urandom)
+    return attest(deployment(name, surroundings), Verifier(anchors.production(), OfflineFetcher(Cache(cache_dir())), key))
 
 
 def _show(answer: Answer) -> None:

@@ -1,4 +1,4 @@
-"""Create a deployment: launch a confidential VM and write down what should have been measured.
+"""Create a deployment: launch a confidential VM, write down what should have been measured, and ask the machine who it is.
 
 From a deployment document (docs/deploy.md), on whatever platform it names: `evident plan SPEC` shows beforehand what that creates and
 proves. Its image is built first where it is missing and the document names its specification. What a crash left half done is carried on
@@ -26,18 +26,24 @@ examples:
   evident up shop
   evident up --list-attacks
 
-then: evident attest shop
+Exit code: that of the decision on the machine's answer to a fresh challenge, as of `evident attest`: 0 accepted, 10, 11, 12, 20, 30. A
+machine that could not be asked is not proved: 12 where its agent was not reached, 20 where it has none. It runs on all the same
+(`up.unproven`).
+
+then: evident attest shop --every 15m
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from evident.cli import options
 
 if TYPE_CHECKING:
+    from evident.lifecycle.attest import Answer
     from evident.lifecycle.bring_up import Release
     from evident.lifecycle.deployment import Deployment
     from evident.lifecycle.from_document import Builders
@@ -92,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     from evident.cli.documents import read_policy
     from evident.cli.paths import cache_dir
     from evident.errors import UsageError
-    from evident.lifecycle import by_options
+    from evident.lifecycle import again, by_options
     from evident.lifecycle.deployment import deployment
     from evident.platforms.registry import OUTLINES
 
@@ -104,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
             remedy="For example: evident up shop.yaml, or evident up shop --platform simulated",
         )
     target = deployment(args.name, surroundings())
-    if args.platform in OUTLINES and OUTLINES[args.platform].cloud and target.journal.state in by_options.NOT_THERE:
+    if args.platform in OUTLINES and OUTLINES[args.platform].cloud and not again.there(target):
         raise UsageError.of(
             "usage.up",
             expected="a deployment document for a cloud: docs/deploy.md",
@@ -113,8 +119,7 @@ def run(args: argparse.Namespace) -> int:
         )
     policy = read_policy(args.policy) if args.policy else None
     by_options.up(target, args.platform, _said(args), lambda: ordered(args, target), cache=cache_dir(), policy=policy)
-    _say(target, args.output)
-    return 0
+    return _ask(target, args.output)
 
 
 def is_document(name: str | None) -> bool:
@@ -132,8 +137,7 @@ def _from_document(args: argparse.Namespace) -> int:
     wanted = read_specification(args.name)
     target = deployment(wanted.name, surroundings())
     from_document.up(target, wanted, builders(target), platform=args.platform)
-    _say(target, args.output)
-    return 0
+    return _ask(target, args.output)
 
 
 def builders(target: Deployment) -> Builders:
@@ -189,22 +193,47 @@ def _said(args: argparse.Namespace) -> dict[str, str]:
     return said
 
 
-def _say(target: Deployment, output: str) -> None:
-    from evident.lifecycle.journal import State
+def _ask(target: Deployment, output: str) -> int:
+    """Have the machine that was brought up prove itself; the exit code is that of the decision."""
+    from evident.cli.answers import exit_code
+    from evident.cli.paths import cache_dir
+    from evident.lifecycle import proving
 
-    reached = target.driver().addresses(target.machine)
+    answer = proving.ready(target, cache_dir())
+    gone = answer.refusal is not None and answer.refusal.record is not None
+    reached = {} if gone else target.driver().addresses(target.machine)
     if output == "json":
-        told = {"name": target.name, "platform": target.platform, "state": target.journal.state, "directory": str(target.directory)}
-        print(json.dumps({**told, "addresses": {str(port): address for port, address in reached.items()}}))
-        return
-    attested = target.journal.state is State.ATTESTED
-    print(
-        f"{target.name} is launched on {target.platform}.",
-        "It has attested, and has its key." if attested else "Nothing is proved of it yet.",
-    )
+        _print_json(target, answer, reached)
+    else:
+        _print(target, answer, reached)
+    return exit_code(answer.outcome)
+
+
+def _print_json(target: Deployment, answer: Answer, reached: Mapping[int, str]) -> None:
+    from evident.reports import json_report
+
+    told = {"name": target.name, "platform": target.platform, "state": target.journal.state, "directory": str(target.directory)}
+    told |= {"decision": answer.outcome.decision, "code": answer.outcome.code, "bundle": str(answer.bundle_path)}
+    addresses = {str(port): address for port, address in reached.items()}
+    print(json.dumps({**told, "addresses": addresses, "answer": json_report.document(answer.outcome)}))
+
+
+def _print(target: Deployment, answer: Answer, reached: Mapping[int, str]) -> None:
+    from evident.cli.terminal import show_outcome
+    from evident.errors import EvidentError
+
+    found = answer.outcome
+    if isinstance(found, EvidentError) or found.decision != "accepted":
+        show_outcome(found)
+        print(f"{target.name} was launched on {target.platform}, and is not accepted: {found.decision} ({found.code}).")
+    else:
+        told = f"level {found.levels.nominal} of 4, {found.levels.trustworthy} without the provider's word"
+        print(f"{target.name} is up on {target.platform}. It has answered a fresh challenge, and is accepted: {told}.")
+        if found.simulated:
+            print("SIMULATED: it says nothing of any hardware.")
     for port, address in reached.items():
         print(f"port {port} of it is {address} here")
-    print(f"next: evident attest {target.name}")
+    print(f"audit bundle: {answer.bundle_path}\nnext: evident attest {target.name}")
 
 
 def ordered(args: argparse.Namespace, target: Deployment) -> tuple[Order, Release | None]:

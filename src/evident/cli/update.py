@@ -46,17 +46,19 @@ def run(args: argparse.Namespace) -> int:
         wanted = read_specification(args.name)
         target = deployment(wanted.name, surroundings())
         from_document.update(target, wanted, up.builders(target), window=window)
+        code = 0  # it has proved itself, or it would not be in charge
     else:
         target = deployment(args.name, surroundings())
         _refuse_document(target)
-        _by_options(target, args, window, read_policy(args.policy) if args.policy else None)
+        code = _by_options(target, args, window, read_policy(args.policy) if args.policy else None)
     _say(target, args.output)
-    return 0
+    return code
 
 
-def _by_options(target: Deployment, args: argparse.Namespace, window: timedelta, policy: Policy | None) -> None:
+def _by_options(target: Deployment, args: argparse.Namespace, window: timedelta, policy: Policy | None) -> int:
     import functools
 
+    from evident.cli.answers import exit_code
     from evident.cli.paths import cache_dir
     from evident.lifecycle import proving, succession
     from evident.reference_values.model import by_tpm
@@ -66,6 +68,7 @@ def _by_options(target: Deployment, args: argparse.Namespace, window: timedelta,
     order, release = up.ordered(args, succession.successor(target))
     prove = functools.partial(proving.prove, cache=cache_dir()) if args.image else None  # a kernel alone may hold no agent to ask
     succession.update(target, order, window=window, policy=policy, release=release, prove=prove)
+    return 0 if prove else exit_code(proving.ready(target, cache_dir()).outcome)
 
 
 def _say(target: Deployment, output: str) -> None:

@@ -96,11 +96,10 @@ def _boot(target: Deployment, release: Release | None) -> None:
     _settle(target)
 
 
-def listening(target: Deployment) -> int | None:
-    """TCP port of this host at which a machine by its document looks for the key server; None: that machine runs on this host."""
-    wanted = specification.kept(target)
-    cloud = registry.OUTLINES[target.platform].cloud
-    return specification.address(wanted.key_server)[1] if cloud and wanted is not None and wanted.key_server else None
+def listening(wanted: Specification | None, platform: str) -> int | None:
+    """TCP port of this host at which a machine by the document `wanted` looks for the key server; None: the machine runs on this host."""
+    there = wanted.key_server if wanted is not None and registry.OUTLINES[platform].cloud else None
+    return specification.address(there)[1] if there else None
 
 
 def serve(target: Deployment, cache: Path, listen: int | None) -> None:

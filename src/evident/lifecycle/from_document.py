@@ -15,16 +15,14 @@ from datetime import timedelta
 from pathlib import Path
 
 from evident.audit.keys import VerifyingKey
-from evident.errors import UsageError
 from evident.files import read_private
-from evident.lifecycle import bring_up, from_image, images, proving, refusal, retire, secret_files, specification, succession
+from evident.lifecycle import again, bring_up, from_image, images, proving, secret_files, specification, succession
 from evident.lifecycle.bring_up import Release
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.images import Build
-from evident.lifecycle.journal import State
 from evident.lifecycle.place import order
 from evident.lifecycle.plan import Option, plan
-from evident.lifecycle.specification import Specification, address
+from evident.lifecycle.specification import Specification
 from evident.platforms import registry
 from evident.platforms.driver import KEY_SERVER, Order
 from evident.reference_values import documents
@@ -50,14 +48,13 @@ def up(target: Deployment, wanted: Specification, builders: Builders, *, platfor
     Raises `PolicyRefused` with all that the plan finds unmet, or ``keys.quarantined`` where it exists and was refused, `UsageError`
     ``deployment.changed`` where it exists by another document, and as `bring_up.up`.
     """
-    refusal.finish(target)
-    retire.finish(target)
-    state, coming = target.journal.state, target.generations.coming
+    there, coming = again.there(target), target.generations.coming
     if coming is not None and specification.kept(target.at(coming.number)) == wanted:
         update(target, wanted, builders, window=coming.window)
         return
-    if state not in (None, State.PLANNED, State.DESTROYED):
-        _resume(target, wanted, builders)
+    if there:
+        same = specification.kept(target) == wanted
+        again.carry_on(target, builders.cache, made_by=f"the document that {target.name!r} was made from", same=same)
         return
     chosen = _planned(target, wanted, builders, platform)
     ordered, release = _prepared(target, wanted, chosen, builders)
@@ -86,19 +83,6 @@ def _planned(target: Deployment, wanted: Specification, builders: Builders, plat
     return made.chosen
 
 
-def _resume(target: Deployment, wanted: Specification, builders: Builders) -> None:
-    if specification.kept(target) != wanted:
-        raise UsageError.of(
-            "deployment.changed",
-            expected=f"the document that {target.name!r} was made from",
-            found="another one, or options instead of a document",
-            remedy=f"`evident update` puts the new machine in its place; `evident down {target.name}` removes the old one first.",
-        )
-    if target.generations.coming is not None:
-        succession.abandon(target)
-    bring_up.resume(target, builders.cache, _listen(wanted, cloud=registry.OUTLINES[target.platform].cloud))
-
-
 def _prepared(target: Deployment, wanted: Specification, chosen: Option, builders: Builders) -> tuple[Order, Release | None]:
     cloud = registry.OUTLINES[chosen.platform].cloud
     machine = order(wanted, chosen.platform, chosen.technology)
@@ -114,7 +98,7 @@ def _prepared(target: Deployment, wanted: Specification, chosen: Option, builder
         secrets=secret_files.read(wanted.secrets),
     )
     made = replace(prepared.order, references=_references(prepared.order.references, wanted))
-    return made, Release(prepared.key, builders.cache, _listen(wanted, cloud=cloud)) if prepared.key else None
+    return made, Release(prepared.key, builders.cache, bring_up.listening(wanted, chosen.platform)) if prepared.key else None
 
 
 def _references(own: ReferenceSet | None, wanted: Specification) -> ReferenceSet:
@@ -122,7 +106,3 @@ def _references(own: ReferenceSet | None, wanted: Specification) -> ReferenceSet
         value for path in wanted.references for value in documents.load(read_private(Path(path))).values
     )
     return ReferenceSet(1, (*(own.values if own else ()), *given), own.name if own else f"reference values of {wanted.name}")
-
-
-def _listen(wanted: Specification, *, cloud: bool) -> int | None:
-    return address(wanted.key_server)[1] if cloud and wanted.key_server else None

@@ -143,19 +143,15 @@ def _given_up(before: Deployment, coming: Deployment, error: EvidentError, relea
         try:
             retire.remove(coming)
         except EvidentError as left:
-            return _with(error, *left.findings, _unfinished(before))
+            return error.followed_by(*left.findings, _unfinished(before))
         before.record(State.KEPT, generation=str(coming.number), code=error.code)
         if halted:
             before.driver().start(before.machine)
     if release is not None:
         keyserver.end(before)
         if keyserver.registered(before):
-            bring_up.serve(before, release.cache, bring_up.listening(before))
-    return _with(error, _kept(before, error))
-
-
-def _with(error: EvidentError, *more: Finding) -> EvidentError:
-    return type(error)(*error.findings, *more).with_claims(error.claims)
+            bring_up.serve(before, release.cache, bring_up.listening(specification.kept(before), before.platform))
+    return error.followed_by(_kept(before, error))
 
 
 def _kept(before: Deployment, error: EvidentError) -> Finding:

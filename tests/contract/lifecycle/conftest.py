@@ -35,10 +35,10 @@ from evident.evidence.tpm_public import Scheme
 from evident.guest.source import Question
 from evident.keys.messages import AttestReply, AttestRequest, dumps, loads
 from evident.lifecycle import from_document, proving
-from evident.lifecycle.attest import Answer, attest
+from evident.lifecycle.attest import Answer, Verifier, attest
 from evident.lifecycle.deployment import Deployment, deployment
 from evident.lifecycle.from_document import Builders
-from evident.platforms import agent, registry
+from evident.platforms import agent
 from evident.platforms.cloud import Patience
 from evident.platforms.cloud_driver import CloudDriver
 from evident.platforms.driver import Believed, Expectation, Order, Surroundings
@@ -279,9 +279,11 @@ class Life:
 
     def attest(self) -> Answer:
         self.later += timedelta(seconds=1)
-        target = self.deployment()
-        profile = registry.profile(target.driver().profile(target.machine), self.now().date())
-        return attest(target, anchors=anchors.production(), fetcher=StaticFetcher({}), key=self.key, profile=profile)
+        return attest(self.deployment(), Verifier(anchors.production(), StaticFetcher({}), self.key))
+
+    def ready(self) -> Answer:
+        """What `evident up` ends with, and whether it is accepted."""
+        return proving.ready(self.up(), self.home / "cache")
 
     def examined(self, number: int) -> Answer:
         """The answer of one machine, whichever is in charge."""

@@ -10,7 +10,7 @@ import pytest
 
 from evident.audit import keys
 from evident.cli.documents import read_specification
-from evident.errors import EvidentError, NotAuthentic, PolicyRefused, UsageError
+from evident.errors import EvidentError, Indeterminate, NotAuthentic, PolicyRefused, UsageError
 from evident.lifecycle import farewell
 from evident.lifecycle.journal import State
 from evident.lifecycle.plan import plan
@@ -47,6 +47,36 @@ def test_a_whole_life(life: Any) -> None:
     assert farewell.down(target) is not None
     assert life.cloud.live() == []
     assert survey(target) is None
+
+
+def test_up_ends_with_the_machines_own_answer(life: Any) -> None:
+    """What boots is asked at once, on every platform, and again when `up` is done again; one out of reach is not proved."""
+    answer = life.ready()
+    assert (answer.outcome.decision, life.deployment().journal.state) == ("accepted", State.ATTESTED)
+    assert life.ready().outcome.decision == "accepted"
+    assert life.machine.asked == 2
+    gone = life.machines.pop(life.address())
+    with pytest.raises(Indeterminate) as caught:
+        life.ready()
+    assert [finding.code for finding in caught.value.findings] == ["agent.unreachable", "up.unproven"]
+    assert life.deployment().journal.state is State.ATTESTED, "of what was answered before"
+    life.machines[life.address()] = gone
+    assert life.ready().outcome.decision == "accepted"
+
+
+@pytest.mark.parametrize("on_refusal", ["keep", "destroy"])
+def test_up_ends_with_a_refusal_where_the_host_boots_something_else(life: Any, on_refusal: str) -> None:
+    life.write(on_refusal=on_refusal)
+    life.turned = True
+    answer = life.ready()
+    assert answer.outcome.decision == "refused"
+    assert "boot_chain" in {finding.layer for finding in answer.outcome.findings}
+    if on_refusal == "destroy":
+        assert (life.deployment().journal.state, life.cloud.live()) == (State.DESTROYED, [])
+        return
+    assert life.deployment().journal.state is State.QUARANTINED
+    with pytest.raises(PolicyRefused, match=r"keys\.quarantined"):
+        life.ready()
 
 
 def test_up_again_finds_all_done(life: Any) -> None:

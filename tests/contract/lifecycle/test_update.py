@@ -120,7 +120,7 @@ def test_the_old_image_does_not_pass_for_the_new_one(life: Any, monkeypatch: pyt
             life.update(HOUR)
         assert target.number == 1
         return
-    monkeypatch.setattr(proving, "examine", lambda coming, references, **more: examine(coming, **more))  # noqa: ARG005  # left out
+    monkeypatch.setattr(proving, "examine", lambda coming, by, references: examine(coming, by))  # noqa: ARG005  # left out
     life.update(HOUR)
     assert target.number == 2
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from evident.errors import EvidentError, Indeterminate, Unsupported
+from evident.platforms.driver import Collected
 from evident.platforms.simulated.launch import SimulatedPlatform
 
 Run = Callable[..., tuple[int, str, str]]
@@ -17,7 +20,8 @@ def test_a_whole_life(run: Run, tmp_path: Path) -> None:
     assert run("status")[:2] == (0, "No deployments. `evident up NAME --platform simulated` creates one.\n")
     code, out, _ = run("up", "shop", "--platform", "simulated")
     assert code == 0
-    assert "evident attest shop" in out
+    for told in ("evident attest shop", "accepted: level 4 of 4, 4 without", "SIMULATED", "audit bundle:"):
+        assert told in out
     code, out, err = run("attest", "shop")
     assert code == 0
     assert "SIMULATED" in out
@@ -59,10 +63,42 @@ def test_a_whole_life(run: Run, tmp_path: Path) -> None:
     [("swap-kernel", 11, "launch.kernel"), ("replay", 10, "snp.challenge"), ("no-crl", 12, "snp.revocation")],
 )
 def test_a_cheating_host(run: Run, attack: str, expected: int, code: str) -> None:
-    assert run("up", "bad", "--platform", "simulated", "--attack", attack)[0] == 0
+    """`up` ends as its machine's answer was decided, and so does `attest`."""
+    exit_code, out, _ = run("up", "bad", "--platform", "simulated", "--attack", attack)
+    assert exit_code == expected
+    assert f"{code}" in out
+    assert "is not accepted" in out
     exit_code, out, _ = run("attest", "bad", "-o", "json")
     assert exit_code == expected
     assert any(finding["code"].startswith(code) for finding in json.loads(out)["findings"])
+    exit_code, out, _ = run("up", "worse", "--platform", "simulated", "--attack", attack, "-o", "json")
+    told = json.loads(out)
+    assert (exit_code, told["decision"]) == (expected, told["answer"]["decision"])
+    assert told["state"] == ("undecided" if expected == 12 else "quarantined")
+
+
+@pytest.mark.parametrize("error", [Indeterminate, Unsupported])
+def test_a_machine_that_cannot_be_asked_is_not_proved(run: Run, monkeypatch: pytest.MonkeyPatch, error: type[EvidentError]) -> None:
+    """No agent, or none that was reached: the machine is there, and the exit code does not say that it is what was ordered."""
+
+    def collect(*_: object) -> Collected:
+        raise error.of("simulated.nobody", expected="an answer", found="none", remedy="Mend it.")
+
+    with monkeypatch.context() as cut_off:
+        cut_off.setattr(SimulatedPlatform, "collect", collect)
+        code, out, err = run("up", "shop", "--platform", "simulated")
+        assert (code, out) == (error.exit_code, "")
+        for told in ("simulated.nobody", "up.unproven", "evident attest shop"):
+            assert told in err
+        code, out, _ = run("up", "shop", "-o", "json")
+        assert (code, [finding["code"] for finding in json.loads(out)["findings"]]) == (
+            error.exit_code,
+            ["simulated.nobody", "up.unproven"],
+        )
+        code, _, err = run("update", "shop", "--append", "quiet", "--kernel", __file__)
+        assert (code, "up.unproven" in err) == (error.exit_code, True), "a kernel alone is not asked before it takes over"
+    assert json.loads(run("status", "-o", "json")[1])["deployments"][0]["state"] == "launched"
+    assert run("up", "shop")[0] == 0
 
 
 def test_attacks_are_listed(run: Run) -> None:
@@ -137,7 +173,7 @@ def test_a_damaged_journal_hides_nobody_else(run: Run, tmp_path: Path) -> None:
     (tmp_path / "state" / "deployments" / "bad" / "journal.jsonl").write_bytes(b"rubbish\n")
     code, out, _ = run("status")
     assert code == 0
-    assert "launched" in out
+    assert "attested" in out
     assert "damaged" in out
     code, _, err = run("status", "bad")
     assert code == 30
@@ -147,6 +183,7 @@ def test_a_damaged_journal_hides_nobody_else(run: Run, tmp_path: Path) -> None:
 def test_what_the_system_refuses_is_no_defect_of_ours(run: Run, tmp_path: Path) -> None:
     run("up", "shop", "--platform", "simulated")
     in_the_way = tmp_path / "state" / "deployments" / "shop" / "bundles"
+    shutil.rmtree(in_the_way)
     in_the_way.write_bytes(b"")
     code, out, err = run("attest", "shop", "-o", "json")
     assert (code, "internal error" in err) == (2, False)

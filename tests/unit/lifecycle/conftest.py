@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from evident.appraisal.policy import Policy
 from evident.audit import keys
 from evident.endorsements import anchors
 from evident.endorsements.fetcher import StaticFetcher
-from evident.lifecycle.attest import Answer, attest
+from evident.lifecycle.attest import Answer, Verifier, attest
 from evident.lifecycle.deployment import Deployment, deployment, up
 from evident.platforms.driver import Order, Surroundings
 from evident.simulator.pki import SimulatorPki
@@ -45,9 +46,9 @@ class Owner:
         up(target, "simulated", Order(**order))  # type: ignore[arg-type]  # a test's own keywords
         return target
 
-    def attest(self, target: Deployment, **options: object) -> Answer:
+    def attest(self, target: Deployment, policy: Policy | None = None) -> Answer:
         self.now += timedelta(seconds=1)
-        return attest(target, anchors=anchors.production(), fetcher=StaticFetcher({}), key=self.key, **options)  # type: ignore[arg-type]  # likewise
+        return attest(target, Verifier(anchors.production(), StaticFetcher({}), self.key), policy=policy)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from evident.errors import NotAuthentic, PolicyRefused, UsageError
 from evident.keys.release import check_revoked
 from evident.keys.store import Held, RootVolume
 from evident.lifecycle import bring_up, keyserver, keystore, succession
-from evident.lifecycle.attest import Answer, attest
+from evident.lifecycle.attest import Answer, Verifier, attest
 from evident.lifecycle.deployment import Deployment, deployment
 from evident.lifecycle.drift import drift
 from evident.lifecycle.farewell import down
@@ -45,7 +45,7 @@ class World:
 
     def attest(self) -> Answer:
         self.now += timedelta(seconds=1)
-        return attest(self.shop, anchors=anchors.production(), fetcher=StaticFetcher({}), key=self._key)
+        return attest(self.shop, Verifier(anchors.production(), StaticFetcher({}), self._key))
 
 
 @pytest.fixture

@@ -25,7 +25,6 @@ from evident.lifecycle import attest as attest_module
 from evident.lifecycle.deployment import deployment, deployments, up
 from evident.lifecycle.farewell import down
 from evident.lifecycle.journal import State
-from evident.platforms import registry
 from evident.platforms.driver import Collected, Order
 from evident.platforms.simulated import collector
 from evident.simulator.pki import SimulatorPki
@@ -34,7 +33,7 @@ from evident.simulator.scenario import Scenario, sample_launch
 
 def test_up_attest_down(owner: Any, simulator_pki: SimulatorPki) -> None:
     shop = owner.up()
-    answer = owner.attest(shop, profile=registry.profile("simulated", owner.now.date()))
+    answer = owner.attest(shop)
     outcome = answer.outcome
     assert isinstance(outcome, TrustStatement)
     assert (outcome.decision, outcome.levels.nominal, outcome.levels.trustworthy) == ("accepted", 4, 4)
