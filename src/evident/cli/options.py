@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 
 KINDS = (
@@ -53,6 +54,14 @@ def number(lowest: int, highest: int) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+def endpoint(text: str) -> tuple[str, int]:
+    """Type of an option that says where something serves: HOST:PORT, an IPv6 address in brackets."""
+    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|((?:[\w-]{1,63}\.)*[\w-]{1,63})):([1-9][0-9]{0,4})", text, re.ASCII)
+    if not found or int(found[3]) > 65535:
+        raise argparse.ArgumentTypeError(f"HOST:PORT is expected, such as shop.example:443 or [2001:db8::1]:443; {text[:80]!r} was given")
+    return found[1] or found[2], int(found[3])
 
 
 def add_vcpus(parser: argparse.ArgumentParser, default: int, text: str) -> None:
