@@ -4,16 +4,20 @@ examples:
   evident image inspect image.efi
   evident image inspect disk.raw -o json
   evident image inspect shop.image/manifest.json
+  evident image inspect shop.image/manifest.json --endorsement rebuilt --signer alice.pem
 
 `inspect` knows EFI applications, unified kernel images, raw disk images with an EFI system partition, and the manifests of `image build`
 (the sizes of files that lie beside one are shown). It judges nothing, signatures of manifests included; `evident measure pcr` turns an
-image into expected values.
+image into expected values. With --endorsement it counts who built the packages of a manifest from source, and says which of its components
+are of degree 4 by that, on whose word.
 """
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING, Any
+
+from evident.cli.image_reproduce import configure_trust, word_of
 
 if TYPE_CHECKING:
     from evident.evidence.disk import Buffer
@@ -24,6 +28,7 @@ ALGORITHMS = ("sha256", "sha384")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE")
+    configure_trust(parser)
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="form of the output")
 
 
@@ -31,26 +36,31 @@ def run(args: argparse.Namespace) -> int:
     import json
 
     from evident.cli.inputs import map_file
-    from evident.evidence import pe
 
     with map_file(args.file) as image:
-        if image[:1] == b"{":
-            said = _manifest(image[:], args.file)
-        else:
-            said = _application(image[:]) if pe.looks_like_pe(image[:2]) else _disk(image)
+        said = _manifest(image[:], args) if image[:1] == b"{" else _image(image)
     print(json.dumps(said, indent=2) if args.output == "json" else "\n".join(_lines(said)))
     return 0
 
 
-def _manifest(raw: bytes, name: str) -> dict[str, Any]:
+def _image(image: Buffer) -> dict[str, Any]:
+    from evident.evidence import pe
+
+    return _application(image[:]) if pe.looks_like_pe(image[:2]) else _disk(image)
+
+
+def _manifest(raw: bytes, args: argparse.Namespace) -> dict[str, Any]:
     from pathlib import Path
 
     from evident import codec
-    from evident.image import manifest, names
+    from evident.image import manifest, names, provenance
+    from evident.reference_values.model import Strength
 
     stated, _ = manifest.read(raw)
+    built = provenance.from_source(stated.lock, word_of(args)) if args.endorsement else {}
+    degrees = manifest.degrees(stated, built)
     parts, files = stated.inventory.initrd_bytes, (names.KERNEL, names.INITRD, names.ROOT, names.HASH, names.UKI, names.DISK)
-    beside = [(file, Path(name).parent / file) for file in files]
+    beside = [(file, Path(args.file).parent / file) for file in files]
     return {
         "kind": "image manifest",
         "image": stated.spec.name,
@@ -61,9 +71,11 @@ def _manifest(raw: bytes, name: str) -> dict[str, Any]:
         "bytes_of_the_initrd_unpacked": {"all": sum(parts.values()), **dict(sorted(parts.items(), key=lambda part: -part[1]))},
         "python_modules": stated.inventory.python_modules,
         "kernel_modules": len(stated.inventory.kernel_modules),
-        "degree": int(stated.degree),
+        "degree": int(min(degree.strength for degree in degrees)),
         "made_from_source": list(stated.from_source),
-        "other_components": len(stated.components) - len(stated.from_source),
+        "packages_rebuilt": dict(sorted(built.items())),
+        "rebuilt_from_source": {degree.component: degree.by for degree in degrees if degree.by},
+        "other_components": sum(degree.strength is not Strength.REBUILT for degree in degrees),
         "command_line": stated.command_line,
     }
 

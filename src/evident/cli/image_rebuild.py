@@ -103,11 +103,12 @@ def _write(tried: Tried, out: Path, key: SigningKey) -> None:
     from datetime import UTC, datetime
 
     from evident.cli.outputs import write_file
-    from evident.image import lock, provenance
+    from evident.image import lock
+    from evident.image.rebuild import sign
 
     if tried.environment is None:
         return
     package = tried.package
     stem = f"{package.name}_{package.version.replace(':', '%3a')}"
-    write_file(out / f"{stem}.rebuild.json", provenance.sign(tried, at=datetime.now(UTC).replace(microsecond=0), key=key))
+    write_file(out / f"{stem}.rebuild.json", sign(tried, at=datetime.now(UTC).replace(microsecond=0), key=key))
     write_file(out / f"{stem}.environment.json", lock.dump(tried.environment))

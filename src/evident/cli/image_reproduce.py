@@ -13,8 +13,12 @@ examples:
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from evident.cli.image_build import configure_packages
+
+if TYPE_CHECKING:
+    from evident.image.provenance import Word
 
 MAX_MANIFEST_BYTES = 64 * 1024 * 1024
 
@@ -25,10 +29,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--endorsement-out", metavar="FILE", help="write the signed outcome (default: MANIFEST with .rebuild.json)")
     configure_packages(parser)
     parser.add_argument("--count", action="store_true", help="build nothing: count the signatures of others")
-    parser.add_argument("--endorsement", metavar="FILE", action="append", default=[], help="signed outcome of another rebuild, repeatable")
+    configure_trust(parser)
+    parser.add_argument("--reference-out", metavar="FILE", help="with --count, write the accepted reference values")
+
+
+def configure_trust(parser: argparse.ArgumentParser) -> None:
+    """Whose word is counted; `inspect` has the same."""
+    parser.add_argument(
+        "--endorsement",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="signed outcome of a rebuild, of the image or of a package, or a folder of them (*.rebuild.json); repeatable",
+    )
     parser.add_argument("--signer", metavar="KEY.pem", action="append", default=[], help="public key of a rebuilder you trust, repeatable")
     parser.add_argument("--policy", metavar="FILE", help="policy whose minimum_rebuilders applies")
-    parser.add_argument("--reference-out", metavar="FILE", help="with --count, write the accepted reference values")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -68,32 +83,52 @@ def _rebuild(args: argparse.Namespace, envelope: bytes) -> int:
         return 0
     raise NotAuthentic.of(
         "image.not-reproduced",
-        expected=f"{difference.component} with SHA-256 {difference.expected.hex() if difference.expected else '(none)'}",
-        found=difference.found.hex() if difference.found else "no such component",
+        expected=str(difference.expected or f"no component {difference.component}"),
+        found=str(difference.found or "no such component"),
         remedy=f"It is the first that differs. Built by Evident {expected.evident}; use that version or ask. Outcome: {target}",
     )
 
 
 def _count(args: argparse.Namespace, envelope: bytes) -> int:
-    from evident.audit import keys
-    from evident.cli.audit_verify import trusted_signers
-    from evident.cli.documents import read_policy
-    from evident.cli.inputs import read_bytes
     from evident.cli.outputs import write_file
-    from evident.cli.paths import state_dir
     from evident.image import manifest
     from evident.reference_values import documents
     from evident.reference_values.model import ReferenceSet
 
-    trusted = trusted_signers(args.signer)
-    endorsements = [read_bytes(path) for path in args.endorsement]
-    own = state_dir() / keys.PUBLIC_NAME
-    mine = keys.VerifyingKey.from_pem(own.read_bytes()) if own.is_file() else None
-    minimum = read_policy(args.policy).minimum_rebuilders
-    values = manifest.accepted_values(envelope, endorsements, trusted, own=mine, minimum=minimum)
-    signers = manifest.rebuilders(envelope, endorsements, trusted)
+    word = word_of(args)
+    accepted = manifest.accepted_values(envelope, word)
+    stated, _ = manifest.read(envelope)
     if args.reference_out:
-        write_file(args.reference_out, documents.dump(ReferenceSet(1, values, name=manifest.read(envelope)[0].reference.name)))
-    print(f"{len(signers)} of at least {minimum} trusted signers built this image:")
-    print("\n".join(f"  {keyid}" for keyid in sorted(signers)))
+        write_file(args.reference_out, documents.dump(ReferenceSet(1, accepted.values, name=stated.reference.name)))
+    print(f"{len(accepted.signers)} of at least {word.minimum} trusted signers built this image:")
+    print("\n".join(f"  {keyid}" for keyid in sorted(accepted.signers)))
+    if accepted.sources:
+        raised = sum(bool(degree.by) for degree in manifest.degrees(stated, accepted.sources))
+        print(
+            f"{len(accepted.sources)} of {len(stated.lock.packages)} packages built from source; {raised} components more are of degree 4"
+        )
     return 0
+
+
+def word_of(args: argparse.Namespace) -> Word:
+    """Endorsements, whom to believe, and how many of them it takes, as the options of `configure_trust` say."""
+    from evident.audit import keys
+    from evident.cli.audit_verify import trusted_signers
+    from evident.cli.documents import read_policy
+    from evident.cli.inputs import read_bytes
+    from evident.cli.paths import state_dir
+    from evident.image.provenance import Word
+
+    own = state_dir() / keys.PUBLIC_NAME
+    return Word(
+        tuple(read_bytes(file) for path in args.endorsement for file in _files(path)),
+        trusted_signers(args.signer),
+        keys.VerifyingKey.from_pem(own.read_bytes()) if own.is_file() else None,
+        read_policy(args.policy).minimum_rebuilders,
+    )
+
+
+def _files(path: str) -> list[str]:
+    from pathlib import Path
+
+    return [str(file) for file in sorted(Path(path).glob("*.rebuild.json"))] if Path(path).is_dir() else [path]

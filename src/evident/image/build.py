@@ -22,7 +22,7 @@ from evident.image.names import DISK, HASH, INITRD, KERNEL, ROOT, UKI
 from evident.image.spec import ImageSpec
 from evident.image.stated import Inventory, Lock, LockedPackage
 from evident.image.toolbox import Toolbox, merged_usr
-from evident.image.tree import Tree
+from evident.image.tree import Tree, origins
 
 Progress = Callable[[str], None]
 STUB = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
@@ -47,6 +47,8 @@ class Built:
     """Where the kernel measures what it loads: ``initrd`` and ``root`` to path and SHA-256 of every file that can be (`Tree.loadable`)."""
     from_source: frozenset[str] = frozenset()
     """The components all of whose bytes are made here from source; the others hold binaries of the distribution."""
+    made_of: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Component to the names of every package whose bytes are in it, or whose program wrote them; without those of unknown origin."""
 
 
 def build(
@@ -76,11 +78,15 @@ class _Build:
         self._scratch, self._source, self._progress = scratch, source, progress
         self._components: dict[str, bytes] = {"spec": spec.digest()}
         self._from_source = {"spec", "command line"}
+        self._made_of: dict[str, frozenset[str]] = {}
         self._files: dict[str, Path] = {}
+        self._tools = frozenset(package.name for package in lock.group("tools"))
+        """What compresses, lays out and hashes writes bytes of its own, and the UKI's stub is of these."""
 
     def run(self) -> Built:
         for package in self._lock.packages:
             self._components[f"package {package}"] = package.sha256
+            self._made_of[f"package {package}"] = frozenset({package.name})
         self._progress("unpacking the tools")
         toolbox, tools = Toolbox.unpack(self._lock, self._store, self._scratch / "tools")
         verity, root_tree = self._root(toolbox)
@@ -111,6 +117,7 @@ class _Build:
             taken,
             loadable={name: tree.loadable() for name, tree in trees.items() if len(tree)},
             from_source=frozenset(self._from_source),
+            made_of=self._made_of,
         )
 
     def _write(self, name: str, data: bytes) -> None:
@@ -133,6 +140,13 @@ class _Build:
             files = {path for path, entry in entries if entry.kind == "file"}
             if files and files <= own:
                 self._from_source.add(f"{part} /{group}")
+            self._stem(f"{part} /{group}", origins(entries, own))
+
+    def _stem(self, component: str, *parts: frozenset[str] | None) -> None:
+        """Record that all of `component` is of the packages `parts`, unless one of them is unknown (None)."""
+        known = [part for part in parts if part is not None]
+        if len(known) == len(parts):
+            self._made_of[component] = frozenset[str]().union(*known)
 
     def _root(self, toolbox: Toolbox) -> tuple[root.Root | None, Tree]:
         if self._spec.profile == "microcvm":
@@ -147,6 +161,8 @@ class _Build:
         self._write(ROOT, made.image)
         self._write(HASH, made.hash_tree)
         self._components["verity root hash"] = made.root_hash
+        for component in (ROOT, HASH, "verity root hash"):
+            self._stem(component, origins(tree.items(), _stated(self._spec)), self._tools)
         return made, tree
 
     def _initrd(self, toolbox: Toolbox) -> tuple[bytes, int, initrd.Initrd]:
@@ -160,8 +176,10 @@ class _Build:
             own |= _stated(self._spec) - made.tree.keys()
             initrd.take_in(made.tree, root.lay_out(self._spec, self._lock.group("root"), self._store))
         self._record("initrd", made.tree, own)
-        name = next((path for path in packages if path.startswith("boot/vmlinuz-")), "boot/vmlinuz")
-        return packages.read(name), sum(".ko" in path for path in packages), made
+        self._stem(INITRD, origins(made.tree.items(), own), self._tools)
+        kernel = packages.file(next((path for path in packages if path.startswith("boot/vmlinuz-")), "boot/vmlinuz"))
+        self._stem(KERNEL, origins([(KERNEL, kernel)], ()))
+        return kernel.data, sum(".ko" in path for path in packages), made
 
     def _unpack(self, packages: tuple[LockedPackage, ...]) -> Tree:
         tree = merged_usr()
@@ -174,6 +192,7 @@ class _Build:
         sections = {".osrel": release, ".cmdline": line.encode(), ".initrd": archive, ".linux": kernel}
         image = uki.write(stub, sections)
         self._write(UKI, image)
+        self._stem(UKI, self._tools, *map(self._made_of.get, (KERNEL, INITRD)))
         return image
 
     def _disk(self, image: bytes, verity: root.Root | None) -> None:
@@ -183,6 +202,7 @@ class _Build:
         write_disk(self._files[DISK], image, partitions(self._spec, hashed, self._out, data))
         with self._files[DISK].open("rb") as stream:
             self._components[DISK] = hashlib.file_digest(stream, "sha256").digest()
+        self._stem(DISK, *map(self._made_of.get, (UKI, ROOT) if verity else (UKI,)))
 
 
 def _below(path: str, folder: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import lzma
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,7 +18,7 @@ from evident.errors import Malformed
 from evident.image import elf
 from evident.image.spec import ImageSpec
 from evident.image.toolbox import Toolbox, merged_usr
-from evident.image.tree import Tree
+from evident.image.tree import Entry, Tree
 
 PYTHON = "usr/lib/python3.13"
 GUEST = "evident.guest.init"
@@ -26,6 +26,7 @@ LIBRARIES = "usr/lib/x86_64-linux-gnu"
 MODULE_LIST = "usr/lib/evident/modules.list"
 CONFIGURATION = "etc/evident/guest.json"
 OWN_CODE = f"{PYTHON}/evident"
+_OWN = "own"
 OWN_FILES = ("init", CONFIGURATION, MODULE_LIST)
 """With the code, all that is made here from source; every other file of the initrd is from a package, or compiled from a package's."""
 PROGRAMS = ("usr/bin/python3.13", "usr/sbin/cryptsetup", "usr/sbin/veritysetup")
@@ -86,9 +87,9 @@ def make(spec: ImageSpec, packages: Tree, toolbox: Toolbox, staging: Path, *, so
     modules = _python(tree, packages, toolbox, staging, source, guest, inventory)
     before = sum(len(entry.data) for entry in tree.values())
     for program in PROGRAMS:
-        tree.add_file(program, packages.read(program), 0o755)
+        _take(tree, packages, program, 0o755)
     for library in LOADED_BY_NAME:
-        tree.add_file(library, packages.read(library))
+        _take(tree, packages, library)
     _libraries(tree, packages)
     inventory["programs and libraries"] = sum(len(entry.data) for entry in tree.values()) - before
     return Initrd(tree, inventory, modules)
@@ -126,8 +127,8 @@ def _kernel_modules(tree: Tree, packages: Tree) -> int:
         target = known[key].removesuffix(".xz")
         if target in order:
             return
-        raw = packages.read(known[key])
-        raw = lzma.decompress(raw) if known[key].endswith(".xz") else raw
+        entry = packages.file(known[key])
+        raw = lzma.decompress(entry.data) if known[key].endswith(".xz") else entry.data
         info = elf.modinfo(raw)
         for needed in info.get("depends", ("",))[0].split(","):
             if needed:
@@ -136,7 +137,7 @@ def _kernel_modules(tree: Tree, packages: Tree) -> int:
             for wish in line.partition("pre:")[2].partition("post:")[0].split():
                 add(wish, optional=True)  # a module built into the kernel has no file
         order.append(target)
-        tree.add_file(target, raw)
+        tree[target] = replace(entry, mode=0o644, data=raw)
 
     for name in KERNEL_MODULES:
         add(name, optional=name in {"aesni-intel", "sha256-ssse3", "virtio-rng", "algif_hash"})
@@ -154,7 +155,7 @@ def _python(
     asked: dict[str, Any] = {
         "roots": [guest, "_cffi_backend", "os", "runpy", "io", "zipimport", *CODECS],
         "packages": ["cryptography"],
-        "path": [str(staging / "own"), str(library), str(library / "lib-dynload"), str(staging / "usr/lib/python3/dist-packages")],
+        "path": [str(staging / _OWN), str(library), str(library / "lib-dynload"), str(staging / "usr/lib/python3/dist-packages")],
         "exclude": list(EXCLUDED),
     }
     found = json.loads(toolbox.python(script, given=json.dumps(asked).encode()))["modules"]
@@ -164,11 +165,21 @@ def _python(
     compiled = iter(answer["code"])
     for module, path in targets:
         data = bytes.fromhex(next(compiled)) if path.endswith(".pyc") else Path(module["file"]).read_bytes()
-        tree.add_file(path, data)
+        tree[path] = Entry("file", 0o644, data, _origin(packages, staging, module["file"]))
         top = module["name"].split(".")[0]
         part = {"evident": "guest code", "cryptography": "cryptography", "_cffi_backend": "cryptography"}.get(top, "python library")
         inventory[part] = inventory.get(part, 0) + len(data)
     return tuple(module["name"] for module in found)
+
+
+def _origin(packages: Tree, staging: Path, file: str) -> frozenset[str]:
+    """The packages of a staged Python file; none for Evident's own."""
+    path = PurePosixPath(file).relative_to(staging).as_posix()
+    return frozenset() if path.startswith(f"{_OWN}/") else packages.file(path).packages
+
+
+def _take(tree: Tree, packages: Tree, path: str, mode: int = 0o644) -> None:
+    tree[path] = replace(packages.file(path), mode=mode)
 
 
 def _target(module: dict[str, Any]) -> str:
@@ -189,8 +200,8 @@ def _stage(packages: Tree, staging: Path, source: Path) -> None:
             target = staging / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(entry.data)
-    (staging / "own").mkdir()
-    (staging / "own" / "evident").symlink_to(source)
+    (staging / _OWN).mkdir()
+    (staging / _OWN / "evident").symlink_to(source)
 
 
 def _libraries(tree: Tree, packages: Tree) -> None:
@@ -200,7 +211,7 @@ def _libraries(tree: Tree, packages: Tree) -> None:
         for name in elf.needed(tree.read(todo.pop())):
             path = f"usr/lib64/{name}" if name.startswith("ld-linux") else f"{LIBRARIES}/{name}"
             if path not in tree:
-                tree.add_file(path, packages.read(path), 0o755)
+                _take(tree, packages, path, 0o755)
                 todo.append(path)
 
 

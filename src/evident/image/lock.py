@@ -12,6 +12,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from evident import codec
@@ -90,10 +91,14 @@ class Store:
 
     def lay(self, package: LockedPackage, tree: Tree) -> None:
         """Unpack `package` into `tree`; what several parts of an image share is decompressed once."""
-        files = self._unpacked.get(package.sha256) or deb.entries(self.read(package), str(package))
+        files = self._unpacked.get(package.sha256) or self._entries(package)
         if len(package.groups) > 1:
             self._unpacked[package.sha256] = files
         deb.lay(files, str(package), tree)
+
+    def _entries(self, package: LockedPackage) -> tuple[tuple[str, Entry], ...]:
+        name = frozenset({package.name})
+        return tuple((path, replace(entry, packages=name)) for path, entry in deb.entries(self.read(package), str(package)))
 
     def fetch(self, lock: Lock, addresses: Sequence[str], *, progress: Progress = lambda _: None) -> None:
         """Bring in what the store does not hold. Raises `CollateralUnavailable` naming every package that no mirror has any more."""

@@ -9,7 +9,7 @@ take the word of those who did (`accepted_values`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Literal
 from evident import __version__, codec
 from evident.audit import canonical, dsse
 from evident.errors import Malformed, NotAuthentic, PolicyRefused
+from evident.image import provenance
+from evident.image.provenance import PACKAGE_TYPE, YOU, Word
 from evident.image.spec import ImageSpec
 from evident.image.stated import Inventory, Lock
 from evident.reference_values.model import ReferenceSet, ReferenceValue, Strength
@@ -35,6 +37,11 @@ class Component:
     sha256: bytes
     strength: Strength = Strength.RECOMPUTED
     """REBUILT where all of it is made from source by the build; a layer of the statement has the lowest of its parts."""
+    packages: tuple[str, ...] = ()
+    """Every package whose bytes are in it, or whose program wrote them; none where all is made from source, or an origin is unknown."""
+
+    def __str__(self) -> str:
+        return f"{self.name} with SHA-256 {self.sha256.hex()}, degree {self.strength}, of packages {', '.join(self.packages) or '(none)'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,22 +96,41 @@ class Rebuild:
 class Difference:
     """The first component that two builds do not share."""
 
+    expected: Component | None
+    found: Component | None
+
+    @property
+    def component(self) -> str:
+        return self.expected.name if self.expected else self.found.name if self.found else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Degree:
+    """How one component is known, where packages that were built from source count."""
+
     component: str
-    expected: bytes | None
-    found: bytes | None
+    strength: Strength
+    by: str
+    """On whose word it is of degree 4: ``you``, or rebuilders by key; empty where no package had to be built for it."""
 
 
 def components(built: Built) -> tuple[Component, ...]:
     strengths = {True: Strength.REBUILT, False: Strength.RECOMPUTED}
-    return tuple(Component(name, digest, strengths[name in built.from_source]) for name, digest in built.components.items())
+    return tuple(
+        Component(name, digest, strengths[name in built.from_source], tuple(sorted(built.made_of.get(name, ()))))
+        for name, digest in built.components.items()
+    )
 
 
 def compare(expected: Iterable[Component], found: Iterable[Component]) -> Difference | None:
-    """The first component, in the order of the build, that differs, is missing or is new; None for identical builds."""
-    wanted, got = {item.name: item.sha256 for item in expected}, {item.name: item.sha256 for item in found}
+    """The first component, in the order of the build, that differs, is missing or is new; None for identical builds.
+
+    What a manifest says of a component's degree and packages has to be the same too: it decides what rebuilt packages are worth.
+    """
+    wanted, got = {item.name: item for item in expected}, {item.name: item for item in found}
     for name in dict.fromkeys((*wanted, *got)):
         if wanted.get(name) != got.get(name):
-            return Difference(name, wanted.get(name), got.get(name))
+            return Difference(wanted.get(name), got.get(name))
     return None
 
 
@@ -153,7 +179,7 @@ def rebuilders(envelope: bytes, endorsements: Iterable[bytes], trusted: Iterable
         counted.add(dsse.unseal(envelope, keys.values()).signer.keyid)
     for endorsement in endorsements:
         kind, _, signer = dsse.read(endorsement)
-        if signer not in keys:
+        if signer not in keys or kind == PACKAGE_TYPE:
             continue
         opened = dsse.unseal(endorsement, keys.values())
         said = codec.decode(Rebuild, codec.loads(opened.payload, "rebuild"), "rebuild") if kind == REBUILD_TYPE else None
@@ -176,23 +202,58 @@ def rebuilders(envelope: bytes, endorsements: Iterable[bytes], trusted: Iterable
     return frozenset(counted)
 
 
-def accepted_values(
-    envelope: bytes, endorsements: Iterable[bytes], trusted: Iterable[VerifyingKey], *, own: VerifyingKey | None = None, minimum: int = 1
-) -> tuple[ReferenceValue, ...]:
-    """The manifest's reference values at the strength that its signers earn it; `minimum` is the policy's ``minimum_rebuilders``.
+def degrees(stated: Manifest, built: Mapping[str, str]) -> tuple[Degree, ...]:
+    """How each component is known when the packages `built` were made from source: name to on whose word (`provenance.from_source`).
 
-    Rebuilt here (`own` among the signers): endorsed by ``you``. Rebuilt by `minimum` distinct trusted signers: endorsed by them, by name.
-    Raises `PolicyRefused` (``image.rebuilders``) for fewer.
+    One of degree 3 is of degree 4 where every package that it is of was built; of unknown origin it never is.
     """
-    signers = rebuilders(envelope, endorsements, trusted)
-    if len(signers) < max(minimum, 1):
+    return tuple(_degree(component, built) for component in stated.components)
+
+
+def _degree(component: Component, built: Mapping[str, str]) -> Degree:
+    if component.strength is not Strength.RECOMPUTED or not component.packages or not built.keys() >= set(component.packages):
+        return Degree(component.name, component.strength, "")
+    return Degree(component.name, Strength.REBUILT, "; ".join(sorted({built[name] for name in component.packages})))
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What an image is worth on the word of those who built it, and its packages."""
+
+    values: tuple[ReferenceValue, ...]
+    signers: frozenset[str]
+    """Key ids of those who built the image."""
+    sources: Mapping[str, str]
+    """Packages that were built from source, to on whose word."""
+
+
+def accepted_values(envelope: bytes, word: Word) -> Accepted:
+    """The manifest's reference values at the strength that its signers earn it.
+
+    Rebuilt here (your own key among the signers): endorsed by ``you``. Rebuilt by enough trusted signers: endorsed by them, by name. Where
+    every component is then of degree 4, so are the values, but of a launch: its firmware is as given. Your own value is raised by the
+    packages that you built alone, for others' word is worth degree 2, and yours of the binary is worth 3.
+    Raises `PolicyRefused` (``image.rebuilders``) for fewer, and as `rebuilders` and `provenance.from_source`.
+    """
+    signers = rebuilders(envelope, word.endorsements, word.trusted)
+    if len(signers) < max(word.minimum, 1):
         raise PolicyRefused.of(
             "image.rebuilders",
-            expected=f"{max(minimum, 1)} distinct trusted signers who built this image",
+            expected=f"{max(word.minimum, 1)} distinct trusted signers who built this image",
             found=", ".join(sorted(signers)) or "none",
             remedy="Have it rebuilt (evident image reproduce MANIFEST) and pass the endorsement files.",
             layer="boot_chain",
         )
-    mine = own is not None and own.keyid in signers
-    by = "you" if mine else "rebuilders " + ", ".join(sorted(keyid[:16] for keyid in signers))
-    return tuple(replace(value, endorser=by) for value in read(envelope)[0].reference.values)
+    by = provenance.by(signers, word.own)
+    stated, _ = read(envelope)
+    sources = provenance.from_source(stated.lock, word)
+    counted = {name: who for name, who in sources.items() if who == YOU or by != YOU}
+    whole = min(degree.strength for degree in degrees(stated, counted))
+    return Accepted(tuple(replace(_raised(value, whole), endorser=by) for value in stated.reference.values), signers, sources)
+
+
+def _raised(value: ReferenceValue, whole: Strength) -> ReferenceValue:
+    if whole is not Strength.REBUILT or value.register == "launch":
+        return value
+    how = f"{value.provenance.how}; every package built from source"
+    return replace(value, strength=whole, provenance=replace(value.provenance, how=how))

@@ -6,21 +6,18 @@ nothing and takes nothing away: the environment of Debian's own build is not kno
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
-from evident import __version__, codec
-from evident.audit import canonical, dsse
+from evident import codec
+from evident.audit import dsse
 from evident.errors import Malformed
-from evident.image import lock
 from evident.image.stated import Lock
 
-if TYPE_CHECKING:  # whoever only counts needs none of what builds
-    from evident.audit.keys import SigningKey, VerifyingKey
-    from evident.image.rebuild import Tried
+if TYPE_CHECKING:  # whoever only reads an outcome needs no keys
+    from evident.audit.keys import VerifyingKey
 
 PACKAGE_TYPE = "application/vnd.evident.package-rebuild+json"
 YOU = "you"
@@ -52,33 +49,6 @@ class PackageRebuild:
         return self.built == self.sha256
 
 
-def sign(tried: Tried, *, at: datetime, key: SigningKey) -> bytes:
-    """The signed outcome of a build, equal or not. Raises `ValueError` where nothing was built."""
-    if tried.origin is None or tried.environment is None or tried.built is None:
-        raise ValueError("nothing was built")
-    package = tried.package
-    outcome = PackageRebuild(
-        1,
-        package.name,
-        package.version,
-        package.sha256,
-        tried.origin.source,
-        tried.origin.version,
-        tried.description,
-        hashlib.sha256(lock.dump(tried.environment)).digest(),
-        tried.built,
-        tried.difference,
-        __version__,
-        at,
-    )
-    return dsse.seal(PACKAGE_TYPE, canonical.dumps(codec.encode(outcome)), key)
-
-
-def is_outcome(envelope: bytes) -> bool:
-    """Whether this is the outcome of building a package. Raises `Malformed` for what is no envelope."""
-    return dsse.read(envelope)[0] == PACKAGE_TYPE
-
-
 def read(envelope: bytes) -> PackageRebuild:
     """The outcome in `envelope`, *unverified*. Raises `Malformed`."""
     kind, payload, _ = dsse.read(envelope)
@@ -87,31 +57,42 @@ def read(envelope: bytes) -> PackageRebuild:
     return codec.decode(PackageRebuild, codec.loads(payload, "rebuild"), "rebuild")
 
 
-def from_source(
-    locked: Lock, outcomes: Iterable[bytes], trusted: Iterable[VerifyingKey], *, own: VerifyingKey | None = None, minimum: int = 1
-) -> Mapping[str, str]:
-    """Name of each package of `locked` that `minimum` distinct trusted signers built, from source, with the lock's SHA-256; to by whom.
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What was said of an image and its packages, and whose word counts."""
 
-    That is ``you`` where `own` is among them. Signers who are not trusted, other versions and builds that differ do not count. Raises
-    `NotAuthentic` for an outcome whose signature is not that of the trusted key that it names, `Malformed` for what is no outcome.
+    endorsements: tuple[bytes, ...]
+    """Signed outcomes, of images (`manifest.Rebuild`) and of packages."""
+    trusted: tuple[VerifyingKey, ...]
+    own: VerifyingKey | None = None
+    minimum: int = 1
+    """Distinct trusted signers that it takes: the policy's ``minimum_rebuilders``."""
+
+
+def from_source(locked: Lock, word: Word) -> Mapping[str, str]:
+    """Name of each package of `locked` that enough trusted signers built, from source, with the lock's SHA-256; to by whom (`by`).
+
+    Signers who are not trusted, other versions and builds that differ do not count. Raises `NotAuthentic` for an outcome whose signature is
+    not that of the trusted key that it names, `Malformed` for what is no outcome.
     """
-    keys = {key.keyid: key for key in trusted}
+    keys = {key.keyid for key in word.trusted}
     signers: dict[tuple[str, str, bytes], set[str]] = {
         (package.name, package.version, package.sha256): set() for package in locked.packages
     }
-    for envelope in outcomes:
-        signer = dsse.read(envelope)[2]
-        if signer not in keys:
+    for envelope in word.endorsements:
+        kind, _, signer = dsse.read(envelope)
+        if kind != PACKAGE_TYPE or signer not in keys:
             continue
-        dsse.unseal(envelope, keys.values())
+        dsse.unseal(envelope, word.trusted)
         said = read(envelope)
         of = (said.package, said.package_version, said.sha256)
         if said.equal and of in signers:
             signers[of].add(signer)
-    return {name: _by(found, own) for (name, _, _), found in signers.items() if len(found) >= max(minimum, 1)}
+    return {name: by(found, word.own) for (name, _, _), found in signers.items() if len(found) >= max(word.minimum, 1)}
 
 
-def _by(signers: Iterable[str], own: VerifyingKey | None) -> str:
+def by(signers: Iterable[str], own: VerifyingKey | None) -> str:
+    """On whose word: ``you`` where `own` is among the signers, else those by key."""
     if own is not None and own.keyid in signers:
         return YOU
     return "rebuilders " + ", ".join(sorted(keyid[:16] for keyid in signers))

@@ -16,15 +16,20 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
 
+from evident import __version__, codec
+from evident.audit import canonical, dsse
+from evident.audit.keys import SigningKey
 from evident.errors import CollateralUnavailable, EvidentError, Finding, Unsupported
-from evident.image import apt, deb, stanza
+from evident.image import apt, deb, lock, stanza
 from evident.image.chroot import Chroot
 from evident.image.difference import first_difference
 from evident.image.lock import Store
+from evident.image.provenance import PACKAGE_TYPE, PackageRebuild
 from evident.image.stated import Lock, LockedPackage
 
 Kind = Literal["any", "all"]
@@ -110,6 +115,28 @@ def _change(package: LockedPackage, raw: bytes) -> bytes:
             remedy="It stays of degree 3: the entry goes into the build, and only Debian's record of the build has it.",
         )
     return text.rstrip(b"\n") + b"\n\n"
+
+
+def sign(tried: Tried, *, at: datetime, key: SigningKey) -> bytes:
+    """The signed outcome of a build, equal or not. Raises `ValueError` where nothing was built."""
+    if tried.origin is None or tried.environment is None or tried.built is None:
+        raise ValueError("nothing was built")
+    package = tried.package
+    outcome = PackageRebuild(
+        1,
+        package.name,
+        package.version,
+        package.sha256,
+        tried.origin.source,
+        tried.origin.version,
+        tried.description,
+        hashlib.sha256(lock.dump(tried.environment)).digest(),
+        tried.built,
+        tried.difference,
+        __version__,
+        at,
+    )
+    return dsse.seal(PACKAGE_TYPE, canonical.dumps(codec.encode(outcome)), key)
 
 
 def depends(description: bytes, kind: Kind, what: str) -> tuple[str, ...]:

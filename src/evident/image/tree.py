@@ -10,8 +10,8 @@ import hashlib
 import io
 import stat
 import tarfile
-from collections.abc import Iterator, MutableMapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, MutableMapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +31,16 @@ class Entry:
     mode: int
     data: bytes = b""
     """Content of a file, target of a link."""
+    packages: frozenset[str] = field(default=frozenset(), compare=False)
+    """Names of the packages that it is from; empty for what is made here."""
+
+
+def origins(entries: Iterable[tuple[str, Entry]], own: Container[str]) -> frozenset[str] | None:
+    """Names of the packages that all of `entries` are from, but for the files `own`; None where a file is of unknown origin."""
+    others = [entry for path, entry in entries if path not in own]
+    if any(entry.kind == "file" and not entry.packages for entry in others):
+        return None
+    return frozenset[str]().union(*(entry.packages for entry in others))
 
 
 class Tree(MutableMapping[str, Entry]):
@@ -86,10 +96,14 @@ class Tree(MutableMapping[str, Entry]):
 
     def read(self, path: str) -> bytes:
         """Content of the file at `path`, links followed. Raises `Malformed` (``image.missing``)."""
+        return self.file(path).data
+
+    def file(self, path: str) -> Entry:
+        """The file at `path`, links followed. Raises `Malformed` (``image.missing``)."""
         entry = self._entries.get(self.resolve(path, last=True))
         if entry is None or entry.kind != "file":
             raise Malformed.of("image.missing", expected=f"a file /{path}", found="none", remedy="Add the package that holds it.")
-        return entry.data
+        return entry
 
     def add_file(self, path: str, data: bytes, mode: int = 0o644) -> None:
         self[path] = Entry("file", mode, data)
