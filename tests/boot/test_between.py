@@ -177,7 +177,7 @@ def test_replayed_session(
     monkeypatch.setattr(keyserver, "register", lambda target, made, *more: (keys.append(made.key), register(target, made, *more)))
     host = Host(recorder.asking)
     stand_between(host)
-    assert desk.up("shop") == 0
+    assert desk.up("shop") == 12, "asked before it answers"
     eventually(lambda: EVIDENCE in {path for path, _, _ in host.seen}, "the key on its way")
     heard = b"".join(said + answered for _, said, answered in host.seen)
     assert not any(form in heard for form in (keys[0], keys[0].hex().encode(), base64.b64encode(keys[0]).rstrip(b"=")))

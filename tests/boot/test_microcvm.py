@@ -58,8 +58,7 @@ def boots_something_else(owner: Owner) -> None:
     shop = owner.shop
     shop.driver().halt(shop.machine)
     on_the_disk(with_another_command_line)(shop, read_launch(shop.machine))
-    owner.types("up", str(owner.path))
-    assert "boot.cmdline" in owner.types("attest", "shop", code=11)[0]
+    assert "boot.cmdline" in owner.types("up", str(owner.path), code=11)[0]
     assert shop.journal.state is State.DESTROYED
     assert not shop.machine.exists()
     assert [path.name for path in shop.directory.glob("farewell-*")] == ["farewell-1.json"]
