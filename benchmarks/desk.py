@@ -36,7 +36,7 @@ PHASES = ("firmware and kernel", "devices", "network", "attestation and key", "l
 BOUNCING = "swiotlb=force"
 DISKS = (32, 1024 + 32, 10240 + 32, 64, 64, 64, 96, 96)
 """MiB of what `desk/measure.py` expects: the first three hold 10 MB, 1 GB and 10 GB behind a header, and are sparse."""
-END = "evident: workload ended"
+END = "evident: unit measure ended"
 _RESULT = re.compile(r"bench (\{.*\})")
 
 

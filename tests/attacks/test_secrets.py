@@ -6,9 +6,10 @@ Agent and key server over loopback, and the guest's own first process up to the 
 from __future__ import annotations
 
 import base64
+import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tests.attacks.test_release import DISK, KEY, OTHER_DISK, OTHER_KEY, Desk, D
 from evident.appraisal import rules
 from evident.errors import EvidentError, Malformed, NotAuthentic
 from evident.guest import init
+from evident.guest.config import Unit
 from evident.guest.console import Console
 from evident.guest.http import Server
 from evident.guest.steps import secrets as step
@@ -136,10 +138,11 @@ def test_what_the_terms_do_not_name_is_not_released(desk: Desk, named: tuple[str
 
 @attack("BW-09", "A key server sends a secret whose name leads out of the place for secrets.", "secrets.name")
 def test_a_name_that_leads_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
-    sent = b'{"version": 1, "disk": "x", "key": "", "secrets": {"../../loaded-at-start": "61"}}'
+    sent = b'{"version": 1, "disk": "x", "key": "", "secrets": {"../../../loaded-at-start": "61"}}'
     if not checked:
         monkeypatch.setattr(messages.secrets, "check_names", lambda _names: None)
-        step.write(messages.loads(Volume, sent).secrets, os.getuid(), tmp_path / "run" / "secrets")
+        unit = Unit("shop", ("/usr/bin/true",), os.getuid(), secrets=("../../../loaded-at-start",))
+        step.write((unit,), messages.loads(Volume, sent).secrets, tmp_path / "run" / "secrets")
         assert (tmp_path / "loaded-at-start").exists()
         return
     with pytest.raises(Malformed, match=r"secrets\.name"):
@@ -151,14 +154,15 @@ class Machine:
 
     def __init__(self, desk: Desk, server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch, machine: scenario.Scenario) -> None:
         self.said: list[str] = []
-        self.started: list[tuple[Sequence[str], int]] = []
+        self.started: list[str] = []
         self.place = folder / "run" / "secrets"
         line = f"evident.mode=microcvm evident.secrets={NAME} evident.key={desk.pin.hex()} evident.verifier=127.0.0.1:{server.port}"
         (folder / "cmdline").write_text(line)
-        (folder / "guest.json").write_text('{"workload": ["/usr/bin/true"]}')
+        unit = {"name": "shop", "command": ["/usr/bin/true"], "owner": os.getuid(), "secrets": ["db"]}
+        (folder / "guest.json").write_text(json.dumps({"units": [unit]}))
         self.off = False
         nothing: Callable[..., Any] = lambda *_: None  # noqa: E731
-        write, configuration = step.write, init.parse_configuration(b'{"workload": ["/usr/bin/true"]}')
+        write = step.write
         for where, name, instead in (
             (init, "COMMAND_LINE", folder / "cmdline"),
             (init, "CONFIGURATION", folder / "guest.json"),
@@ -169,15 +173,14 @@ class Machine:
             (init, "_network", nothing),
             (init.apart, "run", lambda work: work()),  # here, where it can be looked at
             (init.collectors, "answer", lambda _sources, question: (Direct(machine).collect(question),)),
-            (step, "write", lambda secrets, owner: write(secrets, os.getuid(), self.place) if owner == configuration.owner else None),
+            (step, "write", lambda units, released: write(units, released, self.place)),
             (init.Supervisor, "run", self._run),
             (init.libc, "power_off", self._power_off),
         ):
             monkeypatch.setattr(where, name, instead)
 
-    def _run(self, workload: Sequence[str], _environment: Mapping[str, str], owner: int) -> str:
-        self.started.append((workload, owner))
-        return "exit code 0"
+    def _run(self, units: Sequence[Unit]) -> None:
+        self.started += [unit.name for unit in units]
 
     def _power_off(self) -> None:
         self.off = True
@@ -187,8 +190,8 @@ def test_the_workload_finds_its_secrets(desk: Desk, tmp_path: Path, monkeypatch:
     with desk.serving() as server:
         machine = Machine(desk, server, tmp_path, monkeypatch, desk.machine)
         init.main()
-    assert machine.started == [(("/usr/bin/true",), 1000)]
-    assert (machine.place / "db").read_bytes() == VALUE
+    assert machine.started == ["shop"]
+    assert (machine.place / "shop" / "db").read_bytes() == VALUE
     steps = [line.split()[3] for line in machine.said if " done " in line]
     assert steps == ["devices", "key", "challenge", "evidence", "release", "secrets"]
     assert VALUE.decode() not in "".join(machine.said)

@@ -227,17 +227,17 @@ def test_a_guest_that_heeds_its_host_is_taken_over(
     eventually: Callable[..., None],
 ) -> None:
     monkeypatch.setattr(release, "check_accepted", lambda *_: None)
-    workload = {"workload": ["/usr/bin/python3", "-c", HEEDING], "user": "root"}
+    units = {"units": [{"name": "desk", "command": ["/usr/bin/python3", "-c", HEEDING], "owner": 0}]}
 
     def heeding(shop: Deployment, ordered: Launch) -> Launch:
         initrd = shop.machine / INITRD
         raw = initrd.read_bytes()
-        initrd.write_bytes(raw + bytes(-len(raw) % 512) + overlay({CONFIGURATION: json.dumps(workload).encode()}))
+        initrd.write_bytes(raw + bytes(-len(raw) % 512) + overlay({CONFIGURATION: json.dumps(units).encode()}))
         host.tap(shop.machine)
         return ordered
 
     cheat(heeding)
-    assert desk.up("shop") == 0
+    assert desk.up("shop") == 11, "it runs, and its owner knows that it is another"
     shop = desk.shop("shop")
 
     def taken(way: str) -> bool:

@@ -89,7 +89,9 @@ def appended(files: Callable[[], Mapping[str, bytes]]) -> Callable[[Overlay], Ch
     return lambda overlay: changed_file(INITRD, lambda raw: raw + bytes(-len(raw) % 512) + overlay(files()))
 
 
-OTHER_WORKLOAD = json.dumps({"workload": ["/usr/bin/python3", "-c", "print('another workload')"]}).encode()
+OTHER_WORKLOAD = json.dumps(
+    {"units": [{"name": "desk", "command": ["/usr/bin/python3", "-c", "print('another workload')"], "owner": 1000}]}
+).encode()
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def test_a_disloyal_agent_that_nobody_measures_gives_the_key_away(
     keys = kept_keys(monkeypatch)
     monkeypatch.setattr(release, "check_accepted", lambda *_: None)
     cheat(MEASURED["agent"].change(overlay))
-    assert desk.up("shop") == 0
+    assert desk.up("shop") == 12, "asked before it answers"
     eventually(lambda: any(STOLEN + keys[0].hex() in text for text in desk.console(desk.shop("shop"))), "the stolen key on the console")
 
 

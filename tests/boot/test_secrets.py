@@ -19,13 +19,17 @@ from evident.simulator.secure_processor import Chip
 pytestmark = pytest.mark.life
 Desk = Any  # of conftest.py
 VALUE = b"a page that is in no image and on no disk\n"
-SERVES = ["/usr/bin/python3", "-m", "http.server", "8080", "--directory", "/run/evident/secrets"]
+SERVES = {
+    "name": "pages",
+    "command": ["/usr/bin/python3", "-m", "http.server", "8080", "--directory", "/run/evident/secrets/pages"],
+    "secrets": ["index.html"],
+}
 STEPS = ["devices", "network", "key", "challenge", "evidence", "release", "secrets"]
 
 
 def test_a_secret_reaches_the_workload_of_the_attested_machine_alone(desk: Desk, owner: Owner, eventually: Callable[..., None]) -> None:
     """The workload is a user's without rights, and serves what is its own; the machine is the one with the chip that the document names."""
-    image = desk.build("bare", profile="microcvm", files=[], workload=SERVES)
+    image = desk.build("bare", profile="microcvm", files=[], units=[SERVES])
     file: Path = desk.home / "page"
     file.write_bytes(VALUE)
     file.chmod(0o600)
@@ -53,4 +57,4 @@ def is_started_again_once_revoked(desk: Desk, owner: Owner) -> None:
     with pytest.raises(PolicyRefused, match=r"guest\.denied.*keys\.revoked"):
         platform.settle(shop.machine)
     assert desk.log[-1].codes == ("keys.revoked",)
-    assert not any("workload started" in line for line in desk.console(shop))
+    assert not any(line.startswith("evident: unit ") for line in desk.console(shop))

@@ -26,7 +26,7 @@ NAMES = st.sampled_from(
     (
         *("id", "op", "report_data", "vmpl", "fields", "guest_svn", "report", "auxblob", "launch", "key", "error", "version", "disk"),
         *("nonce", "evidence", "beside", "confirmation", "offer", "statement", "iv", "sealed", "signature", "releaser", "codes"),
-        *("decision", "workload", "ek", "ak", "credential_blob", "encrypted_secret", "answer"),
+        *("decision", "units", "ek", "ak", "credential_blob", "encrypted_secret", "answer"),
     )
 )
 JSON = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=6), max_leaves=12)

@@ -13,7 +13,7 @@ Command line (``/proc/cmdline``):
     evident.hashoffset=BYTES                     where the hash tree begins on the opened volume (encrypted)
     roothash=HEX                                 dm-verity root hash
     evident.network=dhcp|ADDRESS/PREFIX[,GATEWAY]  default: 10.0.2.15/24,10.0.2.2 (QEMU's user network)
-    evident.attest=PORT                          answer challenges on this port once the workload runs
+    evident.attest=PORT                          answer challenges on this port from the first unit on
 
 A parameter that occurs twice, an unknown ``evident.`` parameter and a missing one are refused: whoever appends to the command line gets
 no say, even where nobody measured it.
@@ -30,8 +30,6 @@ from evident.evidence.cmdline import parameters
 
 WHAT = "guest.config"
 CONFIGURATION_LIMIT = 256 * 1024
-WORKLOAD_ID = 1000
-"""User and group of a workload that is not root."""
 DEFAULT_NETWORK = "10.0.2.15/24,10.0.2.2"
 
 Mode = Literal["integrity", "encrypted", "microcvm"]
@@ -50,27 +48,35 @@ class Place:
 
     path: str
     size: str = "64m"
+    owner: int | None = None
+    """The user whose alone it is; None: everybody may put files of their own there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A program of the image's."""
+
+    name: str
+    command: tuple[str, ...]
+    owner: int
+    """User and group: of those with no rights beside their own files, or root (0), who can do whatever the agent can (AT-44)."""
+    environment: dict[str, str] = field(default_factory=dict)
+    on_end: Literal["next", "power-off", "restart", "nothing"] = "power-off"
+    secrets: tuple[str, ...] = ()
+    """Names of those that it reads."""
+    tls_names: tuple[str, ...] = ()
+    """Host names under which it serves TLS; none: it gets no key for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """``/etc/evident/guest.json`` of the initrd."""
 
-    workload: tuple[str, ...]
-    environment: dict[str, str] = field(default_factory=dict)
+    units: tuple[Unit, ...]
     tmpfs: tuple[Place, ...] = ()
     ssh_authorized_keys: tuple[str, ...] = ()
-    tls_names: tuple[str, ...] = ()
-    """Host names under which the workload serves TLS; none: it gets no key for it."""
-    user: Literal["own", "root"] = "own"
-    """Whose the workload is: a user's with no rights beside its own files, or root's, who can do whatever the agent can (AT-44)."""
     ima: bool = False
     """Whether the kernel measures what it loads."""
-
-    @property
-    def owner(self) -> int:
-        """User id of the workload."""
-        return WORKLOAD_ID if self.user == "own" else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The first process of the machine (PID 1): attests, opens the disk, verifies the root, and starts the workload on it.
+"""The first process of the machine (PID 1): attests, opens the disk, verifies the root, and starts the image's units on it.
 
     1 devices   2 network   3 key   4 challenge   5 evidence   6 release   7 luks   8 secrets   9 verity   10 root
 
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,8 +58,10 @@ def boot(console: Console) -> Machine:
     _network(console, machine.line)
     if machine.line.asks:
         apart.run(lambda: _released(console, machine))
+    else:
+        secrets.check(machine.configuration.units, ())
     if machine.line.mode == "microcvm":
-        root.writable(machine.configuration.tmpfs, Path("/"), machine.configuration.owner)
+        root.writable(machine.configuration.tmpfs, Path("/"))
     else:
         _root(console, machine)
     return machine
@@ -79,9 +80,9 @@ def _released(console: Console, machine: Machine) -> None:
             reopen.enrol(console, line, device, volume.key)
         with console.step("luks"):
             disk.open_luks(device, OPENED, volume.key, mend=bool(line.reopened))
-    if volume.secrets:
+    if volume.secrets or any(unit.secrets for unit in machine.configuration.units):
         with console.step("secrets"):
-            secrets.write(volume.secrets, machine.configuration.owner)
+            secrets.write(machine.configuration.units, volume.secrets)
             console.say(f"{len(volume.secrets)} in {secrets.PLACE}")
 
 
@@ -91,7 +92,7 @@ def _root(console: Console, machine: Machine) -> None:
         verified = disk.open_verity(data, tree, machine.line.root_hash, VERIFIED, offset=offset)
     with console.step("root"):
         kind = root.mount(verified)
-        root.writable(machine.configuration.tmpfs, root.NEW_ROOT, machine.configuration.owner)
+        root.writable(machine.configuration.tmpfs, root.NEW_ROOT)
         root.switch()
         console.say(f"root is {kind} {machine.line.root_hash.hex()}, read-only")
 
@@ -144,23 +145,17 @@ def sizes(evidence: Evidence) -> str:
     return ", ".join(f"{role} {sum(map(len, contents))} bytes" for role, contents in evidence.pieces.items())
 
 
-def environment(configured: Mapping[str, str]) -> dict[str, str]:
-    """The workload's environment: what the measured configuration says, and nothing of the kernel's or the host's."""
-    return {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", **configured}
-
-
 def main() -> None:
-    """Boot, then look after the workload until it ends; every way out is the power switch."""
+    """Boot, then look after the units until the machine's end; every way out is the power switch."""
     console = _console()
     try:
         machine = boot(console)
         supervisor, configured = Supervisor(console, machine.line), machine.configuration
-        if configured.ssh_authorized_keys:
-            login.start(configured.ssh_authorized_keys, supervisor.write_host_key())
-        if configured.tls_names:
-            supervisor.certify(configured.tls_names, configured.owner)
-        status = supervisor.run(configured.workload, environment(configured.environment), configured.owner)
-        console.say(f"workload ended: {status}")
+        for unit in configured.units:
+            if unit.tls_names:
+                supervisor.certify(unit.tls_names, unit.owner)
+        keys = configured.ssh_authorized_keys
+        supervisor.run((*((login.unit(keys, supervisor.write_host_key()),) if keys else ()), *configured.units))
     except (EvidentError, OSError) as error:
         console.say(f"failed {reason(error)}")
         console.say(f"no way on: switching off ({code_of(error)})")

@@ -1,4 +1,4 @@
-"""Logins by SSH, where the measured configuration names the keys that may: one daemon of root's beside the workload.
+"""Logins by SSH, where the measured configuration names the keys that may: one unit of root's before those of the image.
 
 Its host key is the key of this boot, which the machine's evidence binds (SG-02). Nobody logs in as root, by a password, or by a key that
 is not measured; the accounts are those of the image. What is written here is in memory that only root can write.
@@ -8,11 +8,11 @@ Source: OpenSSH sshd(8), sshd_config(5). Terminals: Linux Documentation/filesyst
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from evident.guest import libc
+from evident.guest.config import Unit
 
 SSHD = "/usr/sbin/sshd"
 PLACE = Path("/run/evident")
@@ -22,7 +22,7 @@ TERMINALS = "/dev/pts"
 
 
 def configuration(host_key: Path, authorized: Path) -> str:
-    """For sshd. Its own check of who may write to the folders above is off: /run may be the workload's too, with the sticky bit."""
+    """For sshd. Its own check of who may write to the folders above is off: /run may be the units' too, with the sticky bit."""
     said = {
         "HostKey": host_key,
         "AuthorizedKeysFile": authorized,
@@ -39,12 +39,12 @@ def configuration(host_key: Path, authorized: Path) -> str:
     return "".join(f"{name} {value}\n" for name, value in said.items())
 
 
-def start(keys: Sequence[str], host_key: Path, place: Path = PLACE) -> subprocess.Popen[bytes]:
-    """Start the daemon for whoever has one of `keys`. Raises `OSError`."""
+def unit(keys: Sequence[str], host_key: Path, place: Path = PLACE) -> Unit:
+    """The daemon for whoever has one of `keys`, with all that it needs in its place. Raises `OSError`."""
     authorized, settings = place / "authorized_keys", place / "sshd_config"
     authorized.write_text("".join(f"{key}\n" for key in keys))
     settings.write_text(configuration(host_key, authorized))
     SEPARATED.mkdir(mode=0o755, exist_ok=True)
     Path(TERMINALS).mkdir(exist_ok=True)
     libc.mount("devpts", TERMINALS, "devpts", libc.MS_NOSUID | libc.MS_NOEXEC, "mode=0620,ptmxmode=0666")
-    return subprocess.Popen([SSHD, "-D", "-e", "-f", str(settings)], env={"PATH": "/usr/bin:/usr/sbin"})  # noqa: S603 - fixed words
+    return Unit("sshd", (SSHD, "-D", "-e", "-f", str(settings)), 0, on_end="restart")

@@ -1,4 +1,4 @@
-"""After the boot: the workload runs as a child, its orphans are reaped, and challenges are answered where the command line says so.
+"""After the boot: the units run as children, their orphans are reaped, and challenges are answered where the command line says so.
 
     POST /v1/attest  {"version": 1, "nonce": "<64 hex digits>"}
                  ->  {"version": 1, "key": "<SPKI>", "evidence": <CMW collection>, "beside": [<CMW collection>...]}
@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -23,14 +24,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from evident.errors import EvidentError, Indeterminate, Malformed
 from evident.evidence import binding
-from evident.guest import certificate, collectors, libc
+from evident.guest import certificate, collectors
 from evident.guest.agent import form
-from evident.guest.config import CommandLine
+from evident.guest.config import CommandLine, Unit
 from evident.guest.console import Console, code_of
 from evident.guest.http import parse_request
 from evident.guest.listener import Listener
 from evident.guest.source import Evidence, Question
 from evident.guest.sources import vtpm
+from evident.guest.units import Units
 from evident.keys.exchange import spki
 from evident.keys.messages import (
     ACTIVATE,
@@ -46,9 +48,6 @@ from evident.keys.messages import (
 
 NONCE_BYTES = 32
 HOST_KEY = Path("/run/evident/ssh_host_ecdsa_key")
-SETTINGS = Path("/proc/sys")
-FOR_USERS = {"net/ipv4/ip_unprivileged_port_start": "0", "user/max_user_namespaces": "0"}
-"""Of the kernel, where the workload is not root: it may listen at any port, and be root nowhere, not even in a namespace of its own."""
 _TICK = 0.2
 
 
@@ -116,24 +115,22 @@ class Supervisor:
         return HOST_KEY
 
     def certify(self, names: Sequence[str], owner: int) -> None:
-        """For images whose workload serves TLS."""
+        """For images of which a unit serves TLS."""
         self._responder.certify(names, owner)
         self._console.say(f"TLS key of this boot, for {', '.join(names)}: {certificate.PLACE}")
 
-    def run(self, workload: Sequence[str], environment: Mapping[str, str], owner: int) -> str:
-        """Start the workload as user `owner` and look after it; how it ended. Raises `OSError` when it cannot be started."""
-        listener = self._listen()  # before the workload, so that nobody else answers there
-        child = start(workload, environment, owner)
-        self._console.say(f"workload started: {workload[0]}")
+    def run(self, units: Sequence[Unit]) -> None:
+        """Start the units and look after them until the machine's end. Raises as `Units`."""
+        listener = self._listen()  # before any unit, so that nobody else answers there
+        running = Units(units, self._console.say)
         while True:
-            if listener is not None:
+            running.start()
+            if listener is None:
+                time.sleep(_TICK)
+            else:
                 listener.turn(_TICK)
-            ended = status = -1
-            while ended not in (0, child.pid):  # whoever ended, for the orphans are ours
-                ended, status = os.waitpid(-1, 0 if listener is None else os.WNOHANG)
-            if ended == child.pid:
-                child.returncode = os.waitstatus_to_exitcode(status)
-                return f"exit code {child.returncode}"
+            if any(running.ended(*child) for child in _children_that_ended()):
+                return
 
     def _listen(self) -> Listener | None:
         if not self._line.attest:
@@ -142,17 +139,8 @@ class Supervisor:
         return Listener(stream, self._responder.answer)
 
 
-def start(workload: Sequence[str], environment: Mapping[str, str], owner: int) -> subprocess.Popen[bytes]:
-    """Start the workload. A user of its own has no capabilities, and gets none by running other programs. Raises `OSError`."""
-    if not owner:
-        return subprocess.Popen(list(workload), env=dict(environment))  # noqa: S603 - what the measured configuration says
-    for name, value in FOR_USERS.items():
-        (SETTINGS / name).write_text(value)
-    return subprocess.Popen(  # noqa: S603 - as above
-        list(workload),
-        env=dict(environment),
-        user=owner,
-        group=owner,
-        extra_groups=(),
-        preexec_fn=libc.no_new_privileges,
-    )
+def _children_that_ended() -> Iterator[tuple[int, int]]:
+    """Process and status of each, the orphans among them, for they are PID 1's."""
+    with suppress(ChildProcessError):  # none is left
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            yield ended

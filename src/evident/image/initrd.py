@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from evident import codec
 from evident.errors import Malformed
 from evident.image import elf
 from evident.image.spec import ImageSpec
@@ -96,14 +95,23 @@ def make(spec: ImageSpec, packages: Tree, toolbox: Toolbox, staging: Path, *, so
 
 
 def configuration(spec: ImageSpec) -> bytes:
-    """What the guest reads: the workload and what may be written to."""
+    """What the guest reads: the units and what may be written to; users by their numbers."""
+    users = spec.users
     said = {
-        "workload": list(spec.workload),
-        "environment": dict(spec.environment),
-        "tmpfs": [codec.encode(place) for place in spec.writable],
+        "units": [
+            {
+                "name": unit.name,
+                "command": list(unit.command),
+                "environment": dict(unit.environment),
+                "owner": users[unit.owner],
+                "on_end": unit.on_end,
+                "secrets": list(unit.secrets),
+                "tls_names": list(unit.tls_names),
+            }
+            for unit in spec.units
+        ],
+        "tmpfs": [{"path": place.path, "size": place.size, "owner": users[place.user] if place.user else None} for place in spec.writable],
         "ssh_authorized_keys": list(spec.ssh_authorized_keys),
-        "tls_names": list(spec.tls_names),
-        "user": spec.user,
         "ima": spec.ima,
     }
     return json.dumps(said, sort_keys=True, indent=1).encode() + b"\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from evident.errors import Malformed
 from evident.image.lock import Store
-from evident.image.spec import ImageSpec
+from evident.image.spec import ImageSpec, Unit
 from evident.image.stated import LockedPackage
 from evident.image.toolbox import Toolbox, merged_usr
 from evident.image.tree import EPOCH, Tree
@@ -58,8 +58,9 @@ def lay_out(spec: ImageSpec, packages: tuple[LockedPackage, ...], store: Store) 
         result.add_file(item.path[1:], item.content(), 0o755 if item.executable else 0o644)
     if spec.ssh_authorized_keys:
         _check_login(result)
-    workload = spec.workload[0][1:]
-    result.read(workload) if result.resolve(workload, last=True) in result else _missing(spec.workload[0])
+    for unit in spec.units:
+        program = unit.command[0][1:]
+        result.read(program) if result.resolve(program, last=True) in result else _missing(unit)
     return result
 
 
@@ -75,9 +76,12 @@ def _check_login(tree: Tree) -> None:
         )
 
 
-def _missing(path: str) -> None:
+def _missing(unit: Unit) -> None:
     raise Malformed.of(
-        "image.workload", expected=f"the workload {path} in the image", found="no such file", remedy="Add its package, or the file itself."
+        "image.program",
+        expected=f"{unit.command[0]}, the program of unit {unit.name}, in the image",
+        found="no such file",
+        remedy="Add its package, or the file itself.",
     )
 
 

@@ -22,6 +22,10 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]{0,62}")
 _SIZE = re.compile(r"[1-9][0-9]{0,5}[km]")
 _HOST_NAME = re.compile(r"(?!.{254}|[0-9.]+\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 _HOST_NAMES = 100
+ROOT, FIRST_USER = "root", 1000
+_OWN_UNITS = (ROOT, "sshd")
+"""Names that no unit of an image may have: root is no user of a unit's own, and sshd is what lets somebody log in."""
+_SHARED = ("/tmp", "/run")  # noqa: S108  # paths inside the image
 _KEY_TYPES = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa")
 OWN_PARAMETERS = (
     *("root", "roothash", "init", "rdinit", "ro", "rw"),
@@ -73,24 +77,83 @@ class Writable:
 
     path: str = field(metadata=_doc("Absolute path of the directory."))
     size: str = field(default="64m", metadata=_doc("Most that it holds: a number and k or m."))
+    user: str | None = field(
+        default=None,
+        metadata=_doc("The user whose alone it is, as in `units`. Left out: everybody's, where each is master of its own files."),
+    )
 
     def __post_init__(self) -> None:
         check_path(self.path)
         if not _SIZE.fullmatch(self.size):
             raise _refuse("writable", f"a size such as 64m for {self.path}", repr(self.size))
+        if self.path in _SHARED and self.user is not None:
+            raise _refuse("writable", f"{self.path} without a user: it is everybody's", repr(self.user))
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One program that runs once the root is verified."""
+
+    name: str = field(metadata=_doc("Name: lower-case letters, digits, dots and dashes. The console's lines about it bear it."))
+    command: tuple[str, ...] = field(metadata=_doc("The program, by its absolute path, and its arguments."))
+    environment: Mapping[str, str] = field(default_factory=dict, metadata=_doc("Its environment, beside a PATH."))
+    user: str | None = field(
+        default=None,
+        metadata=_doc(
+            "Whose it is. Left out: a user called as the unit, without capabilities, whom neither another unit's user nor the agent and "
+            "its keys, the secure processor, the TPM and the disk's key are open to. The name of another user: the same one, with the same "
+            "files. `root`: it can do all that the agent can, and answer in its place. Users are numbered from 1000, as they come."
+        ),
+    )
+    on_end: Literal["next", "power-off", "restart", "nothing"] = field(
+        default="power-off",
+        metadata=_doc(
+            "What happens when it ends. `power-off`: the machine is switched off. `restart`: it is started again, after a pause of 1 to 30 "
+            "seconds. `nothing`: the others go on. `next`: only then, and if it ended with exit code 0, the units behind it are started; "
+            "with another one the machine is switched off (`guest.unit`)."
+        ),
+    )
+    secrets: tuple[str, ...] = field(
+        default=(), metadata=_doc("Names of the deployment's secrets that it reads, each in /run/evident/secrets/UNIT/NAME.")
+    )
+    tls_names: tuple[str, ...] = field(
+        default=(),
+        metadata=_doc(
+            "Host names under which it serves TLS: every boot then makes a TLS key and certificates for them in /run/evident/tls, and "
+            "answers to challenges name that key. One unit may have it."
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        for what, name in (("unit", self.name), ("user", self.owner)):
+            if not _NAME.fullmatch(name):
+                raise _refuse("name", f"a {what} of lower-case letters, digits, +, . and -", repr(name))
+        if self.name in _OWN_UNITS:
+            raise _refuse("unit", "another name than " + ", ".join(_OWN_UNITS), repr(self.name))
+        if not self.command or not self.command[0].startswith("/") or any("\0" in word for word in self.command):
+            raise _refuse("unit", f"an absolute path and arguments, without NUL, for unit {self.name}", repr(list(self.command)))
+        if len(self.tls_names) > _HOST_NAMES or not all(_HOST_NAME.fullmatch(name) for name in self.tls_names):
+            raise _refuse(
+                "tls-name", f"at most {_HOST_NAMES} host names in lower case, no wildcard and no address", repr(list(self.tls_names))[:80]
+            )
+
+    @property
+    def owner(self) -> str:
+        """Name of its user."""
+        return self.user or self.name
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSpec:
     version: Literal[1] = field(metadata=_doc("Version of the specification's format."))
     name: str = field(metadata=_doc("Name of the image: lower-case letters, digits, dots and dashes."))
-    workload: tuple[str, ...] = field(metadata=_doc("The one program that runs once the root is verified: path and arguments."))
+    units: tuple[Unit, ...] = field(metadata=_doc("The programs that run once the root is verified, started in this order."))
     suite: str = field(default="trixie", metadata=_doc("Debian suite that the packages come from."))
     profile: Literal["integrity", "encrypted", "microcvm"] = field(
         default="integrity",
         metadata=_doc(
             "`integrity`: dm-verity root, all else in memory. `encrypted`: the same root inside LUKS2 with integrity, whose key is "
-            "released after attestation. `microcvm`: the workload in the initrd, one measured blob and no disk."
+            "released after attestation. `microcvm`: the units in the initrd, one measured blob and no disk."
         ),
     )
     packages: tuple[str, ...] = field(default=(), metadata=_doc("Debian packages of the root file system, with all they depend on."))
@@ -99,19 +162,11 @@ class ImageSpec:
         metadata=_doc("Packages left out although something depends on them: what only maintainer scripts and shells need."),
     )
     files: tuple[FileSpec, ...] = field(default=(), metadata=_doc("Files laid over the packages."))
-    environment: Mapping[str, str] = field(default_factory=dict, metadata=_doc("Environment of the workload."))
     writable: tuple[Writable, ...] = field(
-        default=(Writable("/tmp"), Writable("/run", "16m")),  # noqa: S108  # paths inside the image
-        metadata=_doc("Where the workload may write; everything else is read-only."),
+        default=(Writable("/tmp"), Writable("/run", "16m")),  # noqa: S108  # as above
+        metadata=_doc("Where units may write; everything else is read-only."),
     )
     command_line: tuple[str, ...] = field(default=(), metadata=_doc("Kernel parameters added to those of the build."))
-    user: Literal["own", "root"] = field(
-        default="own",
-        metadata=_doc(
-            "`own`: the workload is a user without capabilities (id 1000), who reaches neither the agent and its keys nor the secure "
-            "processor, the TPM and the disk's key. `root`: it can do all that the agent can, and answer in its place."
-        ),
-    )
     ima: bool = field(
         default=False,
         metadata=_doc(
@@ -126,13 +181,6 @@ class ImageSpec:
             "None means no way in at all."
         ),
     )
-    tls_names: tuple[str, ...] = field(
-        default=(),
-        metadata=_doc(
-            "Host names under which the workload serves TLS: every boot then makes a TLS key and certificates for them in "
-            "/run/evident/tls, and answers to challenges name that key."
-        ),
-    )
     allow_shell: bool = field(
         default=False, metadata=_doc("UNSAFE: leave interpreters for administrators (sh, bash, busybox) in the root.")
     )
@@ -142,24 +190,38 @@ class ImageSpec:
             for name in names:
                 if not _NAME.fullmatch(name):
                     raise _refuse(what, f"a {what} of lower-case letters, digits, +, . and -", repr(name))
-        if not self.workload or not self.workload[0].startswith("/"):
-            raise _refuse("workload", "an absolute path and arguments", repr(list(self.workload)))
-        if any("\0" in word for word in self.workload):
-            raise _refuse("workload", "words without NUL", "a NUL")
+        self._check_units()
         for parameter in self.command_line:
             if not re.fullmatch(r"[!-~]+", parameter) or parameter.split("=")[0] in OWN_PARAMETERS:
                 raise _refuse("command-line", "parameters without blanks that the build does not set itself", repr(parameter))
         for key in self.ssh_authorized_keys:
             if key.split(" ")[0] not in _KEY_TYPES or "\n" in key or "PRIVATE" in key:
                 raise _refuse("ssh-key", "a public key line, of type " + ", ".join(_KEY_TYPES), repr(key[:40]))
-        if len(self.tls_names) > _HOST_NAMES or not all(_HOST_NAME.fullmatch(name) for name in self.tls_names):
-            raise _refuse(
-                "tls-name", f"at most {_HOST_NAMES} host names in lower case, no wildcard and no address", repr(list(self.tls_names))[:80]
-            )
         paths = [item.path for item in self.files]
         doubled = {path for path in paths if paths.count(path) > 1}
         if doubled:
             raise _refuse("file", "every path once", ", ".join(sorted(doubled)))
+
+    def _check_units(self) -> None:
+        if not self.units or self.units[-1].on_end == "next":
+            raise _refuse(
+                "unit", "units, and one behind every one that ends with `next`", "none" if not self.units else self.units[-1].name
+            )
+        names = [unit.name for unit in self.units]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise _refuse("unit", "every name once", ", ".join(doubled))
+        if sum(bool(unit.tls_names) for unit in self.units) > 1:
+            raise _refuse("tls-name", "tls_names of one unit", "several: a boot has one TLS key")
+        strange = sorted({place.user for place in self.writable if place.user is not None and place.user not in self.users})
+        if strange:
+            raise _refuse("writable", "users of units: " + ", ".join(self.users), strange[0])
+
+    @property
+    def users(self) -> Mapping[str, int]:
+        """Every user of a unit to its number, which is its group's too; root's is 0."""
+        own = (unit.owner for unit in self.units if unit.owner != ROOT)
+        return {**{name: FIRST_USER + number for number, name in enumerate(dict.fromkeys(own))}, ROOT: 0}
 
     def digest(self) -> bytes:
         """SHA-256 over the canonical JSON form."""

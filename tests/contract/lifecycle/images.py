@@ -14,7 +14,7 @@ from evident.audit.keys import SigningKey
 from evident.files import read_private
 from evident.image import build, inventory, manifest, names, uki
 from evident.image.manifest import Component, Manifest
-from evident.image.spec import ImageSpec
+from evident.image.spec import ImageSpec, Unit
 from evident.image.stated import Lock
 from evident.image.tree import Tree
 from evident.reference_values.model import ReferenceSet
@@ -24,7 +24,7 @@ ROOT_HASH = b"\xcd" * 32
 
 def an_image(folder: Path, key: SigningKey, *, name: str, at: datetime, profile: Literal["integrity", "encrypted"] = "integrity") -> None:
     """An image whose initrd says `name`, signed by `key`."""
-    spec = ImageSpec(1, name, ("/usr/bin/true",), profile=profile)
+    spec = ImageSpec(1, name, (Unit("shop", ("/usr/bin/true",)),), profile=profile)
     line = f"ro evident.mode={profile} roothash={ROOT_HASH.hex()}"
     initrd = name.encode() * 64
     unified = uki.write(a_stub(), {".linux": a_stub(), ".cmdline": line.encode(), ".initrd": initrd, ".osrel": b"ID=evident\n"})

@@ -14,7 +14,6 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,8 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from evident.errors import Indeterminate, Malformed, NotAuthentic
 from evident.evidence import binding, cmw
-from evident.guest import apart, config, init, libc, supervise
-from evident.guest.config import WORKLOAD_ID, CommandLine, Place
+from evident.guest import apart, config, init, libc
+from evident.guest.config import Place, Unit
 from evident.guest.console import STEPS, Console
 from evident.guest.http import Server
 from evident.guest.listener import Listener
@@ -59,8 +58,8 @@ GOOD = (
 def test_a_key_comes_with_the_root_that_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Path] = []
     monkeypatch.setattr(disk, "partition", lambda identifier: Path(identifier))
-    monkeypatch.setattr(disk, "open_luks", lambda device, *_: opened.append(device))
-    machine = init.Machine(config.parse_command_line(GOOD), config.Configuration(("/bin/x",)))
+    monkeypatch.setattr(disk, "open_luks", lambda device, *_, **_more: opened.append(device))
+    machine = init.Machine(config.parse_command_line(GOOD), config.Configuration((Unit("x", ("/bin/x",), 0),)))
 
     def released(root_hash: bytes | None) -> None:
         monkeypatch.setattr(init, "attest", lambda *_: Volume(1, ROOT, bytes(64), root_hash))
@@ -141,25 +140,39 @@ def test_what_a_machine_asks_for_is_on_its_command_line() -> None:
     assert config.parse_command_line(f"evident.mode=microcvm evident.data={ROOT}").asks == ""
 
 
-def test_secrets_are_files_of_the_workload_s_own(tmp_path: Path) -> None:
+def test_every_secret_is_a_file_of_the_unit_that_reads_it(tmp_path: Path) -> None:
     value, other, place = bytes(bytearray(b"a value")), bytes(bytearray(b"another")), tmp_path / "evident" / "secrets"
-    secrets.write({"one": value, "two": other}, os.getuid(), place)
-    assert {path.name: path.read_bytes() for path in place.iterdir()} == {"one": b"a value", "two": b"another"}
-    modes = {path.name: path.stat().st_mode & 0o777 for path in (place, *place.iterdir())}
-    assert modes == {"secrets": 0o700, "one": 0o400, "two": 0o400}
-    assert {path.stat().st_uid for path in place.iterdir()} == {os.getuid()}
+    units = [Unit(name, ("/x",), os.getuid(), secrets=read) for name, read in (("web", ("one", "two")), ("job", ("two",)), ("idle", ()))]
+    secrets.write(units, {"one": value, "two": other}, place)
+    assert {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()} == {
+        "web/one": b"a value",
+        "web/two": b"another",
+        "job/two": b"another",
+    }
+    assert {path.stat().st_mode & 0o777 for path in place.iterdir()} == {0o700}
+    assert {path.stat().st_mode & 0o777 for path in place.glob("*/*")} == {0o400}
+    assert {path.stat().st_uid for path in place.rglob("*")} == {os.getuid()}
     assert value == other == bytes(7), "wiped in the agent"
     with pytest.raises(FileExistsError):
-        secrets.write({"three": b"x"}, os.getuid(), place)
+        secrets.write((), {"three": b"x"}, place)
+
+
+def test_a_unit_whose_secret_was_not_released_is_not_started(tmp_path: Path) -> None:
+    with pytest.raises(Malformed, match=r"guest\.secret.*two, which unit web reads"):
+        secrets.write([Unit("web", ("/x",), 0, secrets=("one", "two"))], {"one": b"a value"}, tmp_path / "secrets")
+    assert not (tmp_path / "secrets").exists()
 
 
 def test_the_configuration_is_that_of_the_image() -> None:
-    read = config.parse_configuration(b'{"workload": ["/bin/x"], "environment": {"A": "b"}, "tmpfs": [{"path": "/srv", "size": "1m"}]}')
-    assert (read.workload, read.environment, read.tmpfs) == (("/bin/x",), {"A": "b"}, (Place("/srv", "1m"),))
-    assert (read.owner, read.ima) == (WORKLOAD_ID, False)
-    assert config.parse_configuration(b'{"workload": ["/bin/x"], "user": "root"}').owner == 0
-    with pytest.raises(Malformed):
-        config.parse_configuration(b'{"workload": ["/bin/x"], "shell": true}')
+    read = config.parse_configuration(
+        b'{"units": [{"name": "x", "command": ["/bin/x"], "owner": 1000, "environment": {"A": "b"}}],'
+        b' "tmpfs": [{"path": "/srv", "size": "1m"}]}'
+    )
+    assert read.units == (Unit("x", ("/bin/x",), 1000, {"A": "b"}),)
+    assert (read.tmpfs, read.ima) == ((Place("/srv", "1m"),), False)
+    for unknown in (b'{"units": [], "shell": true}', b'{"units": [{"name": "x", "command": ["/bin/x"]}]}'):
+        with pytest.raises(Malformed):
+            config.parse_configuration(unknown)
 
 
 def test_the_console_says_what_the_host_side_reads(tmp_path: Path) -> None:
@@ -241,7 +254,7 @@ def test_a_failing_tool_says_so_without_the_key(tmp_path: Path, monkeypatch: pyt
     tool.chmod(0o755)
     monkeypatch.setattr(disk, "CRYPTSETUP", str(tool))
     monkeypatch.setattr(disk, "HEADER", tmp_path / "header")
-    monkeypatch.setattr(disk, "check_header", lambda _device: None)
+    monkeypatch.setattr(disk, "check_header", lambda *_, **_more: None)
     key = bytes(bytearray(range(1, 65)))
     with pytest.raises(NotAuthentic, match=r"guest\.luks\.key.*No key available") as caught:
         disk.open_luks(tmp_path / "disk", "name", key)
@@ -283,7 +296,7 @@ def responder() -> Iterator[tuple[Server, Responder]]:
         thread.join(5)
 
 
-def test_challenges_are_answered_while_the_workload_runs(responder: tuple[Server, Responder]) -> None:
+def test_challenges_are_answered_while_the_units_run(responder: tuple[Server, Responder]) -> None:
     server, own = responder
     status, body = server.post(ATTEST, dumps(AttestRequest(1, bytes(32))))
     assert status == 200
@@ -343,41 +356,6 @@ def test_the_guest_needs_one_library_and_no_shell() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and re.search(r"os\.(system|popen)|shell=True", ast.unparse(node)):
                 pytest.fail(f"{path}: {ast.unparse(node)}")
-
-
-@pytest.mark.parametrize("attest", [0, 1])
-def test_the_workload_has_the_configured_environment_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attest: int) -> None:
-    monkeypatch.setenv("FROM_THE_KERNEL", "host's words")
-    said: list[str] = []
-    supervisor = supervise.Supervisor(Console(said.append), CommandLine("microcvm", "simulated"))
-    if attest:
-        stream = socket.create_server(("127.0.0.1", 0))
-        monkeypatch.setattr(supervisor, "_listen", lambda: Listener(stream, supervisor._responder.answer))
-    program = f"import os, pathlib; pathlib.Path({str(tmp_path / 'env')!r}).write_text(repr(dict(os.environ))); raise SystemExit(3)"
-    ended = supervisor.run((sys.executable, "-I", "-c", program), init.environment({"A": "b"}), 0)
-    assert ended == "exit code 3"
-    seen = ast.literal_eval((tmp_path / "env").read_text())
-    assert seen["A"] == "b"
-    assert "FROM_THE_KERNEL" not in seen
-    if attest:
-        stream.close()
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another user")
-def test_a_workload_of_its_own_has_no_rights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """AT-44: no capability, none to be had, no group, and any port."""
-    monkeypatch.setattr(supervise, "SETTINGS", tmp_path)
-    for name in supervise.FOR_USERS:
-        (tmp_path / name).parent.mkdir(parents=True)
-    with (tmp_path / "out").open("wb") as out, monkeypatch.context() as patch:
-        patch.setattr(subprocess, "Popen", partial(subprocess.Popen, stdout=out))
-        assert supervise.start(("/usr/bin/env", "cat", "/proc/self/status"), init.environment({}), WORKLOAD_ID).wait() == 0
-    said = dict(line.split(":\t", 1) for line in (tmp_path / "out").read_text().splitlines())
-    assert said["Uid"].split() == said["Gid"].split() == [str(WORKLOAD_ID)] * 4
-    assert said["Groups"].split() == []
-    assert {said[name] for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {"0" * 16}
-    assert said["NoNewPrivs"] == "1"
-    assert {name: (tmp_path / name).read_text() for name in supervise.FOR_USERS} == supervise.FOR_USERS
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +34,14 @@ def test_a_kernel_that_does_not_take_it_ends_the_boot(tmp_path: Path, monkeypatc
 
 
 def test_the_daemon_has_the_measured_keys_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[Any] = []
     mounted: list[tuple[Any, ...]] = []
     monkeypatch.setattr(libc, "mount", lambda *words: mounted.append(words))
-    monkeypatch.setattr(subprocess, "Popen", lambda words, **given: started.append((words, given)))
     monkeypatch.setattr(login, "SEPARATED", tmp_path / "sshd")
     monkeypatch.setattr(login, "TERMINALS", str(tmp_path / "pts"))
-    login.start((KEY,), tmp_path / "host key", tmp_path)
+    unit = login.unit((KEY,), tmp_path / "host key", tmp_path)
     assert (tmp_path / "authorized_keys").read_text() == f"{KEY}\n"
-    ((words, given),) = started
-    assert words == [login.SSHD, "-D", "-e", "-f", str(tmp_path / "sshd_config")]
-    assert given["env"].keys() == {"PATH"}
+    assert unit.command == (login.SSHD, "-D", "-e", "-f", str(tmp_path / "sshd_config"))
+    assert (unit.owner, unit.on_end, unit.environment) == (0, "restart", {})
     said = dict(line.split(" ", 1) for line in (tmp_path / "sshd_config").read_text().splitlines())
     assert said["HostKey"] == str(tmp_path / "host key")
     assert {said[name] for name in ("PermitRootLogin", "PasswordAuthentication", "KbdInteractiveAuthentication", "UsePAM")} == {"no"}

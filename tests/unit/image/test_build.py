@@ -7,13 +7,15 @@ from pathlib import Path
 from evident.image.build import _Build
 from evident.image.initrd import CONFIGURATION, OWN_CODE, PYTHON
 from evident.image.lock import Store
-from evident.image.spec import ImageSpec
+from evident.image.spec import ImageSpec, Unit
 from evident.image.stated import Lock
 from evident.image.tree import Tree
 
 
 def recorded(tmp_path: Path, files: dict[str, bytes], own: set[str]) -> tuple[dict[str, bytes], set[str]]:
-    build = _Build(ImageSpec(1, "shop", ("/bin/x",)), Lock(1, "trixie", "amd64"), Store(tmp_path), tmp_path, tmp_path, tmp_path, print)
+    build = _Build(
+        ImageSpec(1, "shop", (Unit("shop", ("/bin/x",)),)), Lock(1, "trixie", "amd64"), Store(tmp_path), tmp_path, tmp_path, tmp_path, print
+    )
     tree = Tree()
     for path, data in files.items():
         tree.add_file(path, data)

@@ -8,10 +8,10 @@ import pytest
 
 from evident.errors import PolicyRefused
 from evident.image import inventory
-from evident.image.spec import ImageSpec, Writable
+from evident.image.spec import ImageSpec, Unit, Writable
 from evident.image.tree import Tree
 
-SPEC = ImageSpec(1, "shop", ("/usr/bin/python3",))
+SPEC = ImageSpec(1, "shop", (Unit("shop", ("/usr/bin/python3",)),))
 KEY = b"-----BEGIN OPENSSH PRIVATE KEY-----\n" + b"b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQ" + b"\n-----END OPENSSH PRIVATE KEY-----\n"
 
 
@@ -101,7 +101,9 @@ def test_a_console_with_a_shell_obeys_the_provider_and_is_not_built() -> None:
     assert a_login(with_shell, b"cat /srv/secret") == b"root# cat /srv/secret"
     with pytest.raises(PolicyRefused, match=r"image\.shell"):
         check(with_shell)
-    check(with_shell, ImageSpec(1, "shop", ("/usr/bin/python3",), allow_shell=True))  # named unsafe, and in the signed specification
+    check(
+        with_shell, ImageSpec(1, "shop", (Unit("shop", ("/usr/bin/python3",)),), allow_shell=True)
+    )  # named unsafe, and in the signed specification
     assert a_login(GOOD, b"cat /srv/secret") == b""
 
 
@@ -118,13 +120,13 @@ def test_host_inputs_are_told_from_the_files() -> None:
     assert not any(plain[name] for name in ("cloud-init", "metadata", "agent", "keyboard", "QEMU", "devices", "network"))
     assert all(with_network[name] for name in ("keyboard", "QEMU", "network"))
     assert plain["block"]
-    assert not listening({}, ImageSpec(1, "shop", ("/usr/bin/python3",), profile="microcvm"))["block"]
+    assert not listening({}, ImageSpec(1, "shop", (Unit("shop", ("/usr/bin/python3",)),), profile="microcvm"))["block"]
     assert plain["ACPI"]  # said openly: the launch digest does not cover it
-    assert not listening({}, ImageSpec(1, "shop", ("/usr/bin/python3",), command_line=("acpi=off",)))["ACPI"]
+    assert not listening({}, ImageSpec(1, "shop", (Unit("shop", ("/usr/bin/python3",)),), command_line=("acpi=off",)))["ACPI"]
 
 
 def test_the_inventory_counts() -> None:
-    spec = ImageSpec(1, "shop", ("/usr/bin/python3",), writable=(Writable("/srv/data"),))
+    spec = ImageSpec(1, "shop", (Unit("shop", ("/usr/bin/python3",)),), writable=(Writable("/srv/data"),))
     taken = inventory.take(spec, tree({"m/erofs.ko": b""}), tree(GOOD), parts={"b": 1, "a": 2}, modules_offered=9, python_modules=3)
     assert (taken.kernel_modules_offered, taken.kernel_modules, taken.programs) == (9, ("erofs",), ("/usr/bin/python3",))
     assert (taken.initrd_files, taken.root_files, taken.writable, taken.agents) == (1, 3, ("/srv/data",), ())

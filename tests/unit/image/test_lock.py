@@ -10,7 +10,7 @@ import pytest
 from evident.errors import CollateralUnavailable, Malformed, NotAuthentic, UsageError
 from evident.image import apt, lock
 from evident.image.lock import Store
-from evident.image.spec import ImageSpec
+from evident.image.spec import ImageSpec, Unit
 from evident.image.stated import Lock, LockedPackage
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -76,4 +76,4 @@ def test_the_mirrors_of_this_host(tmp_path: Path) -> None:
     (tmp_path / "sources.list.d" / "other.list").write_text("deb http://three/other stable main\n")
     assert apt.mirrors(tmp_path) == ("http://one/debian", "http://two/debian")
     with pytest.raises(UsageError, match=r"image\.mirror"):
-        lock.resolve(ImageSpec(1, "x", ("/bin/x",)), ())
+        lock.resolve(ImageSpec(1, "x", (Unit("shop", ("/bin/x",)),)), ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,8 @@ from evident.audit import keys
 from evident.errors import Malformed, NotAuthentic, PolicyRefused
 from evident.image import inventory, manifest
 from evident.image.manifest import Component, Difference, Manifest
-from evident.image.spec import ImageSpec
+from evident.image.provenance import Word
+from evident.image.spec import ImageSpec, Unit
 from evident.image.stated import Lock
 from evident.image.tree import Tree
 from evident.reference_values.model import Provenance, ReferenceSet, ReferenceValue, Strength
@@ -25,7 +27,7 @@ def a_key(number: int) -> keys.SigningKey:
 
 BUILDER, ALICE, BOB, STRANGER = (a_key(number) for number in (11, 12, 13, 14))
 VALUE = ReferenceValue(("boot_chain",), "pcr11", bytes(32), Strength.RECOMPUTED, "you", "PCR 11", Provenance("build", "rebuilt"))
-SPEC = ImageSpec(1, "shop", ("/usr/bin/python3",))
+SPEC = ImageSpec(1, "shop", (Unit("shop", ("/usr/bin/python3",)),))
 COMPONENTS = (Component("kernel", b"k" * 32), Component("initrd /usr", b"u" * 32), Component("initrd.img", b"i" * 32))
 MANIFEST = Manifest(
     1,
@@ -47,8 +49,8 @@ def rebuild(key: keys.SigningKey, found: tuple[Component, ...] = COMPONENTS, dig
     return manifest.endorse(digest, MANIFEST, found, at=AT, key=key)[1]
 
 
-def publics(*signers: keys.SigningKey) -> list[keys.VerifyingKey]:
-    return [key.public for key in signers]
+def publics(*signers: keys.SigningKey) -> tuple[keys.VerifyingKey, ...]:
+    return tuple(key.public for key in signers)
 
 
 def test_a_manifest_round_trips_and_a_changed_byte_is_noticed() -> None:
@@ -66,11 +68,21 @@ def test_a_manifest_round_trips_and_a_changed_byte_is_noticed() -> None:
 def test_the_first_difference_is_the_cause() -> None:
     other = (COMPONENTS[0], Component("initrd /usr", b"U" * 32), Component("initrd.img", b"I" * 32))
     assert manifest.compare(COMPONENTS, COMPONENTS) is None
-    assert manifest.compare(COMPONENTS, other) == Difference("initrd /usr", b"u" * 32, b"U" * 32)
-    assert manifest.compare(COMPONENTS, COMPONENTS[:2]) == Difference("initrd.img", b"i" * 32, None)
-    assert manifest.compare(COMPONENTS[:2], COMPONENTS) == Difference("initrd.img", None, b"i" * 32)
+    assert manifest.compare(COMPONENTS, other) == Difference(COMPONENTS[1], other[1])
+    assert manifest.compare(COMPONENTS, COMPONENTS[:2]) == Difference(COMPONENTS[2], None)
+    assert manifest.compare(COMPONENTS[:2], COMPONENTS) == Difference(None, COMPONENTS[2])
     outcome, _ = manifest.endorse(DIGEST, MANIFEST, other, at=AT, key=ALICE)
     assert (outcome.identical, outcome.first_difference) == (False, "initrd /usr")
+
+
+@pytest.mark.parametrize("claim", [{"strength": Strength.REBUILT}, {"packages": ("netbase",)}])
+def test_a_builder_who_claims_more_than_the_build_gives_is_found_out(claim: dict[str, Any]) -> None:
+    """Same bytes, but called made from source, or of fewer packages than they are of."""
+    claimed = (COMPONENTS[0], replace(COMPONENTS[1], **claim), COMPONENTS[2])
+    assert [part.sha256 for part in claimed] == [part.sha256 for part in COMPONENTS]
+    difference = manifest.compare(claimed, COMPONENTS)
+    assert difference == Difference(claimed[1], COMPONENTS[1])
+    assert str(difference.expected) != str(difference.found)
 
 
 def test_distinct_trusted_signers_count_once_each() -> None:
@@ -83,15 +95,15 @@ def test_distinct_trusted_signers_count_once_each() -> None:
 def test_a_rule_of_n_signers() -> None:
     trusted = publics(BUILDER, ALICE, BOB)
     with pytest.raises(PolicyRefused, match=r"image\.rebuilders"):
-        manifest.accepted_values(ENVELOPE, [rebuild(ALICE), rebuild(ALICE), rebuild(STRANGER)], trusted, minimum=3)
-    (value,) = manifest.accepted_values(ENVELOPE, [rebuild(ALICE), rebuild(BOB)], trusted, minimum=3)
+        manifest.accepted_values(ENVELOPE, Word((rebuild(ALICE), rebuild(ALICE), rebuild(STRANGER)), trusted, minimum=3))
+    (value,) = manifest.accepted_values(ENVELOPE, Word((rebuild(ALICE), rebuild(BOB)), trusted, minimum=3)).values
     assert value.strength == Strength.RECOMPUTED
     assert value.endorser.startswith("rebuilders ")
     assert value.endorser.count(",") == 2
-    (mine,) = manifest.accepted_values(ENVELOPE, [rebuild(ALICE)], trusted, own=ALICE.public)
+    (mine,) = manifest.accepted_values(ENVELOPE, Word((rebuild(ALICE),), trusted, own=ALICE.public)).values
     assert mine.endorser == "you"
     with pytest.raises(PolicyRefused, match=r"image\.rebuilders"):
-        manifest.accepted_values(ENVELOPE, [], publics(ALICE), minimum=0)
+        manifest.accepted_values(ENVELOPE, Word((), publics(ALICE), minimum=0))
 
 
 def test_a_trusted_signer_who_built_something_else_stops_everything() -> None:

@@ -16,11 +16,20 @@ from evident.image.build import command_line
 from evident.image.spec import ImageSpec
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-PLAIN: dict[str, Any] = {"version": 1, "name": "shop", "workload": ["/usr/bin/python3"]}
+PLAIN: dict[str, Any] = {"version": 1, "name": "shop", "units": [{"name": "shop", "command": ["/usr/bin/python3"]}]}
 
 
 def decode(**changes: Any) -> ImageSpec:
     return codec.decode(ImageSpec, {**PLAIN, **changes}, "image")
+
+
+def unit(name: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "command": ["/usr/bin/python3"], **more}
+
+
+def test_units_have_users_of_their_own_unless_they_share_one() -> None:
+    units = [unit("prepare", user="web"), unit("exporter"), unit("web"), unit("watch", user="root")]
+    assert decode(units=units).users == {"web": 1000, "exporter": 1001, "root": 0}
 
 
 def test_the_example_is_one_and_satisfies_the_schema() -> None:
@@ -31,7 +40,7 @@ def test_the_example_is_one_and_satisfies_the_schema() -> None:
 
 def test_equal_specifications_have_equal_digests_and_others_do_not() -> None:
     assert decode().digest() == decode().digest()
-    assert decode().digest() != decode(environment={"A": "b"}).digest()
+    assert decode().digest() != decode(ima=True).digest()
 
 
 @pytest.mark.parametrize(
@@ -40,18 +49,34 @@ def test_equal_specifications_have_equal_digests_and_others_do_not() -> None:
         ({"name": "Shop"}, "image.name"),
         ({"packages": ["bash;rm"]}, "image.package"),
         ({"packages": ["--option"]}, "image.package"),
-        ({"workload": []}, "image.workload"),
-        ({"workload": ["python3"]}, "image.workload"),
+        ({"units": []}, "image.unit"),
+        ({"units": [unit("root")]}, "image.unit"),
+        ({"units": [unit("sshd")]}, "image.unit"),
+        ({"units": [unit("a"), unit("a")]}, "image.unit"),
+        ({"units": [unit("a", command=[])]}, "image.unit"),
+        ({"units": [unit("a", command=["python3"])]}, "image.unit"),
+        ({"units": [unit("a", on_end="next")]}, "image.unit"),
+        ({"units": [unit("a", user="A")]}, "image.name"),
+        ({"units": [unit("../a")]}, "image.name"),
+        ({"units": [unit("a", tls_names=["a.example"]), unit("b", tls_names=["b.example"])]}, "image.tls-name"),
+        ({"units": [unit("a", tls_names=["*.example"])]}, "image.tls-name"),
         ({"files": [{"path": "/srv/../etc/passwd"}]}, "image.path"),
         ({"files": [{"path": "srv/x"}]}, "image.path"),
         ({"files": [{"path": "/x", "text": "a", "base64": "YQ=="}]}, "image.file"),
         ({"files": [{"path": "/x", "base64": "!"}]}, "image.file"),
         ({"files": [{"path": "/x"}, {"path": "/x"}]}, "image.file"),
         ({"writable": [{"path": "/srv/x", "size": "all"}]}, "image.writable"),
+        ({"writable": [{"path": "/srv/x", "user": "nobody"}]}, "image.writable"),
+        ({"writable": [{"path": "/run", "user": "shop"}]}, "image.writable"),
         ({"command_line": ["init=/bin/sh"]}, "image.command-line"),
         ({"command_line": ["a b"]}, "image.command-line"),
         ({"command_line": ["evident.mode=integrity"]}, "image.command-line"),
         ({"command_line": ["evident.data=0"]}, "image.command-line"),
+        ({"units": [unit("a", tls_names=["Shop.example"])]}, "image.tls-name"),
+        ({"units": [unit("a", tls_names=["192.0.2.7"])]}, "image.tls-name"),
+        ({"units": [unit("a", tls_names=[f"{'a' * 64}.example"])]}, "image.tls-name"),
+        ({"units": [unit("a", tls_names=["a." * 127 + "example"])]}, "image.tls-name"),
+        ({"units": [unit("a", tls_names=[f"shop{number}" for number in range(101)])]}, "image.tls-name"),
         ({"ssh_authorized_keys": ["-----BEGIN OPENSSH PRIVATE KEY-----"]}, "image.ssh-key"),
         ({"profile": "open"}, "image.type"),
         ({"pakages": []}, "image.unknown-key"),

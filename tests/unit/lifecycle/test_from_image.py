@@ -17,7 +17,7 @@ from evident.evidence import disk as partitions
 from evident.guest.config import parse_command_line
 from evident.image import build, inventory, manifest, names
 from evident.image.manifest import Component, Manifest
-from evident.image.spec import ImageSpec
+from evident.image.spec import ImageSpec, Unit
 from evident.image.stated import Lock
 from evident.image.tree import Tree
 from evident.lifecycle import disks, from_image
@@ -27,7 +27,7 @@ from evident.reference_values import programs
 from evident.reference_values.model import ReferenceSet, ReferenceValue
 
 AT = datetime(2026, 11, 22, tzinfo=UTC)
-SPEC = ImageSpec(1, "shop", ("/usr/bin/python3",), profile="encrypted")
+SPEC = ImageSpec(1, "shop", (Unit("shop", ("/usr/bin/python3",)),), profile="encrypted")
 FILES = {name: os.fsencode(name) * 1024 for name in (build.KERNEL, build.INITRD, build.UKI, build.ROOT, build.HASH, names.DISK)}
 PARAMETERS = {"evident.verifier": KEY_SERVER, "evident.key": "ab" * 32, "evident.tee": "simulated"}
 

@@ -1,4 +1,4 @@
-"""Step 10: mount the verified root, give the workload its writable places in memory, and make it the root of everything.
+"""Step 10: mount the verified root, give the units their writable places in memory, and make it the root of everything.
 
 Nothing but the root is mounted from a disk, and it is read-only. Source: the kernel's ramfs-rootfs-initramfs document (an initramfs
 cannot be unmounted: the new root is moved over it) and mount(8).
@@ -39,15 +39,15 @@ def mount(device: Path, target: Path = NEW_ROOT) -> str:
     )
 
 
-def writable(places: Sequence[Place], root: Path, owner: int) -> None:
-    """Mount a tmpfs of user `owner` at every place below `root`; /run is carried over and keeps its own, shared where it is among the
-    places: what root has there stays root's. Raises `OSError`."""
+def writable(places: Sequence[Place], root: Path) -> None:
+    """Mount a tmpfs at every place below `root`: of the user who is named, or everybody's, where each is master of its own files. /run is
+    carried over and keeps its own: what root has there stays root's. Raises `OSError`."""
     for place in places:
-        if place.path == "/run" and owner:
+        if place.path == "/run":
             Path(place.path).chmod(0o1777)
         if place.path not in CARRIED:
-            mode = "1777" if place.path == "/tmp" else "0755"  # noqa: S108 - a path of the image
-            options = f"mode={mode},uid={owner},gid={owner},size={place.size}"
+            whose = "mode=1777" if place.owner is None else f"mode=0700,uid={place.owner},gid={place.owner}"
+            options = f"{whose},size={place.size}"
             libc.mount("tmpfs", f"{root}{place.path}", "tmpfs", libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC, options)
 
 

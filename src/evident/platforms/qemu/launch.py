@@ -50,7 +50,7 @@ TEE: Final = "evident.tee"
 VERIFIER: Final = "evident.verifier"
 BANK: Final = "sha256"
 """Of the TPM's PCRs that the guest quotes."""
-READY: Final = "evident: workload started"
+READY: Final = "evident: every unit started"
 _FAILED = re.compile(r"evident: failed ([a-z0-9.-]+)")
 _POWERDOWN_SECONDS: Final = 3.0
 _QUIT_SECONDS: Final = 5.0
@@ -220,7 +220,7 @@ def _leave(machine: Path, qemu: Process) -> None:
 
 
 def _follow(machine: Path, progress: Callable[[str], None]) -> None:
-    """Tell of each step of the guest's boot until its workload runs. Raises `PolicyRefused` with the code that ended the boot."""
+    """Tell of each step of the guest's boot until its units run. Raises `PolicyRefused` with the code that ended the boot."""
     deadline, told = time.monotonic() + BOOT_SECONDS, 0
     while True:
         running = any(process.role == vm.ROLE and process.alive for process in processes.recorded(machine))
@@ -241,7 +241,7 @@ def _boot_ended(machine: Path, failure: str | None) -> EvidentError:
     found = _FAILED.search(failure) if failure else None
     return PolicyRefused.of(
         found[1] if found else "qemu.boot",
-        expected="a guest that boots, gets its key and starts its workload",
+        expected="a guest that boots, gets its key and starts its units",
         found=failure or "that it ended, or took too long, without a word",
         remedy=f"Read {machine / console.HEAD}; where a key was denied, the release log says why.",
         layer="boot_chain",
