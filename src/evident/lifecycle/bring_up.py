@@ -67,11 +67,33 @@ def resume(target: Deployment, cache: Path, listen: int | None) -> None:
             found=f"{target.name!r}, {state}",
             remedy=f"Finish what was begun: `evident status {target.name}` shows it; `evident down {target.name}` removes what there is.",
         )
-    if keyserver.registered(target):
-        serve(target, cache, listen)
+    missing = _served_again(target, cache, listen) if keyserver.registered(target) else None
     with target.exclusive():
         target.driver().start(target.machine)
-    _settle(target)
+    if missing is None:
+        _settle(target)
+        return
+    try:
+        target.driver().settle(target.machine)
+    except PolicyRefused:
+        raise missing from None  # the machine asked for what nobody could give it
+
+
+def _served_again(target: Deployment, cache: Path, listen: int | None) -> UsageError | None:
+    """Have its key server run. Where that cannot be (its wrapping key is elsewhere), a machine that reopens its disk by itself may do
+    without: then the error is given back, and raised for any other.
+    """
+    wanted = specification.kept(target)
+    try:
+        serve(target, cache, listen)
+    except UsageError as error:
+        if error.code != keyserver.UNSTARTED or wanted is None or wanted.disks.reopened_by == "key-server":
+            raise
+        target.surroundings.progress(
+            f"without its key server, which does not start; the disk has to open by its {wanted.disks.reopened_by}"
+        )
+        return error
+    return None
 
 
 def settled(target: Deployment, order: Order, release: Release | None, document: Specification | None) -> None:

@@ -35,6 +35,7 @@ from evident.reference_values import programs
 from evident.reference_values.model import ReferenceSet, ReferenceValue
 
 DISK_KEY_BYTES: Final = 64
+BY_KEY_SERVER: Final = "key-server"
 NO_SECRETS: Final[Mapping[str, bytes]] = MappingProxyType({})
 _TABLE_BYTES: Final = 1 << 20
 
@@ -60,14 +61,18 @@ def ordered(
     verifier: str = KEY_SERVER,
     sha256: bytes | None = None,
     secrets: Mapping[str, bytes] = NO_SECRETS,
+    reopened_by: str = BY_KEY_SERVER,
 ) -> Prepared:
     """`prepare` for `target` on `platform`, with what its guest has to be told: where it runs, where its agent answers, and, where it has a
-    disk to open or `secrets` to get, its key server at `verifier` and the key that it knows that by.
+    disk to open or `secrets` to get, its key server at `verifier` and the key that it knows that by; what else opens its disk again, where
+    the document says so (`specification.Disks`).
     """
     around = target.surroundings
     parameters = {**driver(platform, around).parameters(target.machine), "evident.attest": str(AGENT_PORT)}
     if secrets or manifest.read(read_private(image / names.MANIFEST))[0].spec.profile == "encrypted":
         parameters |= {"evident.verifier": verifier, "evident.key": keystore.open_store(around).pin.hex()}
+    if reopened_by != BY_KEY_SERVER:
+        parameters |= {"evident.reopened": reopened_by}
     return prepare(
         image,
         target.home,

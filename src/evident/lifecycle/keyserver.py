@@ -42,6 +42,8 @@ from evident.reference_values.model import ReferenceSet, by_tpm
 
 ROLE: Final = "keyserver"
 START_SECONDS: Final = 60.0
+UNSTARTED: Final = "keys.server"
+"""Code of the error of one that does not come up."""
 
 
 def register(target: Deployment, disk: DiskKey) -> None:
@@ -111,7 +113,7 @@ def begin(target: Deployment, cache: Path, listen: int | None = None) -> Process
     while not port.exists():
         if process.wait(0.05) or waited > START_SECONDS:
             raise UsageError.of(
-                "keys.server",
+                UNSTARTED,
                 expected="the key server to start",
                 found=output(target.directory, ROLE) or "that it ended, or said nothing",
                 remedy=f"See {target.directory / ROLE}.log, then `evident up` again. A port in use: end what uses it, or choose another.",

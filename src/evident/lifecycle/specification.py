@@ -81,6 +81,16 @@ class Disks:
             "`encrypted`). `none`: it is not encrypted, its integrity is measured (profiles `integrity`, `microcvm`)."
         ),
     )
+    reopened_by: Literal["key-server", "launch", "tpm"] = field(
+        default="key-server",
+        metadata=_doc(
+            "What opens the root disk of a machine that your key server released once, when it starts again. `key-server`: that, every "
+            "time. `launch`: a key that the chip derives from this very launch (SEV-SNP, kernel handed over). `tpm`: a passphrase that the "
+            "TPM keeps for this very boot (machines that boot their own disk); whoever runs the TPM has it. With both nobody judges again: "
+            "once revoked, the machine still opens its disk wherever its host starts it. What does not open asks the key server. They go "
+            "without `secrets`."
+        ),
+    )
     data: tuple[str, ...] = field(default=(), metadata=_doc("Raw disk images attached beside it, on your own host only."))
 
 

@@ -48,6 +48,7 @@ def unmet(specification: Specification, place: Place, known: Known, everywhere: 
         *_identity(specification, place, everywhere),
         *_settings(specification, place),
         *_disks(specification, place, known),
+        *_reopened(demanded, specification, place),
         *_secrets(specification, place),
         *_network(specification, place),
     )
@@ -165,6 +166,32 @@ def _disks(specification: Specification, place: Place, known: Known) -> Iterator
     if place.outline.cloud and specification.disks.data:
         found = f"{len(specification.disks.data)}"
         yield _missing("data-disk", "storage", "no data disks in a cloud", found, "They exist on qemu only, so far: leave them out.")
+
+
+def _reopened(demanded: Policy, specification: Specification, place: Place) -> Iterator[Unmet]:
+    """What opens a disk without the key server must follow from what was booted, and be nobody's who is not trusted with the disk."""
+    way = specification.disks.reopened_by
+    if way == "key-server":
+        return
+    if specification.disks.root_key != "key-server":
+        remedy = "Set disks.root_key: key-server, with an image of profile encrypted, or leave disks.reopened_by out."
+        yield _missing("reopened-by", "storage", "a disk whose key was released once", "disks.root_key: none", remedy)
+    if specification.secrets:
+        remedy = "Leave out one of the two: secrets come from the key server, at every boot."
+        yield _missing(
+            "reopened-secrets", "storage", f"no secrets beside disks.reopened_by: {way}", ", ".join(specification.secrets), remedy
+        )
+    carrier = place.profile.layers["boot_chain"].measured_by.value
+    there = "launch" if carrier == "tee" and place.technology == "snp" else "tpm" if carrier == "vtpm" else "key-server"
+    if place.profile.simulated or way != there:
+        expected = {"launch": "a chip whose keys follow from kernel and command line", "tpm": "a TPM that measures kernel and command line"}
+        found = f"{place.name}, whose boot is measured by its {carrier}" + (", and boots no image" if place.profile.simulated else "")
+        yield _missing("reopened-by", "storage", expected[way], found, f"Set disks.reopened_by: {there}, or go elsewhere.")
+    accepted = {party.casefold() for party in (*demanded.accepted_trust, YOU)}
+    for party in place.trust["boot_chain"] if way == there == "tpm" else ():
+        if party.casefold() not in accepted:
+            remedy = f"Add {party!r} to policy.accepted_trust if it may open the disk, or leave disks.reopened_by out."
+            yield _missing("reopened-party", "storage", "nobody but you who could open the disk", f"a TPM of {party}", remedy)
 
 
 def _secrets(specification: Specification, place: Place) -> Iterator[Unmet]:

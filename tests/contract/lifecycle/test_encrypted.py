@@ -11,7 +11,7 @@ import pytest
 from tests.contract.lifecycle.images import an_image, digest
 
 from evident import processes
-from evident.errors import PolicyRefused
+from evident.errors import PolicyRefused, UsageError
 from evident.evidence import disk as partitions
 from evident.keys.messages import CHALLENGE, HEALTH, ChallengeRequest, dumps
 from evident.lifecycle import disks, farewell, keystore, retire
@@ -104,6 +104,37 @@ def test_an_update_leaves_the_old_machine_its_key_until_the_window_is_over(life:
     finally:
         farewell.down(target)
     assert not healthy(port)
+
+
+@pytest.mark.parametrize("platform", ["aws"])
+@pytest.mark.parametrize("way", ["tpm", "key-server"])
+def test_a_machine_that_reopens_its_disk_starts_again_without_its_key_server(life: Any, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the key server would have given it is not held against the machine that does not get it."""
+    port = free_port()
+    network = {"inbound": [{"port": 8442, "peer": "203.0.113.0/24"}], "outbound": [{"port": port, "peer": "127.0.0.1/32"}]}
+    disks = {"root_key": "key-server", "reopened_by": way}
+    an_image(life.home / "sealed", life.key, name="sealed", at=life.now(), profile="encrypted")
+    image = {"path": "sealed", "sha256": digest(life.home / "sealed").hex()}
+    life.write(image=image, disks=disks, key_server=f"127.0.0.1:{port}", network=network)
+    target = life.up()
+    try:
+        line = next(value.command_line for value in target.references.values if value.command_line)
+        assert ("evident.reopened=tpm" in line) == (way == "tpm")
+        for process in processes.recorded(target.directory):
+            process.stop()
+        with socket.create_server(("", port)):  # another program's now
+            if way == "tpm":
+                assert life.up().journal.state is State.LAUNCHED
+                monkeypatch.setattr(type(target.driver()), "settle", refused)
+            with pytest.raises(UsageError, match=r"keys\.server"):
+                life.up()
+        assert target.journal.state is State.LAUNCHED, "it is not quarantined"
+    finally:
+        farewell.down(target)
+
+
+def refused(*_: object) -> None:
+    raise PolicyRefused.of("guest.http", expected="an answer", found="none", remedy="Start the key server.")
 
 
 def asks(port: int, disk: str) -> bool:

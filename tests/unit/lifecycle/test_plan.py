@@ -177,6 +177,36 @@ def test_secrets_need_a_key_server_files_that_nobody_else_reads_and_an_agent(mak
     assert codes(make(platform="qemu", **wanted)) == {"secrets.file"}
 
 
+UKI = {"qemu": {"boot": "uki"}}
+LAUNCH, TPM = ({"root_key": "key-server", "reopened_by": way} for way in ("launch", "tpm"))
+REOPENED = {
+    "by its launch, kernel handed over": ("qemu", {"disks": LAUNCH}, set()),
+    "by its launch, booting its disk": (
+        "qemu",
+        {"disks": LAUNCH, "where": UKI, "policy": policy(accepted=[OPERATOR])},
+        {"plan.reopened-by"},
+    ),
+    "by its launch, in a cloud": ("gcp", {"disks": LAUNCH}, {"plan.reopened-by"}),
+    "by its launch, simulated": ("simulated", {"disks": LAUNCH}, {"plan.reopened-by"}),
+    "by a TPM, booting its disk": ("qemu", {"disks": TPM, "where": UKI, "policy": policy(accepted=[OPERATOR])}, set()),
+    "by a TPM, kernel handed over": ("qemu", {"disks": TPM}, {"plan.reopened-by"}),
+    "by a TPM of somebody's": ("qemu", {"disks": TPM, "where": UKI, "policy": policy(2, accepted=[])}, {"plan.reopened-party"}),
+    "by a TPM, beside a TD's registers": ("gcp", {"disks": TPM, "technology": "tdx"}, {"plan.reopened-by"}),
+    "by a TPM in a cloud": ("aws", {"disks": TPM}, set()),
+    "that is not encrypted": ("qemu", {"disks": {"reopened_by": "launch"}}, {"plan.reopened-by"}),
+    "with secrets": ("qemu", {"disks": LAUNCH, "secrets": {"db": "db-of-a-disk"}}, {"plan.reopened-secrets"}),
+}
+
+
+@pytest.mark.parametrize("what", REOPENED)
+def test_a_disk_opens_again_by_what_follows_from_the_boot_there(make: Make, folder: Path, what: str) -> None:
+    (folder / "db-of-a-disk").write_text("a value")
+    (folder / "db-of-a-disk").chmod(0o600)
+    platform, changes, expected = REOPENED[what]
+    made = make(platform=platform, **{"policy": policy(accepted=[*ALL, OPERATOR]), "where": {**WHERE, "simulated": {}}, **changes})
+    assert {code for code in codes(made) if code.startswith("plan.reopened")} == expected
+
+
 @pytest.mark.parametrize(
     ("name", "size", "platform", "why"),
     [
