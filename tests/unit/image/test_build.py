@@ -9,7 +9,7 @@ from evident.image.initrd import CONFIGURATION, OWN_CODE, PYTHON
 from evident.image.lock import Store
 from evident.image.spec import ImageSpec, Unit
 from evident.image.stated import Lock
-from evident.image.tree import Tree
+from evident.image.tree import Entry, Tree, origins
 
 
 def recorded(tmp_path: Path, files: dict[str, bytes], own: set[str]) -> tuple[dict[str, bytes], set[str]]:
@@ -38,3 +38,13 @@ def test_a_changed_file_changes_the_digest_of_its_group_alone(tmp_path: Path) ->
     before, _ = recorded(tmp_path, FILES, set())
     after, _ = recorded(tmp_path, {**FILES, CODE: b"another"}, set())
     assert [name for name in before if before[name] != after[name]] == [f"initrd /{OWN_CODE}"]
+
+
+def test_a_component_is_of_the_packages_of_its_files() -> None:
+    """Own files and links of none; a file of unknown origin leaves the whole unknown."""
+    known = Entry("file", 0o644, b"python", frozenset({"python3"}))
+    links = {f"{PYTHON}/a": Entry("link", 0o777, b"b", frozenset({"base"})), f"{PYTHON}/c": Entry("link", 0o777, b"d")}
+    tree = {CODE: Entry("file", 0o644, b"own"), f"{PYTHON}/os.pyc": known, **links}
+    assert origins(tree.items(), {CODE}) == {"python3", "base"}
+    assert origins(tree.items(), ()) is None
+    assert origins([(CODE, tree[CODE])], {CODE}) == frozenset()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import lzma
 import tarfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,6 +15,8 @@ from hypothesis import strategies as st
 
 from evident.errors import Malformed, Unsupported
 from evident.image import deb
+from evident.image.lock import Store
+from evident.image.stated import LockedPackage
 from evident.image.toolbox import merged_usr
 from evident.image.tree import Tree
 
@@ -84,3 +88,13 @@ def test_a_changed_byte_raises_nothing_but_our_own(offset: int, change: int) -> 
     raw[offset] ^= change
     with contextlib.suppress(Malformed, Unsupported):
         deb.lay(deb.entries(bytes(raw), "tool 1"), "tool 1", Tree())
+
+
+def test_what_is_laid_out_is_of_the_package_it_came_with(tmp_path: Path) -> None:
+    raw = a_deb(("./usr/bin/tool", b"x", 0o755))
+    package = LockedPackage("tool", "1", "debian/pool/tool.deb", len(raw), hashlib.sha256(raw).digest(), ("root", "initrd"))
+    Store(tmp_path).path(package.sha256).write_bytes(raw)
+    store, tree = Store(tmp_path), Tree()
+    for _ in range(2):  # once unpacked, once remembered
+        store.lay(package, tree)
+        assert tree.file("usr/bin/tool").packages == {"tool"}
