@@ -19,8 +19,8 @@ variable "up" {
   type        = string
 }
 
-# Created by `evident up`, destroyed by `evident down`, which leaves a signed final record. A machine that is refused at its first boot makes
-# the command fail: the resource is tainted, and the next apply destroys it before it makes another.
+# Created by `evident up`, destroyed by `evident down`, which leaves a signed final record. A machine that is not accepted makes the command
+# fail: the resource is tainted, and the next apply destroys it before it makes another.
 resource "terraform_data" "machine" {
   input            = var.name
   triggers_replace = [var.up]
