@@ -1,13 +1,14 @@
 """Revoke a deployment: no key and no identity for it from then on, and the machine that runs is told, and stopped.
 
 In this order, so that a crash in between leaves it denied: the journal, the denial of its disks and of all that its evidence
-identified it by, its key server, its machines. What was released before cannot be taken back; the record says when that was.
+identified it by, its key server, its machines. What was released before cannot be taken back; the record says when that was. Nor can
+what a disk opens by without the key server (`specification.Disks`): its owner is told.
 """
 
 from __future__ import annotations
 
 from evident.keys.store import Revocation, VolumeStore, forget
-from evident.lifecycle import keyserver, keystore
+from evident.lifecycle import keyserver, keystore, specification
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.journal import State
 
@@ -20,7 +21,18 @@ def revoke(target: Deployment, reason: str) -> tuple[str, ...]:
         keyserver.end(target)
         for each in target.machines():
             target.driver().halt(each.machine)
+    _warn(target)
     return denied
+
+
+def _warn(target: Deployment) -> None:
+    """A machine that reopens its disk by itself is stopped, and not out of its host's reach: nobody asks this host when it starts again."""
+    wanted = specification.kept(target)
+    if wanted is not None and wanted.disks.reopened_by != "key-server":
+        target.surroundings.progress(
+            f"its disk opens by its {wanted.disks.reopened_by} wherever its host starts it again, without being asked for: "
+            f"`evident down {target.name}` removes it; a copy that its host keeps is out of reach"
+        )
 
 
 def deny(target: Deployment, reason: str) -> tuple[str, ...]:

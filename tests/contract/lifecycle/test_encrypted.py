@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +15,7 @@ from evident import processes
 from evident.errors import PolicyRefused, UsageError
 from evident.evidence import disk as partitions
 from evident.keys.messages import CHALLENGE, HEALTH, ChallengeRequest, dumps
-from evident.lifecycle import disks, farewell, keystore, retire
+from evident.lifecycle import disks, farewell, keystore, retire, revoke
 from evident.lifecycle.journal import State
 
 CENTURY = timedelta(days=36525)
@@ -129,6 +130,9 @@ def test_a_machine_that_reopens_its_disk_starts_again_without_its_key_server(lif
             with pytest.raises(UsageError, match=r"keys\.server"):
                 life.up()
         assert target.journal.state is State.LAUNCHED, "it is not quarantined"
+        told: list[str] = []
+        revoke.revoke(replace(target, surroundings=replace(target.surroundings, progress=told.append)), "a test")
+        assert any("its disk opens by its tpm wherever its host starts it again" in text for text in told) == (way == "tpm")
     finally:
         farewell.down(target)
 
