@@ -72,6 +72,7 @@ TITLES: Mapping[str, str] = MappingProxyType(
         "AT-48": "Secrets in an image or on its console",
         "AT-49": "The provider of the service itself",
         "AT-53": "A key asked for by another genuine machine",
+        "AT-50": "A TLS certificate of another server",
         "AT-52": "A copied or rolled back vTPM",
         "AT-54": "Pieces of different machines",
         "AT-55": "Evidence of SEV or SEV-ES",
