@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key, load_ssh_private_key
+from cryptography.x509 import load_pem_x509_certificate
 
 from evident.errors import Indeterminate, Malformed, NotAuthentic
 from evident.evidence import binding, cmw
@@ -122,9 +124,9 @@ def test_a_command_line_is_read_whatever_else_is_on_it() -> None:
         (GOOD.replace("10.0.2.2", "key.example"), "address"),
         (GOOD.replace(ROOT, "../../sda"), "partition"),
         (GOOD.replace("4096", "-1"), "number"),
-        (f"{GOOD} evident.secrets={ROOT}", "twice"),
-        (f"evident.mode=microcvm evident.secrets={ROOT} evident.verifier=10.0.2.2:8443", "missing"),
-        (f"evident.mode=microcvm evident.secrets={ROOT} evident.key={'ab' * 32}", "missing"),
+        (f"{GOOD} evident.machine={ROOT}", "twice"),
+        (f"evident.mode=microcvm evident.machine={ROOT} evident.verifier=10.0.2.2:8443", "missing"),
+        (f"evident.mode=microcvm evident.machine={ROOT} evident.key={'ab' * 32}", "missing"),
         ("", "mode"),
     ],
 )
@@ -135,7 +137,7 @@ def test_whatever_is_ambiguous_is_refused(line: str, code: str) -> None:
 
 def test_what_a_machine_asks_for_is_on_its_command_line() -> None:
     assert config.parse_command_line(GOOD).asks == ROOT
-    there = f"evident.secrets={ROOT} evident.verifier=10.0.2.2:8443 evident.key={'ab' * 32}"
+    there = f"evident.machine={ROOT} evident.verifier=10.0.2.2:8443 evident.key={'ab' * 32}"
     assert config.parse_command_line(f"evident.mode=microcvm {there}").asks == ROOT
     assert config.parse_command_line(f"evident.mode=microcvm evident.data={ROOT}").asks == ""
 
@@ -339,6 +341,19 @@ def test_the_host_key_is_that_of_the_answers(tmp_path: Path, responder: tuple[Se
     assert spki(load_ssh_private_key(path.read_bytes(), None).public_key()) == responder[1]._spki  # type: ignore[arg-type]
     with pytest.raises(FileExistsError):
         responder[1].write_host_key(path)
+
+
+def test_answers_carry_what_the_key_of_the_boot_certified(tmp_path: Path, responder: tuple[Server, Responder]) -> None:
+    server, own = responder
+    assert loads(AttestReply, server.post(ATTEST, dumps(AttestRequest(1, bytes(32))))[1]).certificates == ()
+    own.certify(["localhost"], os.getuid(), tmp_path / "tls")
+    body = server.post(ATTEST, dumps(AttestRequest(1, bytes(32))))[1]
+    forms = [load_pem_x509_certificate((tmp_path / "tls" / f"{name}.pem").read_bytes()) for name in ("instance", "certificate")]
+    assert loads(AttestReply, body).certificates == tuple(form.public_bytes(Encoding.DER) for form in forms)
+    key = load_pem_private_key((tmp_path / "tls" / "key.pem").read_bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    assert [form.public_key() for form in forms] == [own._own.public_key(), key.public_key()]
+    assert f"{key.private_numbers().private_value:096x}".encode() not in body
 
 
 SOURCE = Path(config.__file__).parent
