@@ -40,6 +40,9 @@ VERBS = MappingProxyType(
     }
 )
 
+PACKAGES = frozenset({"rich", "jinja2", "yaml", "rfc8785", "joserfc"})
+"""What the extra `cli` of pyproject.toml installs, by the names that are imported."""
+
 EPILOG = """\
 examples:
   evident demo                   no hardware and no account needed
@@ -138,6 +141,10 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("evident: interrupted", file=sys.stderr)
         return 130
+    except ModuleNotFoundError as error:
+        if error.name not in PACKAGES:
+            return _report_defect(error, arguments[0])
+        return _report(_not_installed(error.name), "text")  # JSON is written by one of them
     except Exception as error:  # noqa: BLE001  # the last line of defence: a defect of ours is never shown as a traceback
         return _report_defect(error, arguments[0])
     return code
@@ -152,6 +159,15 @@ def _report(error: EvidentError, output: str) -> int:
         tell(f"evident: {finding.code} [{finding.layer}]")
         tell(f"  expected  {finding.expected}\n  found     {finding.found}\n  next      {finding.remedy}")
     return error.exit_code
+
+
+def _not_installed(package: str) -> UsageError:
+    return UsageError.of(
+        "cli.packages",
+        expected="the packages that the command line needs",
+        found=f"no {package}",
+        remedy="Install them beside what is there: pip install 'evident[cli]'.",
+    )
 
 
 def _denied_by_system(error: OSError) -> UsageError:
