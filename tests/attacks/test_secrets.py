@@ -152,13 +152,23 @@ def test_a_name_that_leads_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyP
 class Machine:
     """The guest's first process, on a host that shows it a network and a secure processor, up to where the workload would start."""
 
-    def __init__(self, desk: Desk, server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch, machine: scenario.Scenario) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        server: Server,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        machine: scenario.Scenario,
+        *,
+        asks: str = NAME,
+        secrets: tuple[str, ...] = ("db",),
+    ) -> None:
         self.said: list[str] = []
         self.started: list[str] = []
         self.place = folder / "run" / "secrets"
-        line = f"evident.mode=microcvm evident.secrets={NAME} evident.key={desk.pin.hex()} evident.verifier=127.0.0.1:{server.port}"
-        (folder / "cmdline").write_text(line)
-        unit = {"name": "shop", "command": ["/usr/bin/true"], "owner": os.getuid(), "secrets": ["db"]}
+        line = f"evident.machine={asks} evident.key={desk.pin.hex()} evident.verifier=127.0.0.1:{server.port}" if asks else ""
+        (folder / "cmdline").write_text(f"evident.mode=microcvm {line}")
+        unit = {"name": "shop", "command": ["/usr/bin/true"], "owner": os.getuid(), "secrets": secrets}
         (folder / "guest.json").write_text(json.dumps({"units": [unit]}))
         self.off = False
         nothing: Callable[..., Any] = lambda *_: None  # noqa: E731
@@ -208,6 +218,49 @@ def test_a_machine_that_is_denied_starts_nothing(desk: Desk, tmp_path: Path, mon
     assert machine.off
     assert bool(machine.started) is machine.place.exists() is not checked
     assert any("guest.denied" in line for line in machine.said) is checked
+
+
+EMPTY = "33333333-2222-3333-4444-555555555555"
+"""Under which a machine asks that has nothing to get."""
+
+
+def register_nothing(desk: Desk) -> None:
+    volume = replace(desk.volumes.get(NAME), disk=EMPTY, secrets=())
+    desk.volumes.put(volume)
+    desk.secrets.put(volume, Held(b""))
+
+
+@attack("EI-03", "A machine that has nothing to get starts its units though nobody accepted it.", "guest.denied")
+def test_a_machine_that_attests_first_starts_nothing_when_it_is_denied(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checked: bool
+) -> None:
+    """Its command line has it ask; without that it asks nobody."""
+    register_nothing(desk)
+    cheating = scenario.ATTACKS["swap-command-line"].on(desk.machine)
+    with desk.serving() as server:
+        machine = Machine(desk, server, tmp_path, monkeypatch, cheating, asks=EMPTY if checked else "", secrets=())
+        init.main()
+    assert machine.off
+    assert machine.started == ([] if checked else ["shop"])
+    assert any("guest.denied" in line for line in machine.said) is checked
+
+
+def test_a_machine_that_attests_first_starts_once_it_is_accepted(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    register_nothing(desk)
+    with desk.serving() as server:
+        machine = Machine(desk, server, tmp_path, monkeypatch, desk.machine, asks=EMPTY, secrets=())
+        init.main()
+    assert machine.started == ["shop"]
+    assert not machine.place.exists()
+    assert [entry.event for entry in desk.log.entries()] == ["challenged", "released", "confirmed"]
+
+
+def test_a_unit_whose_secret_nobody_asks_for_is_not_started(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with desk.serving() as server:
+        machine = Machine(desk, server, tmp_path, monkeypatch, desk.machine, asks="")
+        init.main()
+    assert (machine.started, machine.off) == ([], True)
+    assert any("failed guest.secret" in line for line in machine.said)
 
 
 def test_a_machine_whose_secrets_cannot_be_placed_starts_nothing(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,7 +146,7 @@ def _denied(status: int, body: bytes) -> EvidentError:
         found = f"HTTP status {status}"
     return PolicyRefused.of(
         "guest.denied",
-        expected="the disk key or secrets",
+        expected="leave to start, with the disk's key and secrets",
         found=found,
         remedy="The release log of the key server says why: `evident explain CODE`.",
         layer="storage",

@@ -8,7 +8,7 @@ Command line (``/proc/cmdline``):
     evident.key=HEX                              SHA-256 of its public key (SubjectPublicKeyInfo)
     evident.data=PARTUUID                        the LUKS partition (encrypted), and the name under which its key and secrets are asked for
     evident.reopened=launch|tpm                  how the disk, once it was released, opens again without the key server (encrypted)
-    evident.secrets=UUID                         the name under which secrets are asked for (integrity, microcvm)
+    evident.machine=UUID                         the name under which leave to start and secrets are asked for (integrity, microcvm)
     evident.root=PARTUUID evident.hash=PARTUUID  data and hash tree (integrity)
     evident.hashoffset=BYTES                     where the hash tree begins on the opened volume (encrypted)
     roothash=HEX                                 dm-verity root hash
@@ -34,7 +34,7 @@ DEFAULT_NETWORK = "10.0.2.15/24,10.0.2.2"
 
 Mode = Literal["integrity", "encrypted", "microcvm"]
 Reopened = Literal["launch", "tpm"]
-_PARAMETERS = ("mode", "tee", "verifier", "key", "data", "reopened", "secrets", "root", "hash", "hashoffset", "network", "attest")
+_PARAMETERS = ("mode", "tee", "verifier", "key", "data", "reopened", "machine", "root", "hash", "hashoffset", "network", "attest")
 _NEEDED = {
     "encrypted": ("tee", "verifier", "key", "data", "hashoffset", "roothash"),
     "integrity": ("root", "hash", "roothash"),
@@ -90,7 +90,7 @@ class CommandLine:
     data: str = ""
     reopened: Reopened | None = None
     """None: the key server releases the key for every boot."""
-    secrets: str = ""
+    machine: str = ""
     root: str = ""
     hash: str = ""
     hash_offset: int = 0
@@ -101,7 +101,7 @@ class CommandLine:
     @property
     def asks(self) -> str:
         """Under which name it asks the key server; empty where it asks for nothing."""
-        return self.data if self.mode == "encrypted" else self.secrets
+        return self.data if self.mode == "encrypted" else self.machine
 
 
 def parse_command_line(text: str) -> CommandLine:
@@ -120,11 +120,11 @@ def parse_command_line(text: str) -> CommandLine:
     mode, tee = said.get("mode", ""), said.get("tee", "hardware")
     if mode not in _NEEDED or tee not in ("hardware", "simulated"):
         raise _refuse("mode", "evident.mode of " + ", ".join(_NEEDED) + "; evident.tee hardware or simulated", f"{mode!r}, {tee!r}")
-    if mode == "encrypted" and "secrets" in said:
-        raise _refuse("twice", "evident.data alone: secrets come with the disk's key", "evident.secrets beside it")
+    if mode == "encrypted" and "machine" in said:
+        raise _refuse("twice", "evident.data alone: leave comes with the disk's key", "evident.machine beside it")
     if "reopened" in said and (mode != "encrypted" or said["reopened"] not in get_args(Reopened)):
         raise _refuse("reopened", "evident.reopened of launch, tpm, with mode encrypted", f"{said['reopened']!r}, {mode!r}")
-    needed = (*_NEEDED[mode], *(("verifier", "key") if "secrets" in said else ()))
+    needed = (*_NEEDED[mode], *(("verifier", "key") if "machine" in said else ()))
     missing = [name for name in needed if not said.get(name)]
     if missing:
         raise _refuse("missing", f"for mode {mode}: " + ", ".join(missing), "none")
@@ -135,7 +135,7 @@ def parse_command_line(text: str) -> CommandLine:
         key=_hex(said["key"], 32) if "key" in said else b"",
         data=_identifier(said.get("data", "")),
         reopened=cast("Reopened | None", said.get("reopened")),
-        secrets=_identifier(said.get("secrets", "")),
+        machine=_identifier(said.get("machine", "")),
         root=_identifier(said.get("root", "")),
         hash=_identifier(said.get("hash", "")),
         hash_offset=_number(said.get("hashoffset", "0"), 1 << 62),

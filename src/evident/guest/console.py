@@ -3,7 +3,7 @@
     evident: step 6 release start 12.031
     evident: step 6 release done 0.412
     evident: step 6 release failed 0.398 guest.denied
-    evident: failed guest.denied: expected the disk key or secrets; found refused: launch.kernel. ...
+    evident: failed guest.denied: expected leave to start, with the disk's key and secrets; found refused: launch.kernel. ...
 
 The number behind ``start`` is seconds since the kernel began, those behind ``done`` and ``failed`` how long the step took.
 """

@@ -3,7 +3,7 @@
     1 devices   2 network   3 key   4 challenge   5 evidence   6 release   7 luks   8 secrets   9 verity   10 root
 
 Mode ``encrypted`` runs all but 8, ``integrity`` leaves out 7, ``microcvm`` has no disk and leaves out 9 and 10 too. Those two ask for
-nothing, and leave out 3 to 6, unless the command line says that they have secrets to get. A disk that reopens without the key server
+nothing, and leave out 3 to 6, unless the command line has a name under which they ask for leave. A disk that reopens without the key server
 (`evident.guest.steps.reopen`) leaves them out too. Step 8 is where there are any. Steps 3 to 8 run in a process of their own
 (`evident.guest.apart`). Every step says on the console when it began and how long it took. Any failure says its code and switches the
 machine off: there is no shell here and no other way in.

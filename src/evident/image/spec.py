@@ -29,7 +29,7 @@ _SHARED = ("/tmp", "/run")  # noqa: S108  # paths inside the image
 _KEY_TYPES = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa")
 OWN_PARAMETERS = (
     *("root", "roothash", "init", "rdinit", "ro", "rw"),
-    *("evident.mode", "evident.root", "evident.hash", "evident.data", "evident.secrets"),
+    *("evident.mode", "evident.root", "evident.hash", "evident.data", "evident.machine"),
 )
 """Kernel parameters that the build states itself or every machine has its own of, and those that would move the first process."""
 

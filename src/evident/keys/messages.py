@@ -53,7 +53,7 @@ def check_disk(disk: str) -> str:
 class ChallengeRequest:
     version: Literal[1]
     disk: str
-    """Which disk the guest wants to open; without one, the name under which it asks for its secrets (``evident.secrets``)."""
+    """Which disk the guest wants to open; without one, the name under which it asks for its secrets (``evident.machine``)."""
 
     def __post_init__(self) -> None:
         check_disk(self.disk)

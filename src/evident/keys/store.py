@@ -41,7 +41,7 @@ class RootVolume:
 
     version: Literal[1]
     disk: str
-    """PARTUUID of the encrypted disk; without one, the name under which the machine asks (``evident.secrets``)."""
+    """PARTUUID of the encrypted disk; without one, the name under which the machine asks (``evident.machine``)."""
     reference_set: str
     """Name of the reference values that the guest has to match."""
     nominal: int = 3

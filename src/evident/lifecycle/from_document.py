@@ -96,6 +96,7 @@ def _prepared(target: Deployment, wanted: Specification, chosen: Option, builder
         verifier=(wanted.key_server or "") if cloud else KEY_SERVER,
         sha256=wanted.image.sha256,
         secrets=secret_files.read(wanted.secrets),
+        attest_first=wanted.attest_first,
         reopened_by=wanted.disks.reopened_by,
     )
     made = replace(prepared.order, references=_references(prepared.order.references, wanted))

@@ -61,15 +61,16 @@ def ordered(
     verifier: str = KEY_SERVER,
     sha256: bytes | None = None,
     secrets: Mapping[str, bytes] = NO_SECRETS,
+    attest_first: bool = False,
     reopened_by: str = BY_KEY_SERVER,
 ) -> Prepared:
     """`prepare` for `target` on `platform`, with what its guest has to be told: where it runs, where its agent answers, and, where it has a
-    disk to open or `secrets` to get, its key server at `verifier` and the key that it knows that by; what else opens its disk again, where
-    the document says so (`specification.Disks`).
+    disk to open, `secrets` to get or to `attest_first`, its key server at `verifier` and the key that it knows that by; what else opens its
+    disk again, where the document says so (`specification.Disks`).
     """
     around = target.surroundings
     parameters = {**driver(platform, around).parameters(target.machine), "evident.attest": str(AGENT_PORT)}
-    if secrets or manifest.read(read_private(image / names.MANIFEST))[0].spec.profile == "encrypted":
+    if attest_first or secrets or manifest.read(read_private(image / names.MANIFEST))[0].spec.profile == "encrypted":
         parameters |= {"evident.verifier": verifier, "evident.key": keystore.open_store(around).pin.hex()}
     if reopened_by != BY_KEY_SERVER:
         parameters |= {"evident.reopened": reopened_by}
@@ -83,6 +84,7 @@ def ordered(
         boot=boot,
         sha256=sha256,
         secrets=secrets,
+        attest_first=attest_first,
         registers=_registers(platform, machine, around.clock()),
     )
 
@@ -98,19 +100,21 @@ def prepare(
     boot: Boot = "direct",
     sha256: bytes | None = None,
     secrets: Mapping[str, bytes] = NO_SECRETS,
+    attest_first: bool = False,
     registers: Registers = "pcr",
 ) -> Prepared:
     """The order for `image`, its disk made in `directory`; `parameters` are appended to the command line, `machine` says all the rest.
 
     Booted by ``uki``, the first disk is all that a machine needs, here or in a cloud: a raw image with a GUID partition table.
-    `sha256`: of the one image's disk.raw that will do; None: any that is trusted. `registers`: which measure a boot by UKI there.
+    `sha256`: of the one image's disk.raw that will do; None: any that is trusted. `attest_first`: its guest asks the key server though it
+    has nothing to get. `registers`: which measure a boot by UKI there.
     Raises `NotAuthentic` for a manifest or a file that is not what was signed, `UsageError` for what cannot be read.
     """
     stated, _ = manifest.verify(read_private(image / names.MANIFEST), trusted)
     if sha256 is not None:
         _check_wanted(stated, sha256)
-    data = uuid.UUID(bytes=surroundings.randomness(16), version=4)
-    own = {"evident.data": str(data)} if stated.spec.profile == "encrypted" else {"evident.secrets": str(data)} if secrets else {}
+    data, asks = uuid.UUID(bytes=surroundings.randomness(16), version=4), attest_first or bool(secrets)
+    own = {"evident.data": str(data)} if stated.spec.profile == "encrypted" else {"evident.machine": str(data)} if asks else {}
     line = " ".join((stated.command_line, *(f"{name}={value}" for name, value in {**parameters, **own}.items())))
     unified = _file(image, stated, names.UKI)
     expected = programs.among(stated.reference.values)
@@ -121,15 +125,12 @@ def prepare(
         kernel, initrd = (_file(image, stated, name) for name in (names.KERNEL, names.INITRD))
         order = replace(machine, kernel=kernel, initrd=initrd, command_line=line)
     if boot == "direct" and stated.root_hash is None:
-        return Prepared(_expecting(order, expected, stated), _held(data, b"", secrets))
+        return Prepared(_expecting(order, expected, stated), DiskKey(str(data), b"", secrets) if asks else None)
     disk, key = _disk(image, stated, unified, data, directory, surroundings)
     if boot == "uki":
         expected += _measured(unified, disk, registers, stated, surroundings.clock())
-    return Prepared(replace(_expecting(order, expected, stated), disks=(disk, *machine.disks)), _held(data, key, secrets, stated.root_hash))
-
-
-def _held(name: uuid.UUID, key: bytes, secrets: Mapping[str, bytes], root_hash: bytes | None = None) -> DiskKey | None:
-    return DiskKey(str(name), key, secrets, root_hash if key else None) if key or secrets else None
+    held = DiskKey(str(data), key, secrets, stated.root_hash if key else None) if key or asks else None
+    return Prepared(replace(_expecting(order, expected, stated), disks=(disk, *machine.disks)), held)
 
 
 def _registers(platform: str, machine: Order, at: datetime) -> Registers:

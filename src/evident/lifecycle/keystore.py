@@ -28,7 +28,7 @@ class DiskKey:
     """A disk and what opens it; or, without one, what a machine gets all the same."""
 
     disk: str
-    """PARTUUID; without one, the name under which the machine asks (``evident.secrets``)."""
+    """PARTUUID; without one, the name under which the machine asks (``evident.machine``)."""
     key: bytes = field(repr=False)
     """Empty where there is no disk to open."""
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)

@@ -139,11 +139,18 @@ class Specification:
         default=None,
         metadata=_doc("IPv4 address and port at which a machine in a cloud reaches your key server, such as 203.0.113.10:8443."),
     )
+    attest_first: bool = field(
+        default=False,
+        metadata=_doc(
+            "Have the machine ask your key server for leave before anything of the image's units starts: accepted by the policy, they do; "
+            "refused, it switches itself off. So does every machine that has a key or `secrets` to get; those without start at once."
+        ),
+    )
     secrets: Mapping[str, str] = field(
         default_factory=dict,
         metadata=_doc(
             "Name to the file that holds the secret, seen from this document, readable by you alone. Your key server releases them to the "
-            "attested machine alone, where the workload finds them in /run/evident/secrets/NAME."
+            "attested machine alone, where each unit finds those that it names in /run/evident/secrets/UNIT/NAME."
         ),
     )
     identity: Mapping[str, tuple[str, ...]] = field(
@@ -184,9 +191,9 @@ class Specification:
             raise _refuse("identity.twice", "each identity in `identity` or in `policy.allowed_identities`", f"{twice[0]} in both")
 
     @property
-    def released(self) -> bool:
-        """Whether its machine gets anything from a key server."""
-        return bool(self.secrets) or self.disks.root_key == "key-server"
+    def asks(self) -> bool:
+        """Whether its machine asks a key server for leave to start, and for what it is to get."""
+        return self.attest_first or bool(self.secrets) or self.disks.root_key == "key-server"
 
     def held_to(self, policy: Policy) -> Policy:
         """`policy`, and no machine but the one that the document means."""

@@ -49,7 +49,7 @@ def unmet(specification: Specification, place: Place, known: Known, everywhere: 
         *_settings(specification, place),
         *_disks(specification, place, known),
         *_reopened(demanded, specification, place),
-        *_secrets(specification, place),
+        *_secrets(specification, place, known),
         *_network(specification, place),
     )
 
@@ -160,7 +160,7 @@ def _disks(specification: Specification, place: Place, known: Known) -> Iterator
         found = f"an image of profile {known.image.spec.profile}" if known.image else "no image"
         remedy = "Set disks.root_key to the truth, or build the image with the other profile."
         yield _missing("root-key", "storage", f"an image that goes with disks.root_key: {specification.disks.root_key}", found, remedy)
-    if place.outline.cloud and (specification.released or encrypted) and specification.key_server is None:
+    if place.outline.cloud and (specification.asks or encrypted) and specification.key_server is None:
         remedy = "Say in `key_server` at which address the machine reaches this host."
         yield _missing("key-server", "storage", "a key server that the machine reaches", "no key_server in the document", remedy)
     if place.outline.cloud and specification.disks.data:
@@ -176,11 +176,10 @@ def _reopened(demanded: Policy, specification: Specification, place: Place) -> I
     if specification.disks.root_key != "key-server":
         remedy = "Set disks.root_key: key-server, with an image of profile encrypted, or leave disks.reopened_by out."
         yield _missing("reopened-by", "storage", "a disk whose key was released once", "disks.root_key: none", remedy)
-    if specification.secrets:
-        remedy = "Leave out one of the two: secrets come from the key server, at every boot."
-        yield _missing(
-            "reopened-secrets", "storage", f"no secrets beside disks.reopened_by: {way}", ", ".join(specification.secrets), remedy
-        )
+    asked = ("attest_first",) * specification.attest_first + tuple(specification.secrets)
+    if asked:
+        remedy = "Leave out one of the two: leave and secrets come from the key server, at every boot."
+        yield _missing("reopened-asks", "storage", f"neither beside disks.reopened_by: {way}", ", ".join(asked), remedy)
     carrier = place.profile.layers["boot_chain"].measured_by.value
     there = "launch" if carrier == "tee" and place.technology == "snp" else "tpm" if carrier == "vtpm" else "key-server"
     if place.profile.simulated or way != there:
@@ -194,10 +193,16 @@ def _reopened(demanded: Policy, specification: Specification, place: Place) -> I
             yield _missing("reopened-party", "storage", "nobody but you who could open the disk", f"a TPM of {party}", remedy)
 
 
-def _secrets(specification: Specification, place: Place) -> Iterator[Unmet]:
-    if specification.secrets and place.profile.simulated:
-        remedy = "Leave `secrets` out, or launch where an image boots."
-        yield _missing("secrets", "storage", "a machine that runs the image's agent, which gets the secrets", "a simulated machine", remedy)
+def _secrets(specification: Specification, place: Place, known: Known) -> Iterator[Unmet]:
+    asked = ("attest_first",) * specification.attest_first + ("secrets",) * bool(specification.secrets)
+    if asked and place.profile.simulated:
+        remedy = f"Leave {' and '.join(asked)} out, or launch where an image boots."
+        yield _missing("secrets", "storage", "a machine that runs the image's agent, which asks first", "a simulated machine", remedy)
+    read = {name for unit in known.image.spec.units for name in unit.secrets} if known.image else specification.secrets.keys()
+    if read != specification.secrets.keys():
+        expected = "the secrets that the image's units read: " + (", ".join(sorted(read)) or "none")
+        remedy = "Name the same in `secrets` of the document, and in `secrets` of the units of the image's specification."
+        yield _missing("secrets", "storage", expected, ", ".join(sorted(specification.secrets)) or "none", remedy)
 
 
 def _network(specification: Specification, place: Place) -> Iterator[Unmet]:
@@ -207,7 +212,7 @@ def _network(specification: Specification, place: Place) -> Iterator[Unmet]:
     if not any((each.direction, each.protocol, each.port) == ("in", "tcp", AGENT_PORT) for each in openings):
         remedy = f"Add to network.inbound: {{port: {AGENT_PORT}, peer: NETWORK}}, with the network that you attest from."
         yield _missing("agent-port", "input", f"TCP port {AGENT_PORT} open, where the agent answers challenges", "closed", remedy)
-    if specification.released and specification.key_server is not None:
+    if specification.asks and specification.key_server is not None:
         host, port = address(specification.key_server)
         if not any(_lets_out(each, host, port) for each in openings):
             remedy = f"Add to network.outbound: {{port: {port}, peer: {host}/32}}."

@@ -41,7 +41,8 @@ from evident.lifecycle.from_document import Builders
 from evident.platforms import agent
 from evident.platforms.cloud import Patience
 from evident.platforms.cloud_driver import CloudDriver
-from evident.platforms.driver import Believed, Expectation, Order, Surroundings
+from evident.platforms.driver import Believed, Expectation, Surroundings
+from evident.platforms.order import Order
 from evident.reference_values import documents
 from evident.reference_values.model import Provenance, ReferenceSet, ReferenceValue, Strength
 from evident.simulator import clouds, scenario
@@ -227,11 +228,11 @@ class Life:
     def surroundings(self) -> Surroundings:
         return Surroundings(self.home / "state", self.now, self.randomness, self.said.append)
 
-    def image(self, name: str) -> None:
-        """Build another image into the document; nothing of it is launched yet."""
+    def image(self, name: str, *secrets: str) -> None:
+        """Build another image into the document, of which a unit reads `secrets`; nothing of it is launched yet."""
         folder = self.home / name
         if not folder.exists():
-            an_image(folder, self.key, name=name, at=TODAY)
+            an_image(folder, self.key, name=name, at=TODAY, secrets=secrets)
         self.write(image={"path": name, "sha256": digest(folder).hex()})
 
     def build(self, spec: Path, out: Path) -> None:

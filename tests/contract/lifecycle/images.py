@@ -22,9 +22,17 @@ from evident.reference_values.model import ReferenceSet
 ROOT_HASH = b"\xcd" * 32
 
 
-def an_image(folder: Path, key: SigningKey, *, name: str, at: datetime, profile: Literal["integrity", "encrypted"] = "integrity") -> None:
-    """An image whose initrd says `name`, signed by `key`."""
-    spec = ImageSpec(1, name, (Unit("shop", ("/usr/bin/true",)),), profile=profile)
+def an_image(
+    folder: Path,
+    key: SigningKey,
+    *,
+    name: str,
+    at: datetime,
+    profile: Literal["integrity", "encrypted"] = "integrity",
+    secrets: tuple[str, ...] = (),
+) -> None:
+    """An image whose initrd says `name`, and of which a unit reads `secrets`, signed by `key`."""
+    spec = ImageSpec(1, name, (Unit("shop", ("/usr/bin/true",), secrets=secrets),), profile=profile)
     line = f"ro evident.mode={profile} roothash={ROOT_HASH.hex()}"
     initrd = name.encode() * 64
     unified = uki.write(a_stub(), {".linux": a_stub(), ".cmdline": line.encode(), ".initrd": initrd, ".osrel": b"ID=evident\n"})

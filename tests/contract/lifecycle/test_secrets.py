@@ -47,6 +47,7 @@ def guest(life: Any, monkeypatch: pytest.MonkeyPatch) -> Guest:
     monkeypatch.setattr(sys.modules[type(life).__module__], "SPKI", spki(own.public_key()))
     monkeypatch.setattr(keyserver, "begin", lambda *_: None)  # it is asked in this process
     keep(life.home, VALUE)
+    life.image("reading", "db")
     life.write(secrets={"db": "db"}, key_server="203.0.113.10:8443", network=NETWORK)
     return Guest(life, own)
 
@@ -60,7 +61,7 @@ def keep(home: Path, value: bytes) -> None:
 def name_of(target: Deployment) -> str:
     """Under which its machine asks, by its measured command line."""
     line = next(value.command_line for value in target.own_references.values if value.command_line)
-    return next(word for word in line.split() if word.startswith("evident.secrets=")).partition("=")[2]
+    return next(word for word in line.split() if word.startswith("evident.machine=")).partition("=")[2]
 
 
 def test_the_machine_gets_them_once_it_has_attested_and_no_more_once_it_is_revoked(life: Any, guest: Guest) -> None:
@@ -84,7 +85,7 @@ def test_another_machine_gets_the_secrets_as_they_are_then(life: Any, guest: Gue
     keep(life.home, NEXT_VALUE)
     life.up()
     assert guest.asks(first) == {"db": VALUE}, "what runs keeps what it was made with"
-    life.image("two")
+    life.image("two", "db")
     life.update(timedelta(0))
     second = name_of(target)
     assert second != first

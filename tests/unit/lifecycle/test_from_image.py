@@ -22,7 +22,8 @@ from evident.image.stated import Lock
 from evident.image.tree import Tree
 from evident.lifecycle import disks, from_image
 from evident.lifecycle.from_image import Prepared
-from evident.platforms.driver import KEY_SERVER, Order, Surroundings
+from evident.platforms.driver import KEY_SERVER, Surroundings
+from evident.platforms.order import Order
 from evident.reference_values import programs
 from evident.reference_values.model import ReferenceSet, ReferenceValue
 
@@ -135,5 +136,5 @@ def test_secrets_go_under_the_name_of_the_disk(owner: Owner) -> None:
     assert made.key is not None
     assert made.key.secrets == {"db": b"a value"}
     line = parse_command_line(made.order.command_line or "")
-    assert (line.asks, line.secrets) == (made.key.disk, "")
+    assert (line.asks, line.machine) == (made.key.disk, "")
     assert "a value" not in repr(made)

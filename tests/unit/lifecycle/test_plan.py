@@ -41,7 +41,8 @@ Make = Callable[..., Plan]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the documents lie: an image and the firmware's value beside them."""
     made = tmp_path_factory.mktemp("documents")
-    an_image(made / "image", keys.generate(os.urandom), name="shop", at=datetime(2026, 11, 22, tzinfo=UTC))
+    for name, secrets in (("image", ()), ("reading", ("db",))):
+        an_image(made / name, keys.generate(os.urandom), name="shop", at=datetime(2026, 11, 22, tzinfo=UTC), secrets=secrets)
     firmware = ReferenceValue(("firmware",), "launch", bytes(48), Strength.RECOMPUTED, "you", "firmware", Provenance("a test", "stated"))
     (made / "firmware.json").write_bytes(documents.dump(ReferenceSet(1, (firmware,), "firmware")))
     return made
@@ -164,7 +165,8 @@ def test_a_key_server_has_to_be_reachable(make: Make) -> None:
 def test_secrets_need_a_key_server_files_that_nobody_else_reads_and_an_agent(make: Make, folder: Path) -> None:
     """The image need not be encrypted for that."""
     (folder / "db").write_text("a value")
-    wanted: dict[str, Any] = {"policy": policy(), "secrets": {"db": "db"}}
+    image = {"path": "reading", "sha256": digest(folder / "reading").hex()}
+    wanted: dict[str, Any] = {"policy": policy(), "secrets": {"db": "db"}, "image": image}
     (folder / "db").chmod(0o644)
     assert codes(make(platform="aws", **wanted)) == {"plan.key-server", "secrets.mode"}
     (folder / "db").chmod(0o600)
@@ -173,6 +175,10 @@ def test_secrets_need_a_key_server_files_that_nobody_else_reads_and_an_agent(mak
     assert codes(make(platform="aws", **reachable)) == set()
     assert codes(make(platform="qemu", **wanted)) == set()
     assert "plan.secrets" in codes(make(platform="simulated", **wanted)), "no image boots there"
+    (folder / "more").write_text("a value")
+    (folder / "more").chmod(0o600)
+    for given in ({}, {"more": "more"}, {"db": "db", "more": "more"}):
+        assert codes(make(platform="qemu", **{**wanted, "secrets": given})) == {"plan.secrets"}, "not what the image's unit reads"
     (folder / "db").unlink()
     assert codes(make(platform="qemu", **wanted)) == {"secrets.file"}
 
@@ -194,7 +200,8 @@ REOPENED = {
     "by a TPM, beside a TD's registers": ("gcp", {"disks": TPM, "technology": "tdx"}, {"plan.reopened-by"}),
     "by a TPM in a cloud": ("aws", {"disks": TPM}, set()),
     "that is not encrypted": ("qemu", {"disks": {"reopened_by": "launch"}}, {"plan.reopened-by"}),
-    "with secrets": ("qemu", {"disks": LAUNCH, "secrets": {"db": "db-of-a-disk"}}, {"plan.reopened-secrets"}),
+    "with secrets": ("qemu", {"disks": LAUNCH, "secrets": {"db": "db-of-a-disk"}}, {"plan.reopened-asks"}),
+    "asking first": ("qemu", {"disks": LAUNCH, "attest_first": True}, {"plan.reopened-asks"}),
 }
 
 

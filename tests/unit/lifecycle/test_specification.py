@@ -115,8 +115,9 @@ def test_settings_that_are_paths_are_seen_from_the_document_too() -> None:
 def test_secrets_are_files_seen_from_the_document() -> None:
     written = {"secrets": {"db-password": "secrets/db", "API_KEY": "/etc/keys/api"}}
     assert read(**written).secrets == {"db-password": "/documents/secrets/db", "API_KEY": "/etc/keys/api"}
-    assert read(**written).released
-    assert not read().released
+    assert read(**written).asks
+    assert not read().asks
+    assert read(attest_first=True).asks
     jsonschema.validate({**LEAST, **written}, SCHEMA)
 
 
