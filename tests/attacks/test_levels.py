@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evident.appraisal.appraise import appraise
-from evident.appraisal.statement import LEVEL_LAYERS, TrustStatement
+from evident.appraisal.degrees import LEVEL_LAYERS
+from evident.appraisal.statement import TrustStatement
 from evident.evidence.snp_report import PRODUCTS
 from evident.simulator.pki import SimulatorPki
 from evident.simulator.scenario import ATTACKS, TEST_ROOT_HASH, Scenario, good, masked_chip, vlek

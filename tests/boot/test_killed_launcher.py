@@ -24,7 +24,8 @@ from evident.lifecycle import keyserver, keystore
 from evident.lifecycle.deployment import Deployment, up
 from evident.lifecycle.farewell import down
 from evident.lifecycle.keystore import DiskKey
-from evident.platforms.driver import PORT_FILE, Order
+from evident.platforms.driver import PORT_FILE
+from evident.platforms.order import Order
 from evident.platforms.qemu import launch, probe
 from evident.platforms.qemu.probe import Probed
 

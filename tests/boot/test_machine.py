@@ -11,7 +11,7 @@ from evident import processes
 from evident.errors import Malformed
 from evident.lifecycle.deployment import Deployment, up
 from evident.lifecycle.farewell import down
-from evident.platforms.driver import Order
+from evident.platforms.order import Order
 from evident.platforms.qemu import console
 from evident.reference_values.kernel_hashes import KernelHashes
 

@@ -36,7 +36,7 @@ from evident.keys.release import ReleaseService
 from evident.lifecycle import attest
 from evident.lifecycle.challenges import Challenges
 from evident.lifecycle.deployment import Deployment
-from evident.platforms.driver import AGENT_PORT
+from evident.platforms.order import AGENT_PORT
 from evident.platforms.qemu import swtpm
 from evident.reports.json_report import Outcome
 from evident.verification import ima

@@ -32,7 +32,8 @@ from evident.lifecycle.journal import State
 from evident.platforms import agent
 from evident.platforms.cloud import Patience
 from evident.platforms.cloud_driver import JOURNAL
-from evident.platforms.driver import AGENT_PORT, Disk, Order, Surroundings
+from evident.platforms.driver import Surroundings
+from evident.platforms.order import AGENT_PORT, Disk, Order
 from evident.platforms.resources import TAG_ID, TAG_KEY, ResourceJournal
 
 HOUR = timedelta(hours=1)

@@ -43,7 +43,8 @@ from evident.lifecycle.deployment import deployment, up
 from evident.platforms import agent, registry
 from evident.platforms.aws import launch as aws_launch
 from evident.platforms.cloud import Patience
-from evident.platforms.driver import Collected, Order, Surroundings
+from evident.platforms.driver import Collected, Surroundings
+from evident.platforms.order import Order
 from evident.platforms.simulated import collector
 from evident.platforms.simulated import launch as simulated_launch
 from evident.reference_values import documents

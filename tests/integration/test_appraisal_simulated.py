@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from evident.appraisal.appraise import appraise
+from evident.appraisal.degrees import LEVEL_LAYERS
 from evident.appraisal.policy import Policy
-from evident.appraisal.statement import LEVEL_LAYERS, TrustStatement
+from evident.appraisal.statement import TrustStatement
 from evident.errors import EvidentError, NotAuthentic
 from evident.platforms.registry import profile
 from evident.simulator import scenario

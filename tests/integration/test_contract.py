@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.unit.verification.test_snp_vectors import CASES, REFUSED, compare
 
-from evident.appraisal.statement import BESIDE_LAYERS, LEVEL_LAYERS
+from evident.appraisal.degrees import BESIDE_LAYERS, LEVEL_LAYERS
 from evident.cli.main import main
 
 Call = Callable[..., tuple[int, dict[str, Any]]]

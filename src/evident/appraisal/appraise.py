@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from evident.appraisal import beside, identities, layers, rules, sentences, threat
+from evident.appraisal.degrees import Verifiability
 from evident.appraisal.folds import Basis, levels, needs_provider, settle
 from evident.appraisal.headline import headline
 from evident.appraisal.layers import Ground
@@ -22,7 +23,7 @@ from evident.appraisal.profile import Profile
 from evident.appraisal.questions import answers
 from evident.appraisal.remarks import Remark
 from evident.appraisal.requirements import demand
-from evident.appraisal.statement import Layer, TrustStatement, Verifiability
+from evident.appraisal.statement import Layer, TrustStatement
 from evident.errors import Finding, NotAuthentic
 from evident.reference_values.model import ReferenceValue
 from evident.verification.remarks import remark

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from evident.appraisal.degrees import Verifiability
 from evident.appraisal.layers import Ground
 from evident.appraisal.policy import Policy
 from evident.appraisal.remarks import Remark, refusal
 from evident.appraisal.requirements import agents_in_image
-from evident.appraisal.statement import Caveat, Layer, Verifiability
+from evident.appraisal.statement import Caveat, Layer
 from evident.verification.facts import Facts, Vtpm
 from evident.verification.remarks import NO_REMEDY
 from evident.verification.verified import Verified

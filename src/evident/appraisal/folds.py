@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from evident.appraisal.statement import LEVEL_LAYERS, Levels, Verifiability
+from evident.appraisal.degrees import LEVEL_LAYERS, Levels, Verifiability
 
 Carrier = Literal["tee", "vtpm", "none"]
 Symbol = Literal["●", "◐", "○"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from evident.appraisal.statement import LEVEL_LAYERS, Layer, Levels, Verifiability
+from evident.appraisal.degrees import LEVEL_LAYERS, Levels, Verifiability
+from evident.appraisal.statement import Layer
 from evident.errors import Finding
 
 _PROVEN = (

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from evident.appraisal import boot_differences
+from evident.appraisal.degrees import Verifiability
 from evident.appraisal.differences import Difference, nearest
 from evident.appraisal.folds import Carrier
 from evident.appraisal.matching import RegisterMatch, match, worth
 from evident.appraisal.observations import observations
 from evident.appraisal.remarks import Remark, refusal
-from evident.appraisal.statement import Caveat, Component, Verifiability
+from evident.appraisal.statement import Caveat, Component
 from evident.appraisal.threat import CAVEATS, said
 from evident.reference_values.model import ReferenceValue
 from evident.reference_values.snp_reference import root_in_initrd, verity_root_hash

@@ -11,13 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from evident.appraisal.degrees import YOU
 from evident.reference_values.model import ReferenceValue, Strength
 
 if TYPE_CHECKING:  # whoever only asks what a value is worth has no facts to compare it with
     from evident.verification.facts import BootChain, Facts
-
-YOU = "you"
-"""The endorser of what the verifier recomputed itself."""
 
 _PCR = re.compile(r"pcr(0|[1-9][0-9]?)", re.ASCII)
 _DIGEST_BYTES = {"sha1": 20, "sha256": 32, "sha384": 48, "sha512": 64}

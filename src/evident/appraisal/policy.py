@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from evident.appraisal.statement import BESIDE_LAYERS, LEVEL_LAYERS
+from evident.appraisal.degrees import BESIDE_LAYERS, LEVEL_LAYERS
 from evident.errors import Malformed
 
 _NUMBER = re.compile(r"[0-9]{1,5}")

@@ -9,10 +9,9 @@ from types import MappingProxyType
 from typing import Any
 
 from evident import codec
+from evident.appraisal.degrees import LEVEL_LAYERS, YOU, Levels, Verifiability
 from evident.appraisal.folds import Basis, levels, needs_provider, settle
-from evident.appraisal.matching import YOU
 from evident.appraisal.profile import Profile
-from evident.appraisal.statement import LEVEL_LAYERS, Levels, Verifiability
 
 VENDORS: Mapping[str, str] = MappingProxyType({"snp": "AMD", "tdx": "Intel"})
 _HARDWARE: Mapping[str, str] = MappingProxyType({"snp": "AMD-SP", "tdx": "TDX module"})

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from evident.appraisal.degrees import Verifiability
 from evident.appraisal.layers import Ground
-from evident.appraisal.statement import Answer, Layer, Verifiability
+from evident.appraisal.statement import Answer, Layer
 
 QUESTIONS = (
     "It is a genuine CVM on the right hardware, not an emulation",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from evident.appraisal.cmdline import forbidden
+from evident.appraisal.degrees import LEVEL_LAYERS, YOU, Levels
 from evident.appraisal.layers import Ground
-from evident.appraisal.matching import YOU
 from evident.appraisal.policy import Policy, least_degrees
 from evident.appraisal.remarks import Remark, open_point, refusal
-from evident.appraisal.statement import LEVEL_LAYERS, Layer, Levels
+from evident.appraisal.statement import Layer
 from evident.verification.facts import Facts
 
 

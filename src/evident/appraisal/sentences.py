@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evident.appraisal.degrees import LEVEL_LAYERS, Verifiability
 from evident.appraisal.layers import Ground
 from evident.appraisal.profile import Profile
-from evident.appraisal.statement import LEVEL_LAYERS, Caveat, Layer, Verifiability
+from evident.appraisal.statement import Caveat, Layer
 from evident.verification.verified import Verified
 
 UNKNOWN_PROVIDER = "the infrastructure provider"

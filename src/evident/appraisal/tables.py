@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from datetime import date
 from types import MappingProxyType
 
+from evident.appraisal.degrees import LEVEL_LAYERS, Verifiability
 from evident.appraisal.folds import SYMBOL_WORDS, needs_provider, symbol
 from evident.appraisal.profile import Profile
 from evident.appraisal.prospect import VENDORS, basis, current, measured_by, outlook, profile_levels, vtpm_endorser
-from evident.appraisal.statement import LEVEL_LAYERS, Verifiability
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,7 @@ def _surroundings() -> Surroundings:
 
 def _up(surroundings: Surroundings, name: str, *, attack: str | None) -> None:
     from evident.lifecycle.deployment import deployment, up
-    from evident.platforms.driver import Order
+    from evident.platforms.order import Order
 
     up(deployment(name, surroundings), "simulated", Order(attack=attack))
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from evident.lifecycle.bring_up import Release
     from evident.lifecycle.deployment import Deployment
     from evident.lifecycle.from_document import Builders
-    from evident.platforms.driver import Order
+    from evident.platforms.order import Order
 
 MAX_MEMORY_MIB = 16 * 1024 * 1024
 
@@ -242,7 +242,7 @@ def ordered(args: argparse.Namespace, target: Deployment) -> tuple[Order, Releas
 
     from evident.cli.inputs import read_bytes
     from evident.errors import UsageError
-    from evident.platforms.driver import Disk, Order
+    from evident.platforms.order import Disk, Order
 
     images = {name: read_bytes(path) if (path := getattr(args, name)) else None for name in ("firmware", "kernel", "initrd")}
     order = Order(

@@ -22,7 +22,7 @@ from evident.lifecycle.journal import State
 from evident.lifecycle.keystore import DiskKey
 from evident.lifecycle.specification import Specification
 from evident.platforms import registry
-from evident.platforms.driver import Order
+from evident.platforms.order import Order
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from evident.files import read_private
 from evident.lifecycle import again, bring_up
 from evident.lifecycle.bring_up import Release
 from evident.lifecycle.deployment import OPTIONS, Deployment
-from evident.platforms.driver import Order
+from evident.platforms.order import Order
 
 
 def up(

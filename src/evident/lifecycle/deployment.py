@@ -28,7 +28,8 @@ from evident.lifecycle import disks, generations
 from evident.lifecycle.generations import Generations
 from evident.lifecycle.journal import Event, Journal, State
 from evident.lifecycle.names import NAME, NAME_WORDS
-from evident.platforms.driver import GENERATION, Driver, Expectation, Order, Surroundings
+from evident.platforms.driver import GENERATION, Driver, Expectation, Surroundings
+from evident.platforms.order import Order
 from evident.reference_values import documents
 from evident.reference_values.model import ReferenceSet
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from evident.platforms.driver import Disk
+from evident.platforms.order import Disk
 
 
 def path(directory: Path, identifier: str) -> Path:

@@ -24,7 +24,8 @@ from evident.lifecycle.place import order
 from evident.lifecycle.plan import Option, plan
 from evident.lifecycle.specification import Specification
 from evident.platforms import registry
-from evident.platforms.driver import KEY_SERVER, Order
+from evident.platforms.driver import KEY_SERVER
+from evident.platforms.order import Order
 from evident.reference_values import documents
 from evident.reference_values.model import ReferenceSet, ReferenceValue
 

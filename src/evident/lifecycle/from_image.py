@@ -30,7 +30,8 @@ from evident.lifecycle import disks, keystore
 from evident.lifecycle.deployment import Deployment, driver
 from evident.lifecycle.keystore import DiskKey
 from evident.platforms import registry
-from evident.platforms.driver import AGENT_PORT, KEY_SERVER, Disk, Order, Surroundings
+from evident.platforms.driver import KEY_SERVER, Surroundings
+from evident.platforms.order import AGENT_PORT, Disk, Order
 from evident.reference_values import programs
 from evident.reference_values.model import ReferenceSet, ReferenceValue
 

@@ -12,17 +12,17 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evident.appraisal.degrees import Verifiability
 from evident.appraisal.matching import worth
 from evident.appraisal.profile import Fact, LayerProfile, Profile
 from evident.appraisal.prospect import Prospect, prospect, trusted_parties
-from evident.appraisal.statement import Verifiability
 from evident.errors import EvidentError, Finding
 from evident.files import read_private
 from evident.image import names
 from evident.lifecycle import images, secret_files
 from evident.lifecycle.specification import Specification, Technology
 from evident.platforms import registry
-from evident.platforms.driver import AGENT_PORT, Disk, Order
+from evident.platforms.order import AGENT_PORT, Disk, Order
 from evident.platforms.outline import Item, Outline
 from evident.reference_values import documents
 from evident.reference_values.model import ReferenceValue

@@ -22,7 +22,7 @@ from evident.files import read_private, write_private_bytes
 from evident.keys.secrets import check_names
 from evident.lifecycle.names import NAME, NAME_WORDS
 from evident.platforms import registry
-from evident.platforms.cloud import Opening
+from evident.platforms.opening import Opening
 
 if TYPE_CHECKING:
     from evident.lifecycle.deployment import Deployment

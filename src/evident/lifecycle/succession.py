@@ -27,7 +27,7 @@ from evident.lifecycle.bring_up import Release
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.journal import State
 from evident.lifecycle.specification import Specification
-from evident.platforms.driver import Order
+from evident.platforms.order import Order
 
 _CROWDED = ("cloud.quota", "cloud.capacity")
 

@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from evident.appraisal.identities import CHIPS, NAMES
-from evident.appraisal.matching import YOU
+from evident.appraisal.degrees import YOU
 from evident.appraisal.policy import Policy, RequiredLevels, least_degrees
-from evident.appraisal.statement import LEVEL_LAYERS
+from evident.appraisal.degrees import LEVEL_LAYERS
 from evident.errors import EvidentError, Finding
 from evident.lifecycle.place import Known, Place, order
 from evident.lifecycle.specification import Specification, address
-from evident.platforms.cloud import Opening
-from evident.platforms.driver import AGENT_PORT
+from evident.platforms.opening import Opening
+from evident.platforms.order import AGENT_PORT
 
 
 @dataclass(frozen=True, slots=True)

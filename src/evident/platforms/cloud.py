@@ -1,4 +1,4 @@
-"""Talking to a cloud: what can go wrong, how often to ask, how long to wait, what a network may let through.
+"""Talking to a cloud: what can go wrong, how often to ask, how long to wait.
 
 Every cloud's own errors become one of these, so that whoever calls needs to know no cloud:
 
@@ -17,12 +17,11 @@ Exit 2: change something. Exit 12: nothing is wrong with the question, ask it la
 
 from __future__ import annotations
 
-import ipaddress
 import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from evident.errors import EvidentError, Finding, Indeterminate, Unsupported, UsageError
 
@@ -30,8 +29,6 @@ T = TypeVar("T")
 
 
 LONGEST_PAUSE = 600.0
-_PRIVATE = tuple(ipaddress.ip_network(each) for each in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"))
-"""RFC 1918, RFC 4193."""
 TRANSIENT = "cloud.transient"
 CONFLICT = "cloud.conflict"
 
@@ -71,35 +68,6 @@ def transient(found: str, remedy: str, *, after: float = 0.0) -> Busy:
 
 def timeout(found: str, remedy: str) -> Indeterminate:
     return Indeterminate.of("cloud.timeout", expected="an end within the deadline", found=found, remedy=remedy)
-
-
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """One thing that the machine's network lets through; there is nothing else that it does."""
-
-    direction: Literal["in", "out"]
-    protocol: Literal["tcp", "udp"]
-    port: int
-    peer: str
-    """Network in CIDR form, IPv4 or IPv6, without host bits."""
-
-    def __post_init__(self) -> None:
-        try:
-            ipaddress.ip_network(self.peer)
-        except ValueError as error:
-            raise self._wrong("a network such as 203.0.113.0/24", str(error)) from None
-        if not 1 <= self.port <= 65535:
-            raise self._wrong("a port from 1 to 65535", str(self.port))
-
-    @property
-    def private(self) -> bool:
-        """Whether its peer is in private networks: no public address is needed to reach that, or to be reached from it."""
-        peer: Any = ipaddress.ip_network(self.peer)
-        return any(peer.version == each.version and peer.subnet_of(each) for each in _PRIVATE)
-
-    @staticmethod
-    def _wrong(expected: str, found: str) -> UsageError:
-        return UsageError.of("cloud.opening", expected=expected, found=found, remedy="Correct this opening in the specification.")
 
 
 @dataclass(frozen=True, slots=True)

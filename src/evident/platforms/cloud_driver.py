@@ -23,8 +23,10 @@ from evident.appraisal.policy import Policy, RequiredLevels
 from evident.errors import Indeterminate, Unsupported, UsageError
 from evident.files import read_private, write_private
 from evident.platforms import agent
-from evident.platforms.cloud import Opening, Patience
-from evident.platforms.driver import AGENT_PORT, Believed, Collected, Expectation, Order, Surroundings, whose
+from evident.platforms.cloud import Patience
+from evident.platforms.driver import Believed, Collected, Expectation, Surroundings, whose
+from evident.platforms.opening import Opening
+from evident.platforms.order import AGENT_PORT, Order
 from evident.platforms.resources import Cloud, ResourceJournal, Stock, Survey
 from evident.reference_values.model import ReferenceSet, level
 from evident.verification.credential import NamedKey

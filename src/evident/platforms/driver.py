@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:  # a contract in words of other rooms: whoever only states an order loads none of them
     from evident.appraisal.policy import Policy
     from evident.endorsements.anchors import Anchor
     from evident.endorsements.fetcher import Fetcher
-    from evident.platforms.cloud import Opening
+    from evident.platforms.order import Order
     from evident.reference_values.model import ReferenceSet
     from evident.verification.credential import NamedKey
     from evident.verification.pieces import Pieces
 
-AGENT_PORT: Final = 8442
-"""Where a guest's agent answers challenges, unless its command line says otherwise."""
 KEY_SERVER: Final = "10.0.2.100:8443"
 """Where a guest finds its key server on a network of the platform's own: always the same, because it is on the measured command line."""
 PORT_FILE: Final = "keyserver.port"
@@ -39,42 +37,6 @@ class Surroundings:
     """Told, in a sentence, of anything that takes more than a moment."""
     wrapping_key: Path | None = None
     """File with the key that wraps disk keys, where the owner keeps it apart from them; None: beside them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """A raw image that the machine gets as a disk; it stays its owner's and is not copied."""
-
-    path: str
-    """Absolute."""
-    read_only: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What the owner wants launched. Images left out are the platform's own, where it has any."""
-
-    firmware: bytes | None = None
-    kernel: bytes | None = None
-    initrd: bytes | None = None
-    command_line: str | None = None
-    vcpus: int = 1
-    memory_mib: int = 1024
-    disks: tuple[Disk, ...] = ()
-    """In the order in which the machine sees them; a cloud boots from the first."""
-    published: tuple[int, ...] = ()
-    """TCP ports of the machine that are to be reachable from its host."""
-    attack: str | None = None
-    """Name of an attack that a simulated host is to play; every other platform refuses it."""
-    where: Mapping[str, str] = field(default_factory=dict)
-    """A cloud's own settings: region, type, subnet..."""
-    technology: Literal["snp", "tdx"] = "snp"
-    openings: tuple[Opening, ...] = ()
-    """What the network of a machine in a cloud lets through."""
-    said: Mapping[str, str] = field(default_factory=dict)
-    """The options of a command line that describe all this, where such do; kept with the machine, to know them again."""
-    references: ReferenceSet | None = None
-    """Predicted from the image, for platforms that do not show what else they measure; None: the platform knows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from evident.errors import UsageError
-from evident.platforms.driver import Order
+from evident.platforms.order import Order
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from evident import __version__
-from evident.appraisal.statement import Layer, TrustStatement, Verifiability
+from evident.appraisal.degrees import Verifiability
+from evident.appraisal.statement import Layer, TrustStatement
 from evident.errors import EvidentError
 from evident.reports.json_report import Outcome
 from evident.reports.view import differs

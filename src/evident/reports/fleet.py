@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evident import codec
-from evident.appraisal.statement import Levels
+from evident.appraisal.degrees import Levels
 from evident.errors import Finding
 from evident.reports import html
 from evident.reports.text import STYLE, WIDTH, banner, heading, printed

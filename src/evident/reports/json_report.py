@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from evident import codec
-from evident.appraisal.statement import Layer, Levels, TrustStatement
+from evident.appraisal.degrees import Levels
+from evident.appraisal.statement import Layer, TrustStatement
 from evident.errors import EvidentError, Finding
 
 Outcome = TrustStatement | EvidentError

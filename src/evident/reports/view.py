@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from evident.appraisal.statement import BESIDE_LAYERS, LEVEL_LAYERS, Caveat, Component, Layer, TrustStatement, Verifiability
+from evident.appraisal.degrees import BESIDE_LAYERS, LEVEL_LAYERS, Verifiability
+from evident.appraisal.statement import Caveat, Component, Layer, TrustStatement
 from evident.errors import EvidentError, Finding
 from evident.reports.json_report import Failure, Outcome, Recorded
 

@@ -29,8 +29,9 @@ from evident.platforms.aws.clients import Clients
 from evident.platforms.aws.executor import Aws
 from evident.platforms.aws.images import described
 from evident.platforms.aws.requests import BLOCK, ImageSpec, MachineSpec
-from evident.platforms.cloud import Opening, Patience
-from evident.platforms.driver import Disk, Order
+from evident.platforms.cloud import Patience
+from evident.platforms.opening import Opening
+from evident.platforms.order import Disk, Order
 from evident.platforms.resources import Resource, ResourceJournal, Stock
 
 REGION = "eu-west-1"

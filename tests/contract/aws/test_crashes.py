@@ -16,8 +16,8 @@ from tests.contract.crashes import Crashes, Thing, die_everywhere
 from tests.contract.lifecycle import stages
 
 from evident.platforms.aws.executor import Aws
-from evident.platforms.cloud import Opening
-from evident.platforms.driver import AGENT_PORT
+from evident.platforms.opening import Opening
+from evident.platforms.order import AGENT_PORT
 from evident.platforms.resources import TAG_KEY
 
 OWN = ("instance", "image", "snapshot", "security-group")

@@ -20,7 +20,7 @@ from botocore.exceptions import ParamValidationError
 
 from evident.platforms.aws import requests
 from evident.platforms.aws.requests import BLOCK, ImageSpec, MachineSpec
-from evident.platforms.cloud import Opening
+from evident.platforms.opening import Opening
 from evident.platforms.resources import Resource, Stage
 
 GOLDEN = Path(__file__).parent / "golden"

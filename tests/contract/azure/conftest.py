@@ -34,8 +34,9 @@ from azure.core.utils import case_insensitive_dict
 from evident.platforms.azure.clients import Clients, assembled
 from evident.platforms.azure.executor import Azure
 from evident.platforms.azure.requests import MIB
-from evident.platforms.cloud import Opening, Patience
-from evident.platforms.driver import Disk, Order
+from evident.platforms.cloud import Patience
+from evident.platforms.opening import Opening
+from evident.platforms.order import Disk, Order
 from evident.platforms.resources import Resource, ResourceJournal, Stock
 
 SUBSCRIPTION = "00000000-1111-4222-8333-444444444444"

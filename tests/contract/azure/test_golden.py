@@ -19,7 +19,7 @@ import pytest
 from azure.mgmt.compute import models as compute
 from azure.mgmt.network import models as network
 
-from evident.platforms.cloud import Opening
+from evident.platforms.opening import Opening
 
 GOLDEN = Path(__file__).parent / "golden"
 MODELS = {

@@ -18,12 +18,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from google.auth.crypt import RSASigner
 from google.oauth2 import service_account
 
-from evident.platforms.cloud import Opening, Patience
-from evident.platforms.driver import Disk, Order
+from evident.platforms.cloud import Patience
 from evident.platforms.gcp import images, requests
 from evident.platforms.gcp.clients import SCOPE, Clients, Endpoints, assemble
 from evident.platforms.gcp.executor import Gcp
 from evident.platforms.gcp.requests import Place
+from evident.platforms.opening import Opening
+from evident.platforms.order import Disk, Order
 from evident.platforms.resources import Resource, ResourceJournal, Stock
 
 SMALL_GIB = 512 * 1024

@@ -25,12 +25,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from evident.platforms.cloud import Opening
 from evident.platforms.gcp import images, requests
 from evident.platforms.gcp.clients import call
 from evident.platforms.gcp.machine import MachineSpec, machine_spec
 from evident.platforms.gcp.preflight import preflight
 from evident.platforms.gcp.requests import ImageSpec, Place
+from evident.platforms.opening import Opening
 
 GOLDEN = Path(__file__).parent / "golden"
 PLACE = Place("shop-1", "europe-west4-a")

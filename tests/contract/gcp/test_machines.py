@@ -10,10 +10,10 @@ import pytest
 
 from evident.errors import Indeterminate, Unsupported, UsageError
 from evident.platforms import resources
-from evident.platforms.cloud import Opening
-from evident.platforms.driver import Disk
 from evident.platforms.gcp import clients, executor, requests
 from evident.platforms.gcp.executor import Gcp
+from evident.platforms.opening import Opening
+from evident.platforms.order import Disk
 from evident.platforms.resources import Stage
 
 

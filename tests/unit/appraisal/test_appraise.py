@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from evident.appraisal.appraise import appraise
+from evident.appraisal.degrees import BESIDE_LAYERS, LEVEL_LAYERS
 from evident.appraisal.policy import STRICT, Deny, Policy, RequiredLevels, TechnologyRules
 from evident.appraisal.profile import Profile
-from evident.appraisal.statement import BESIDE_LAYERS, LEVEL_LAYERS, TrustStatement
+from evident.appraisal.statement import TrustStatement
 from evident.errors import Finding, NotAuthentic
 from evident.platforms import registry
 from evident.reference_values.model import ReferenceValue, Strength

@@ -7,8 +7,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evident.appraisal.degrees import LEVEL_LAYERS, Levels
 from evident.appraisal.folds import Basis, levels, needs_provider, settle, symbol
-from evident.appraisal.statement import LEVEL_LAYERS, Levels
 
 degrees = st.fixed_dictionaries({layer: st.integers(0, 4) for layer in LEVEL_LAYERS})
 carriers = st.fixed_dictionaries({layer: st.sampled_from(["tee", "vtpm", "none"]) for layer in LEVEL_LAYERS[2:]})

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from evident import codec
 from evident.appraisal.appraise import appraise
+from evident.appraisal.degrees import LEVEL_LAYERS
 from evident.appraisal.policy import Policy, RequiredLevels
-from evident.appraisal.statement import LEVEL_LAYERS
 from evident.platforms.registry import PROFILES
 from evident.reference_values.model import Strength
 from evident.verification.facts import Facts, Freshness, Runtime, StatedLaunch

@@ -10,7 +10,7 @@ import pytest
 
 from evident.cli.deployments import surroundings
 from evident.lifecycle.deployment import deployment, up
-from evident.platforms.driver import Order
+from evident.platforms.order import Order
 
 Run = Callable[..., tuple[int, str, str]]
 

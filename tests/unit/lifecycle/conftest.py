@@ -15,7 +15,8 @@ from evident.endorsements import anchors
 from evident.endorsements.fetcher import StaticFetcher
 from evident.lifecycle.attest import Answer, Verifier, attest
 from evident.lifecycle.deployment import Deployment, deployment, up
-from evident.platforms.driver import Order, Surroundings
+from evident.platforms.driver import Surroundings
+from evident.platforms.order import Order
 from evident.simulator.pki import SimulatorPki
 
 

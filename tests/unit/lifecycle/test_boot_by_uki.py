@@ -19,7 +19,8 @@ from evident.image import build, names, uki
 from evident.image.prediction import Registers
 from evident.lifecycle import from_image
 from evident.lifecycle.from_image import Prepared
-from evident.platforms.driver import Order, Surroundings
+from evident.platforms.driver import Surroundings
+from evident.platforms.order import Order
 from evident.platforms.qemu import launch
 from evident.reference_values import tdx_reference
 from evident.reference_values.model import Strength, by_tpm

@@ -23,7 +23,8 @@ from evident.lifecycle.farewell import down
 from evident.lifecycle.journal import State
 from evident.lifecycle.keystore import DiskKey
 from evident.lifecycle.revoke import revoke
-from evident.platforms.driver import Order, Surroundings
+from evident.platforms.driver import Surroundings
+from evident.platforms.order import Order
 from evident.simulator.pki import SimulatorPki
 from evident.simulator.scenario import sample_launch
 

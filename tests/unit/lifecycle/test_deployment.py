@@ -25,7 +25,8 @@ from evident.lifecycle import attest as attest_module
 from evident.lifecycle.deployment import deployment, deployments, up
 from evident.lifecycle.farewell import down
 from evident.lifecycle.journal import State
-from evident.platforms.driver import Collected, Order
+from evident.platforms.driver import Collected
+from evident.platforms.order import Order
 from evident.platforms.simulated import collector
 from evident.simulator.pki import SimulatorPki
 from evident.simulator.scenario import Scenario, sample_launch

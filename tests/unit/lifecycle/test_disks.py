@@ -14,7 +14,8 @@ from evident.lifecycle import bring_up, keyserver, keystore
 from evident.lifecycle.deployment import Deployment, deployment
 from evident.lifecycle.keystore import DiskKey
 from evident.lifecycle.revoke import revoke
-from evident.platforms.driver import Order, Surroundings
+from evident.platforms.driver import Surroundings
+from evident.platforms.order import Order
 from evident.simulator.pki import SimulatorPki
 
 SHOP, BANK, LATER = (f"{digit * 8}-2222-3333-4444-555555555555" for digit in "123")

@@ -15,7 +15,7 @@ from evident.lifecycle.farewell import down
 from evident.lifecycle.fleet import fleet
 from evident.lifecycle.journal import State
 from evident.lifecycle.revoke import revoke
-from evident.platforms.driver import Order
+from evident.platforms.order import Order
 from evident.reports.fleet import Fleet, Member, Standing
 
 HOUR = timedelta(hours=1)

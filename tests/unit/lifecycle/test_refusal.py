@@ -18,7 +18,7 @@ from evident.lifecycle.deployment import AT_BOOT, Deployment
 from evident.lifecycle.journal import State
 from evident.lifecycle.keystore import DiskKey
 from evident.lifecycle.specification import Image, Specification
-from evident.platforms.driver import Order
+from evident.platforms.order import Order
 from evident.platforms.simulated.launch import SimulatedPlatform
 
 DISK = "11111111-2222-3333-4444-555555555555"

@@ -17,7 +17,7 @@ from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.farewell import down
 from evident.lifecycle.journal import State
 from evident.lifecycle.keystore import DiskKey
-from evident.platforms.driver import Order
+from evident.platforms.order import Order
 from evident.platforms.simulated.launch import SimulatedPlatform
 
 HOUR, NONE = timedelta(hours=1), timedelta(0)

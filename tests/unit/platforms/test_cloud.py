@@ -8,7 +8,8 @@ import pytest
 
 from evident.errors import EvidentError, Indeterminate, UsageError
 from evident.platforms import cloud
-from evident.platforms.cloud import Opening, Patience
+from evident.platforms.cloud import Patience
+from evident.platforms.opening import Opening
 
 
 class Clock:

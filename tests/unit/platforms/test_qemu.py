@@ -14,7 +14,8 @@ import pytest
 from evident.errors import Unsupported, UsageError
 from evident.evidence import ovmf
 from evident.files import write_private_bytes
-from evident.platforms.driver import KEY_SERVER, Disk, Order, Surroundings
+from evident.platforms.driver import KEY_SERVER, Surroundings
+from evident.platforms.order import Disk, Order
 from evident.platforms.qemu import collector, console, firmware, launch, probe, qmp, relay, vm
 from evident.platforms.qemu.console import ConsoleLog
 from evident.platforms.qemu.vm import Machine, Snp, argv

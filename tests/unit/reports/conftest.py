@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from evident.appraisal.statement import Answer, Caveat, Component, Layer, Levels, TrustStatement, Verifiability
+from evident.appraisal.degrees import Levels, Verifiability
+from evident.appraisal.statement import Answer, Caveat, Component, Layer, TrustStatement
 from evident.errors import Finding
 
 KERNEL = "2b7ad1c5" * 8

@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from evident.appraisal.statement import TrustStatement, Verifiability
+from evident.appraisal.degrees import Verifiability
+from evident.appraisal.statement import TrustStatement
 from evident.errors import Finding, Indeterminate, Malformed, NotAuthentic, Unsupported
 from evident.reports import ear
 

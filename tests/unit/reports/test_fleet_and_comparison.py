@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 import pytest
 
 from evident import codec
-from evident.appraisal.statement import Levels, TrustStatement
+from evident.appraisal.degrees import Levels
+from evident.appraisal.statement import TrustStatement
 from evident.errors import Finding, NotAuthentic
 from evident.reports import comparison, fleet, json_report
 from evident.reports.fleet import Fleet, Member, Standing

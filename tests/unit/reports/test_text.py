@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from evident.appraisal.statement import TrustStatement, Verifiability
+from evident.appraisal.degrees import Verifiability
+from evident.appraisal.statement import TrustStatement
 from evident.errors import Finding, Malformed, NotAuthentic
 from evident.reports import text
 

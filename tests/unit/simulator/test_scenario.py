@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from evident.appraisal.appraise import appraise
+from evident.appraisal.degrees import LEVEL_LAYERS
 from evident.appraisal.policy import STRICT, Policy, RequiredLevels, RevocationRule, TechnologyRules
-from evident.appraisal.statement import LEVEL_LAYERS, TrustStatement
+from evident.appraisal.statement import TrustStatement
 from evident.endorsements import anchors
 from evident.errors import EvidentError, NotAuthentic
 from evident.evidence.snp_report import GENOA, PRODUCTS, TURIN, Product

@@ -19,7 +19,7 @@ from evident.platforms.aws import errors, images, requests
 from evident.platforms.aws.clients import Clients, call, pages
 from evident.platforms.aws.requests import BLOCK, MachineSpec
 from evident.platforms.cloud import Patience
-from evident.platforms.driver import Order
+from evident.platforms.order import Order
 from evident.platforms.resources import TAG_KEY, Found, Stock
 
 SNAPSHOT_WAIT = 3600.0

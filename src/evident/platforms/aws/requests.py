@@ -15,8 +15,8 @@ from typing import Any
 
 from evident.files import read_private
 from evident.platforms import cloud
-from evident.platforms.cloud import Opening
-from evident.platforms.driver import Order
+from evident.platforms.opening import Opening
+from evident.platforms.order import Order
 from evident.platforms.resources import Resource
 
 Request = dict[str, Any]

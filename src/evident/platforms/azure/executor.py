@@ -20,7 +20,7 @@ from evident.platforms.azure.clients import Answer, Clients
 from evident.platforms.azure.machine import MachineSpec, machine_spec
 from evident.platforms.azure.requests import ImageSpec
 from evident.platforms.cloud import Patience
-from evident.platforms.driver import Order
+from evident.platforms.order import Order
 from evident.platforms.resources import TAG_KEY, Found, Resource, Stock
 
 ACCESS_WAIT = 300.0

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from evident.platforms.azure.machine import machine_spec
-from evident.platforms.driver import Order
+from evident.platforms.order import Order
 from evident.platforms.outline import Item, Outline, Setting, gib, sdk
 
 _LEAST_HDD, _LEAST_SSD = 32, 4

@@ -17,12 +17,12 @@ from typing import Any
 from evident.errors import EvidentError
 from evident.platforms import cloud
 from evident.platforms.cloud import Patience
-from evident.platforms.driver import Order
 from evident.platforms.gcp import errors, images, requests
 from evident.platforms.gcp.clients import Clients, ask, call, pages, send
 from evident.platforms.gcp.machine import MachineSpec, machine_spec
 from evident.platforms.gcp.requests import CONFIDENTIAL, ImageSpec, Request
 from evident.platforms.gcp.upload import upload
+from evident.platforms.order import Order
 from evident.platforms.resources import TAG_KEY, Found, Resource, Stock
 
 IMAGE_WAIT = 3600.0

@@ -6,8 +6,8 @@ import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from evident.platforms.cloud import Opening
-from evident.platforms.driver import Order
+from evident.platforms.opening import Opening
+from evident.platforms.order import Order
 
 if TYPE_CHECKING:
     from evident.platforms.gcp.requests import ImageSpec

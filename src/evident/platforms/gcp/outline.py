@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from evident.platforms.driver import Order
 from evident.platforms.gcp.machine import machine_spec
+from evident.platforms.order import Order
 from evident.platforms.outline import Item, Outline, Setting, gib, sdk
 
 _TECHNOLOGY = {"snp": "SEV-SNP", "tdx": "TDX"}

@@ -24,7 +24,8 @@ from evident.errors import EvidentError, PolicyRefused, UsageError
 from evident.evidence import disk as partitions
 from evident.evidence import uki
 from evident.files import read_private, write_private_bytes
-from evident.platforms.driver import KEY_SERVER, PORT_FILE, Believed, Collected, Disk, Expectation, Order, Surroundings
+from evident.platforms.driver import KEY_SERVER, PORT_FILE, Believed, Collected, Expectation, Surroundings
+from evident.platforms.order import Disk, Order
 from evident.platforms.qemu import attendant, collector, console, firmware, host, probe, qmp, relay, room, swtpm, vm
 from evident.platforms.qemu.order import FILE as LAUNCH_FILE
 from evident.platforms.qemu.order import FIRMWARE, INITRD, KERNEL, Launch, check_images, read_launch, write_launch

@@ -10,7 +10,7 @@ from typing import Final, Literal
 from evident import codec
 from evident.errors import Malformed
 from evident.files import read_private, write_private
-from evident.platforms.driver import Disk
+from evident.platforms.order import Disk
 from evident.platforms.qemu.vm import CPU_TYPE, Snp
 from evident.simulator.vmm import LaunchDescription
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from evident.errors import UsageError
-from evident.platforms.driver import Order
+from evident.platforms.order import Order
 from evident.platforms.outline import Item, Outline, Setting
 from evident.platforms.qemu import host
 from evident.platforms.qemu.profile import BY_UKI

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from evident.platforms.driver import Order
+from evident.platforms.order import Order
 from evident.platforms.qemu.order import Launch
 
 OVERHEAD_MIB: Final = 256

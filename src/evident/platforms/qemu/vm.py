@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from evident.evidence import sp_channel
-from evident.platforms.driver import KEY_SERVER, Disk
+from evident.platforms.driver import KEY_SERVER
+from evident.platforms.order import Disk
 from evident.platforms.qemu import swtpm
 
 ROLE: Final = "qemu"

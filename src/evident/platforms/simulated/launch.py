@@ -18,7 +18,8 @@ from evident import codec
 from evident.appraisal.policy import Policy, RequiredLevels
 from evident.errors import Malformed, UsageError
 from evident.files import read_private, write_private, write_private_bytes
-from evident.platforms.driver import Believed, Collected, Expectation, Order, Surroundings
+from evident.platforms.driver import Believed, Collected, Expectation, Surroundings
+from evident.platforms.order import Order
 from evident.platforms.simulated import collector
 from evident.reference_values.model import LAYERS
 from evident.simulator.guest import VmState

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evident.platforms.driver import Order
+from evident.platforms.order import Order
 from evident.platforms.outline import Item, Outline
 
 

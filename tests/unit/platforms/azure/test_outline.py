@@ -9,8 +9,8 @@ import pytest
 from evident.errors import UsageError
 from evident.platforms.azure.machine import machine_spec
 from evident.platforms.azure.outline import OUTLINE
-from evident.platforms.cloud import Opening
-from evident.platforms.driver import Disk, Order
+from evident.platforms.opening import Opening
+from evident.platforms.order import Disk, Order
 
 WHERE = {"subscription": "s", "group": "g", "region": "westeurope", "type": "Standard_DC2as_v5"}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evident.platforms.driver import Disk, Order
+from evident.platforms.order import Disk, Order
 from evident.platforms.qemu import room
 from evident.platforms.qemu.order import Launch
 
