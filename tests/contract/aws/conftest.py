@@ -83,6 +83,8 @@ class FakeAws:
         self.starts: list[tuple[str, dict[str, str]]] = []
         """Fates of the next instances: a state and a StateReason."""
         self.snp = True
+        self.rules_lag = 0.0
+        """Seconds for which a new group's rules are not listed, though it is."""
         snp = {"ProcessorInfo": {"SupportedFeatures": ["amd-sev-snp"]}, "SupportedBootModes": ["legacy-bios", "uefi"]}
         self.types = {"m6a.large": {**snp, "NitroTpmSupport": "supported", "VCpuInfo": {"DefaultVCpus": 2}}}
         self.types["t3.micro"] = {"SupportedBootModes": ["uefi"], "NitroTpmSupport": "supported", "VCpuInfo": {"DefaultVCpus": 2}}
@@ -267,6 +269,7 @@ class FakeAws:
         OwnerIds: Any = None,
         NextToken: Any = None,
     ) -> dict[str, Any]:
+        assert SnapshotIds or OwnerIds == ["self"], "what others have made public is listed too"
         listed, more = self._list("snapshot", SnapshotIds, "InvalidSnapshot.NotFound", Filters, NextToken)
         return {"Snapshots": [{"SnapshotId": each["id"], "State": each["state"], "Tags": each["tags"]} for each in listed], **more}
 
@@ -293,6 +296,7 @@ class FakeAws:
         Owners: Any = None,
         NextToken: Any = None,
     ) -> dict[str, Any]:
+        assert ImageIds or Owners == ["self"], "what others have made public is listed too"
         listed, more = self._list("image", ImageIds, "InvalidAMIID.NotFound", Filters, NextToken)
         return {"Images": [{"ImageId": each["id"], "State": each["state"], "Tags": each["tags"]} for each in listed], **more}
 
@@ -344,6 +348,8 @@ class FakeAws:
     def do_DescribeSecurityGroupRules(self, Filters: Any, NextToken: Any = None) -> dict[str, Any]:
         rules = []
         for group in self._visible("security-group"):
+            if self.time.now < group["at"] + self.rules_lag:
+                continue
             for name, (egress, protocol, low, high, peer) in group["rules"].items() if group["id"] in Filters[0]["Values"] else ():
                 family = "CidrIpv6" if ":" in peer else "CidrIpv4"
                 rule = {"SecurityGroupRuleId": name, "IsEgress": egress, "IpProtocol": protocol, "FromPort": low, "ToPort": high}

@@ -292,6 +292,33 @@ def test_rules_that_others_opened_are_closed_again(owner: Any, fake: Any) -> Non
     assert set(fake.live("security-group")[0]["rules"].values()) == wanted
 
 
+def test_nothing_is_open_where_nothing_is_asked_however_late_rules_are_listed(owner: Any, fake: Any) -> None:
+    """EC2 opens every new group to everywhere; who waits to see that listed may see an empty list first, and take it for closed."""
+    fake.rules_lag = 120.0
+    owner.spec = replace(owner.spec, openings=())
+    owner.up()
+    assert fake.live("security-group")[0]["rules"] == {}
+
+
+def asked(fake: Any, operation: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(given for name, given in fake.calls if name == operation)
+    return found
+
+
+def test_what_the_document_says_of_a_machine_is_what_is_asked_for(owner: Any, fake: Any, tmp_path: Any) -> None:
+    (tmp_path / "uefi.b64").write_text("QU1aTlVFRkk=\n")
+    owner.where = {"public": "yes", "uefi_data": str(tmp_path / "uefi.b64")}
+    owner.up()
+    assert asked(fake, "RegisterImage")["UefiData"] == "QU1aTlVFRkk="
+    assert asked(fake, "RunInstances")["NetworkInterfaces"][0]["AssociatePublicIpAddress"] is True
+
+
+def test_nothing_is_public_and_nothing_signed_that_the_document_does_not_say(owner: Any, fake: Any) -> None:
+    owner.up()
+    assert "UefiData" not in asked(fake, "RegisterImage")
+    assert asked(fake, "RunInstances")["NetworkInterfaces"][0]["AssociatePublicIpAddress"] is False
+
+
 def test_the_image_arrives_whole_and_zeros_stay_home(owner: Any, fake: Any) -> None:
     owner.up()
     blocks = fake.live("snapshot")[0]["blocks"]
