@@ -62,6 +62,20 @@ def test_a_type_that_is_not_there_or_not_confidential(owner: Any, kind: str, wor
     assert word in probe.found
 
 
+@pytest.mark.parametrize(
+    ("lacking", "word"),
+    [
+        ({"ProcessorInfo": {}}, "SEV-SNP"),
+        ({"NitroTpmSupport": "unsupported"}, "NitroTPM"),
+        ({"SupportedBootModes": ["legacy-bios"]}, "UEFI"),
+    ],
+)
+def test_a_type_has_to_have_all_that_the_image_asks_of_it(owner: Any, fake: Any, lacking: dict[str, Any], word: str) -> None:
+    fake.types["m6a.large"] |= lacking
+    probe = probed(owner)["instance type"]
+    assert (probe.state, probe.found) == ("failed", f"m6a.large in eu-west-1 without {word}")
+
+
 def test_a_zone_without_the_type_names_those_with_it(owner: Any, fake: Any) -> None:
     fake.zones = ["eu-west-1c"]
     probe = probed(owner)["zone"]
