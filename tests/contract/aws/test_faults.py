@@ -324,6 +324,7 @@ def test_the_image_arrives_whole_and_zeros_stay_home(owner: Any, fake: Any) -> N
     blocks = fake.live("snapshot")[0]["blocks"]
     content = b"".join(blocks.get(index, bytes(requests.BLOCK)) for index in range(3))
     assert set(blocks) == {0, 2}
+    assert [line for line in owner.said if line.startswith("uploading")] == ["uploading the image: 49 %", "uploading the image: 99 %"]
     assert content[: owner.file.stat().st_size] == owner.file.read_bytes()
 
 
