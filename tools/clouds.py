@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator
 from datetime import date
 from pathlib import Path
 
+from evident.appraisal.changes import difference
 from evident.appraisal.degrees import Verifiability
 from evident.appraisal.profile import Profile
-from evident.appraisal.prospect import Outlook, current, difference, prospect
+from evident.appraisal.prospect import Outlook, current, prospect
 from evident.appraisal.tables import TABLES, Cell, Table
 from evident.platforms.registry import OUTLINES, PROFILES
 from evident.reports.view import LAYER_TITLES

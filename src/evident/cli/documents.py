@@ -91,8 +91,9 @@ def _load_yaml(data: bytes, what: str) -> Any:
             what, "not-text", "JSON or YAML in UTF-8", f"binary data ({error.reason})", "Check that this is the right file."
         ) from None
     try:
-        _refuse_tricks(yaml.parse(text, yaml.SafeLoader), what)
-        node = yaml.compose(text, yaml.SafeLoader)
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, ten times as fast, where PyYAML was built with it
+        _refuse_tricks(yaml.parse(text, loader), what)
+        node = yaml.compose(text, loader)
     except (yaml.YAMLError, RecursionError) as error:
         problem = " ".join(str(error).split()) or type(error).__name__
         raise _refuse(what, "yaml", "one YAML document", problem[:200], "Correct the document.") from None
@@ -144,7 +145,7 @@ def _value(node: yaml.Node, what: str, path: str) -> Any:
                 raise _refuse(what, "duplicate-key", "every key once", found, "Remove one of the two.")
             members[key.value] = _value(item, what, f"{path}.{key.value}")
         return members
-    return _scalar(node.value, plain=getattr(node, "style", None) is None)
+    return _scalar(node.value, plain=not getattr(node, "style", None))
 
 
 def _scalar(text: str, *, plain: bool) -> Any:

@@ -20,7 +20,8 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evident.appraisal.prospect import Change, Prospect
+    from evident.appraisal.changes import Change
+    from evident.appraisal.prospect import Prospect
     from evident.appraisal.tables import Cell, Table
 
 TABLE_DATES = {"scopelliti": "2024-03-26"}
@@ -185,7 +186,7 @@ def _print_table(table: Table, *, why: bool) -> None:
 
 
 def _diff(args: argparse.Namespace) -> int:
-    from evident.appraisal.prospect import difference
+    from evident.appraisal.changes import difference
     from evident.platforms.registry import PROFILES
 
     before, after = _day(args.diff[0]), _day(args.diff[1])

@@ -7,13 +7,12 @@ recomputed, not rebuilt from source; and a layer whose reference value nobody ha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from evident.appraisal.degrees import Verifiability
-from evident.appraisal.matching import worth
 from evident.appraisal.profile import Fact, LayerProfile, Profile
 from evident.appraisal.prospect import Prospect, prospect, trusted_parties
 from evident.errors import EvidentError, Finding
@@ -24,18 +23,16 @@ from evident.lifecycle.specification import Specification, Technology
 from evident.platforms import registry
 from evident.platforms.order import AGENT_PORT, Disk, Order
 from evident.platforms.outline import Item, Outline
-from evident.reference_values import documents
-from evident.reference_values.model import ReferenceValue
 
 if TYPE_CHECKING:
     from evident.image.manifest import Manifest
+    from evident.reference_values.model import ReferenceValue
 
 SOURCE = "this deployment"
 RECOMPUTED = "The image is made of a distribution's binaries: recomputed, not rebuilt from source."
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     platform: str
     technology: Technology
     outline: Outline
@@ -56,8 +53,7 @@ class Place:
         return f"{self.platform} ({self.technology})" if len(self.outline.technologies) > 1 else self.platform
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """What is known of the image and the reference values before anything is made."""
 
     image: Manifest | None
@@ -81,9 +77,11 @@ def look(specification: Specification) -> Known:
     except EvidentError as error:
         wrong += error.findings
     values: list[ReferenceValue] = []
-    for name in specification.references:
+    for path in specification.references:
+        from evident.reference_values import documents  # here, for most documents bring none
+
         try:
-            values += documents.load(read_private(Path(name))).values
+            values += documents.load(read_private(Path(path))).values
         except EvidentError as error:
             wrong += error.findings
     try:
@@ -162,6 +160,8 @@ def _firmware(profile: Profile, outline: Outline, known: Known) -> tuple[int, st
     """Degree, endorser and reason."""
     given = [value for value in known.values if "firmware" in value.layers]
     if given:
+        from evident.appraisal.matching import worth  # likewise
+
         best = max(given, key=worth)
         return worth(best), best.endorser, f"By the reference values of the document ({best.provenance.origin})."
     source = outline.firmware(profile.technology)

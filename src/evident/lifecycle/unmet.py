@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from evident.appraisal.degrees import LEVEL_LAYERS, YOU
 from evident.appraisal.identities import CHIPS, NAMES
-from evident.appraisal.degrees import YOU
 from evident.appraisal.policy import Policy, RequiredLevels, least_degrees
-from evident.appraisal.degrees import LEVEL_LAYERS
 from evident.errors import EvidentError, Finding
 from evident.lifecycle.place import Known, Place, order
 from evident.lifecycle.specification import Specification, address

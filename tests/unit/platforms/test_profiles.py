@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from evident import codec
+from evident.appraisal.changes import difference
 from evident.appraisal.profile import Fact, LayerProfile, Profile
-from evident.appraisal.prospect import current, difference, profile_levels, prospect
+from evident.appraisal.prospect import current, profile_levels, prospect
 from evident.appraisal.tables import TABLES, Table
 from evident.errors import UsageError
 from evident.platforms.registry import PROFILES, platform_ids, profile
