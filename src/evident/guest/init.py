@@ -71,6 +71,7 @@ def _released(console: Console, machine: Machine) -> None:
     """Steps 3 to 8: everything that touches the disk's key and the secrets. A disk that reopens needs 7 alone."""
     line = machine.line
     if line.reopened and reopen.opened(console, line, OPENED):
+        secrets.check(machine.configuration.units, ())
         return
     volume = attest(console, line)
     if line.mode == "encrypted":

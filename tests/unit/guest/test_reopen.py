@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -17,12 +18,13 @@ import pytest
 from tests.unit.guest.test_sources import deriver
 from tests.unit.image.test_seal import opens, sealed
 
-from evident.errors import NotAuthentic
-from evident.guest import luks_header, sealing
-from evident.guest.config import CommandLine
+from evident.errors import Malformed, NotAuthentic
+from evident.guest import init, luks_header, sealing
+from evident.guest.config import CommandLine, Configuration, parse_command_line
 from evident.guest.console import Console
 from evident.guest.steps import disk, reopen
 from evident.image import seal
+from evident.keys.messages import Volume
 from evident.simulator import scenario
 from evident.simulator.pki import SimulatorPki
 from evident.simulator.scenario import Scenario
@@ -126,6 +128,62 @@ def test_a_released_boot_goes_on_where_nothing_can_be_enrolled(machine: Machine)
     reopen.enrol(machine.console, LINE, machine.device, b"a key of another disk" * 3)
     assert "not enrolled, so the next boot asks the key server again: guest.reopen.slot" in machine.said[-1]
     assert machine.device.read_bytes() == before
+
+
+@pytest.mark.attack("AT-10", "A machine reopens by its launch though that does not measure what it boots.", "plan.reopened-by", "succeeds")
+def test_a_launch_that_does_not_measure_the_kernel_opens_for_any(machine: Machine) -> None:
+    """So a document that has firmware boot the disk is refused (`tests/unit/lifecycle/test_plan.py`)."""
+
+    def booting_its_disk(scene: Scenario) -> Scenario:
+        return replace(scene, launched=replace(scene.launched, kernel_hashes=False))
+
+    machine.launched = booting_its_disk(machine.launched)
+    machine.enrol()
+    machine.launched = booting_its_disk(another_kernel(machine.launched))
+    assert machine.opened()
+
+
+GOOD = (
+    f"evident.mode=encrypted evident.data={'1' * 8}-2222-3333-4444-{'5' * 12} evident.hashoffset=4096 evident.verifier=10.0.2.2:8443 "
+    f"evident.key={'ab' * 32} roothash={'cd' * 32} evident.tee=hardware"
+)
+
+
+def test_the_measured_command_line_says_whether_and_how() -> None:
+    assert [parse_command_line(GOOD + more).reopened for more in ("", " evident.reopened=launch", " evident.reopened=tpm")] == [
+        None,
+        "launch",
+        "tpm",
+    ]
+    for line in (f"{GOOD} evident.reopened=key-server", f"{GOOD} evident.reopened=", "evident.mode=microcvm evident.reopened=launch"):
+        with pytest.raises(Malformed, match=r"guest\.config\.reopened"):
+            parse_command_line(line)
+
+
+@pytest.mark.parametrize("opens", [True, False], ids=["reopened", "asked for"])
+@pytest.mark.parametrize("way", ["", " evident.reopened=tpm"], ids=["by default", "where the line says so"])
+def test_a_boot_asks_the_key_server_unless_the_line_says_otherwise_and_the_disk_opens(
+    monkeypatch: pytest.MonkeyPatch, way: str, opens: bool
+) -> None:
+    done: list[str] = []
+
+    def doing(what: str, result: object) -> Callable[..., object]:
+        def do(*_: object) -> object:
+            done.append(what)
+            return result
+
+        return do
+
+    monkeypatch.setattr(disk, "partition", Path)
+    monkeypatch.setattr(disk, "open_luks", lambda *_, mend: done.append(f"luks, mended: {mend}"))
+    monkeypatch.setattr(reopen, "opened", doing("tried", opens))
+    monkeypatch.setattr(reopen, "enrol", doing("enrolled", None))
+    monkeypatch.setattr(init, "attest", doing("released", Volume(1, "disk", KEY)))
+    init._released(Console(lambda _: None), init.Machine(parse_command_line(GOOD + way), Configuration(())))
+    if not way:
+        assert done == ["released", "luks, mended: False"]
+    else:
+        assert done == (["tried"] if opens else ["tried", "released", "enrolled", "luks, mended: True"])
 
 
 def snapshots(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
