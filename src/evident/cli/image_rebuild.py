@@ -2,8 +2,9 @@
 
 FILE is a lock or a manifest. Each package's source is fetched from the archive, built without a network in a root of its own (which takes
 root, or subordinate user ids and newuidmap), and the result compared by SHA-256. DIR receives a signed outcome of every package that was
-built, the list of packages that were installed for it, and each build's log. Packages that differ, cannot be built, or hold what no build
-of their own source makes (the kernel, which Debian signs) are named; the exit code is then 12, and the others count all the same.
+built, the list of packages that were installed for it, each build's log, and the packages that differ. Those, and packages that cannot be
+built or hold what no build of their own source makes (the kernel, which Debian signs), are named; the exit code is then 12, and the others
+count all the same.
 
 `evident image inspect MANIFEST --endorsement DIR` shows what the outcomes are worth.
 
@@ -112,3 +113,5 @@ def _write(tried: Tried, out: Path, key: SigningKey) -> None:
     stem = f"{package.name}_{package.version.replace(':', '%3a')}"
     write_file(out / f"{stem}.rebuild.json", sign(tried, at=datetime.now(UTC).replace(microsecond=0), key=key))
     write_file(out / f"{stem}.environment.json", lock.dump(tried.environment))
+    if tried.made and not tried.equal:
+        write_file(out / f"{stem}.built.deb", tried.made)

@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Iterator
 
 from evident.errors import Malformed, Unsupported
-from evident.image import deb
+from evident.image import deb, elf
 
 _DERIVED = "./md5sums"
 """A list of the data's digests: it differs whenever the data does, and is not the cause."""
@@ -48,5 +48,15 @@ def _of_archives(
             if getattr(one, field) != getattr(other, field):
                 yield name, f"{field} {getattr(other, field)!r} for {getattr(one, field)!r}"
         if content != built:
-            first = next((place for place, (a, b) in enumerate(zip(content, built, strict=False)) if a != b), min(len(content), len(built)))
-            yield name, f"content, from byte {first} of {len(content)} (built: {len(built)})"
+            yield name, _of_content(content, built)
+
+
+def _of_content(expected: bytes, found: bytes) -> str:
+    """The sections of a program or library that differ; of anything else the first byte."""
+    if elf.is_elf(expected) and elf.is_elf(found):
+        one, other = elf.sections(expected), elf.sections(found)
+        names = [name for name in dict.fromkeys((*one, *other)) if one.get(name) != other.get(name)]
+        if names:
+            return "content, in " + ", ".join(names)
+    first = next((place for place, (a, b) in enumerate(zip(expected, found, strict=False)) if a != b), min(len(expected), len(found)))
+    return f"content, from byte {first} of {len(expected)} (built: {len(found)})"

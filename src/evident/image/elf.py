@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from evident.errors import Malformed
 
-_PT_LOAD, _PT_DYNAMIC, _DT_NEEDED, _DT_STRTAB = 1, 2, 1, 5
+_PT_LOAD, _PT_DYNAMIC, _DT_NEEDED, _DT_STRTAB, _SHT_NOBITS = 1, 2, 1, 5, 8
 
 
 def is_elf(raw: bytes) -> bool:
@@ -41,15 +41,26 @@ def _needed(raw: bytes) -> Iterator[str]:
             yield raw[start : raw.index(b"\0", start)].decode()
 
 
+def sections(raw: bytes) -> Mapping[str, bytes]:
+    """Content of each section by name. Raises `Malformed` (``image.elf``)."""
+    try:
+        offset, size, count, names = struct.unpack_from("<Q", raw, 40)[0], *struct.unpack_from("<HHH", raw, 58)
+        headers = [struct.unpack_from("<IIQQQQ", raw, offset + index * size) for index in range(count)]
+        strings = headers[names][4]
+        titles = [raw[strings + header[0] : raw.index(b"\0", strings + header[0])].decode() for header in headers]
+        return {
+            title: b"" if header[1] == _SHT_NOBITS else raw[header[4] : header[4] + header[5]]
+            for title, header in zip(titles, headers, strict=True)
+        }
+    except (struct.error, ValueError, OverflowError, IndexError, UnicodeDecodeError) as error:
+        raise Malformed.of("image.elf", expected="an ELF file", found=str(error), remedy="Lock the packages again.") from None
+
+
 def modinfo(raw: bytes) -> Mapping[str, tuple[str, ...]]:
     """The assignments in section .modinfo of a kernel module. Raises `Malformed` (``image.elf``)."""
     try:
-        offset, size, count, names = struct.unpack_from("<Q", raw, 40)[0], *struct.unpack_from("<HHH", raw, 58)
-        sections = [struct.unpack_from("<IIQQQQ", raw, offset + index * size) for index in range(count)]
-        strings = sections[names][4]
-        found = [raw[s[4] : s[4] + s[5]] for s in sections if raw[strings + s[0] : raw.index(b"\0", strings + s[0])] == b".modinfo"]
-        pairs = [item.decode().partition("=") for section in found for item in section.split(b"\0") if item]
-    except (struct.error, ValueError, OverflowError, IndexError, UnicodeDecodeError) as error:
+        pairs = [item.decode().partition("=") for item in sections(raw).get(".modinfo", b"").split(b"\0") if item]
+    except UnicodeDecodeError as error:
         raise Malformed.of("image.elf", expected="a kernel module", found=str(error), remedy="Lock the packages again.") from None
     info: dict[str, tuple[str, ...]] = {}
     for name, _, value in pairs:

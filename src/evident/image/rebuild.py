@@ -63,14 +63,19 @@ class Tried:
     """SHA-256 of the source's description (.dsc), which names every file of the source."""
     environment: Lock | None = None
     """Every package that was installed for the build."""
-    built: bytes | None = None
-    """SHA-256 of what was built; None where nothing was."""
+    made: bytes | None = None
+    """The package that was built; None where nothing was."""
     difference: str | None = None
     problem: Finding | None = None
 
     @property
     def equal(self) -> bool:
         return self.built == self.package.sha256
+
+    @property
+    def built(self) -> bytes | None:
+        """SHA-256 of what was built."""
+        return None if self.made is None else hashlib.sha256(self.made).digest()
 
 
 def origin(package: LockedPackage, raw: bytes) -> Origin:
@@ -240,7 +245,7 @@ class _Workshop:
                 found=", ".join(made) or "no package",
                 remedy="Read its log: an option of the build may leave it out.",
             )
-        return replace(tried, built=hashlib.sha256(found).digest(), difference=first_difference(self._store.read(tried.package), found))
+        return replace(tried, made=found, difference=first_difference(self._store.read(tried.package), found))
 
     def _fetch(self, packages: Sequence[LockedPackage]) -> None:
         self._store.fetch(Lock(1, self._suite, apt.ARCHITECTURE, tuple(packages)), self._addresses, progress=self._progress)

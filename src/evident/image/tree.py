@@ -125,7 +125,8 @@ class Tree(MutableMapping[str, Entry]):
             target = folder / path
             target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             if entry.kind == "directory":
-                target.mkdir(mode=0o755, exist_ok=True)
+                target.mkdir(exist_ok=True)
+                target.chmod(entry.mode)
             elif entry.kind == "link":
                 target.symlink_to(entry.data.decode())
             else:
