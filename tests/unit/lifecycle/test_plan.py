@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -306,6 +307,14 @@ def test_what_is_billed_is_named_and_not_priced(make: Make) -> None:
         assert WHERE[platform]["type"] in billed
         assert "GiB" in billed
         assert not any(sign in billed for sign in "$€£")
+
+
+@pytest.mark.parametrize("platform", ["aws", "azure", "gcp"])
+def test_no_size_is_made_up_for_an_image_that_is_still_to_be_built(make: Make, platform: str) -> None:
+    resources = make(platform=platform, policy=policy(), image={"path": "nowhere", "sha256": "ab" * 32}).chosen.resources
+    told = " ".join(f"{each.what} {each.billed}" for each in resources)
+    assert "as large as the image will be" in told
+    assert not re.search(r"\b[123] GiB", told)
 
 
 @pytest.mark.parametrize(

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from evident.platforms import disk_size
 from evident.platforms.order import Order
-from evident.platforms.outline import Item, Outline, Setting, gib, sdk
+from evident.platforms.outline import Item, Outline, Setting, sdk
 
 
 def _items(order: Order) -> tuple[Item, ...]:
-    kind, size = order.where["type"], gib(order)
+    kind, size = order.where["type"], disk_size.words(order)
     address = "a public IPv4 address" if order.where.get("public") == "yes" else "an address of its subnet only"
     return (
-        Item(
-            "snapshot", f"{size} GiB, the image as it was built", "each block that is written; snapshot storage, for as long as it is kept"
-        ),
+        Item("snapshot", f"the image as it was built, {size}", "each block that is written; snapshot storage, for as long as it is kept"),
         Item("image", "an AMI that boots by UEFI, with a NitroTPM"),
         Item("security-group", f"openings: {len(order.openings)}; nothing else goes in or out"),
         Item("instance", f"{kind} with SEV-SNP, at {address}", f"{kind} while it runs, with AWS's surcharge for SEV-SNP"),
-        Item("volume", f"gp3, {size} GiB", f"gp3, {size} GiB, until it is removed"),
+        Item("volume", f"gp3, {size}", f"gp3, {size}, until it is removed"),
         Item("network-interface", address, "the public IPv4 address, while the machine has it" if "public" in address else None),
     )
 

@@ -5,23 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from evident.platforms import disk_size
 from evident.platforms.azure.machine import machine_spec
 from evident.platforms.order import Order
-from evident.platforms.outline import Item, Outline, Setting, gib, sdk
+from evident.platforms.outline import Item, Outline, Setting, sdk
 
 _LEAST_HDD, _LEAST_SSD = 32, 4
 """GiB that a disk is billed as at least; else the next power of two (PSRule for Azure, "Azure.VM.DiskSizeAlignment", has the list)."""
 
 
+def _billed(gib: int | None, least: int) -> str:
+    return f"{least} GiB or more" if gib is None else f"{max(least, 1 << (gib - 1).bit_length())} GiB"
+
+
 def _items(order: Order) -> tuple[Item, ...]:
-    spec, size = machine_spec(order), gib(order)
-    hdd, ssd = (max(least, 1 << (size - 1).bit_length()) for least in (_LEAST_HDD, _LEAST_SSD))
+    spec, size = machine_spec(order), disk_size.words(order)
+    hdd, ssd = (_billed(disk_size.gib(order), least) for least in (_LEAST_HDD, _LEAST_SSD))
     address = Item("public-address", "a static public IPv4 address", "the address, while it is reserved")
     return (
-        Item("disk", f"{size} GiB, the image as it was built", f"Standard HDD as {hdd} GiB, until it is removed"),
+        Item("disk", f"the image as it was built, {size}", f"Standard HDD as {hdd}, until it is removed"),
         Item("gallery", "a Compute Gallery that nobody else sees"),
         Item("image", "specialised, for confidential VMs"),
-        Item("image-version", f"{size} GiB in {spec.region}", "snapshot storage, for as long as it is kept"),
+        Item("image-version", f"a copy in {spec.region}, {size}", "snapshot storage, for as long as it is kept"),
         Item("security-group", f"openings: {len(order.openings)}; nothing else goes in or out"),
         Item("network", "a virtual network with one subnet, connected to no other"),
         *((address,) if spec.exposed else ()),
@@ -29,8 +34,8 @@ def _items(order: Order) -> tuple[Item, ...]:
         Item("machine", f"{spec.size} as a confidential VM", f"{spec.size} while it runs"),
         Item(
             "os-disk",
-            f"Premium SSD, {size} GiB, encrypted: {spec.encryption}",
-            f"Premium SSD as {ssd} GiB, and a small one for its guest state, until they are removed",
+            f"Premium SSD, {size}, encrypted: {spec.encryption}",
+            f"Premium SSD as {ssd}, and a small one for its guest state, until they are removed",
         ),
     )
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from evident.platforms import disk_size
 from evident.platforms.gcp.machine import machine_spec
 from evident.platforms.order import Order
-from evident.platforms.outline import Item, Outline, Setting, gib, sdk
+from evident.platforms.outline import Item, Outline, Setting, sdk
 
 _TECHNOLOGY = {"snp": "SEV-SNP", "tdx": "TDX"}
 
 
 def _items(order: Order) -> tuple[Item, ...]:
-    spec, size = machine_spec(order), gib(order)
+    spec, size = machine_spec(order), disk_size.words(order)
     outside = " and ".join(f"IPv{version}" for version in (4, 6) if spec.public(version))
     address = f"an external {outside} address" if outside else "an address of its network only"
     billed = f"{spec.machine_type} while it runs, with Google's charge for Confidential VM" + (
@@ -20,12 +21,12 @@ def _items(order: Order) -> tuple[Item, ...]:
     )
     return (
         Item("bucket", "the image as an archive, until it is imported", "storage, for minutes"),
-        Item("image", f"{size} GiB, boots by UEFI", "image storage, for as long as it is kept"),
+        Item("image", f"boots by UEFI, {size}", "image storage, for as long as it is kept"),
         Item("network", "of its own, one region"),
         Item("firewall", f"openings: {len(order.openings)}; nothing else goes in or out"),
         Item("subnetwork", "eight addresses" + (", and IPv6" if spec.ipv6 else "")),
         Item("instance", f"{spec.machine_type} with {_TECHNOLOGY[spec.technology]}, at {address}", billed),
-        Item("disk", f"pd-balanced, {size} GiB", f"pd-balanced, {size} GiB, until it is removed"),
+        Item("disk", f"pd-balanced, {size}", f"pd-balanced, {size}, until it is removed"),
     )
 
 
