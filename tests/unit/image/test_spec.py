@@ -38,6 +38,12 @@ def test_the_example_is_one_and_satisfies_the_schema() -> None:
     assert codec.decode(ImageSpec, document, "image").profile == "encrypted"
 
 
+def test_the_example_of_the_page_is_one_too() -> None:
+    page = (REPOSITORY / "docs" / "image.md").read_text()
+    text = page[page.index("    units:\n") : page.index("\nThey are started")]
+    assert decode(**yaml.safe_load(text)).users == {"web": 1000, "exporter": 1001, "root": 0}
+
+
 def test_equal_specifications_have_equal_digests_and_others_do_not() -> None:
     assert decode().digest() == decode().digest()
     assert decode().digest() != decode(ima=True).digest()
