@@ -9,7 +9,6 @@ import difflib
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 from evident.errors import UsageError
@@ -101,12 +100,6 @@ def sdk(module: str, extra: str) -> Callable[[], tuple[str, ...]]:
         return () if found else (f"the SDK: pip install 'evident[{extra}]'",)
 
     return look
-
-
-def gib(order: Order) -> int:
-    """Of the boot disk, rounded up: what a volume for it has at least."""
-    path = Path(order.disks[0].path) if order.disks else None
-    return max(1, -(-path.stat().st_size // (1 << 30))) if path and path.is_file() else 1
 
 
 def _refuse(problem: str, expected: str, found: str, remedy: str) -> UsageError:
