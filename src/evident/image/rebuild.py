@@ -208,16 +208,9 @@ class _Workshop:
             yield from (Tried(package, came_from, problem=error.findings[0]) for package in wanted)
 
     def _build(self, came_from: Origin, wanted: Sequence[LockedPackage]) -> tuple[Tried, dict[str, bytes]]:
-        files = self._archive.source(came_from.source, came_from.version)
+        files = self._source(came_from)
         self._fetch(files)
-        description = next((file for file in files if file.name.endswith(".dsc")), None)
-        if description is None:
-            raise CollateralUnavailable.of(
-                "image.source-vanished",
-                expected=f"the source of {came_from} in the archive",
-                found="none",
-                remedy="Another version has taken its place. Lock the packages again, or name a mirror that has it.",
-            )
+        description = next(file for file in files if file.name.endswith(".dsc"))
         relations = depends(self._store.read(description), came_from.kind, description.name)
         # Together with the root's packages, which are there already: where they have a choice, apt chooses as it did for them.
         asked = (", ".join(package.name for package in self._packages), *relations)
@@ -235,6 +228,17 @@ class _Workshop:
             root.remove()
         environment = Lock(1, self._suite, apt.ARCHITECTURE, tuple(installed[name] for name in sorted(installed)))
         return Tried(wanted[0], came_from, description.sha256, environment), made
+
+    def _source(self, came_from: Origin) -> list[LockedPackage]:
+        try:
+            return self._archive.source(came_from.source, came_from.version)
+        except CollateralUnavailable as error:
+            raise CollateralUnavailable.of(
+                "image.source-vanished",
+                expected=f"the source of {came_from} in the archive",
+                found=error.findings[0].found,
+                remedy="Another version may have taken its place. Lock the packages again, or name a mirror that has it.",
+            ) from None
 
     def _compare(self, tried: Tried, made: dict[str, bytes]) -> Tried:
         found = made.get(unquote(tried.package.path.rsplit("/", 1)[-1]))
