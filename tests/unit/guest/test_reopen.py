@@ -62,14 +62,14 @@ class Machine:
 def machine(tmp_path: Path, simulator_pki: SimulatorPki, monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine(tmp_path / "disk", tmp_path, scenario.good(simulator_pki), [])
     made.device.write_bytes(sealed(key=KEY)[: seal.DATA_OFFSET])
-    run = disk.run
+    run = disk.run_tool
 
     def without_device_mapper(command: tuple[str, ...], *words: str, **named: Any) -> None:
         if command[1] == "open":
             command = (*command[: command.index("--header")], "--test-passphrase", str(disk.HEADER))
         run(command, *words, **named)
 
-    monkeypatch.setattr(disk, "run", without_device_mapper)
+    monkeypatch.setattr(disk, "run_tool", without_device_mapper)
     monkeypatch.setattr(disk, "CRYPTSETUP", str(shutil.which("cryptsetup")))
     monkeypatch.setattr(disk, "HEADER", tmp_path / "header")
     monkeypatch.setattr(disk, "partition", lambda _identifier: made.device)

@@ -87,7 +87,7 @@ def open_luks(device: Path, name: str, key: bytes, *, mend: bool = False) -> Pat
     check_header(device, mend=mend)
     command = (CRYPTSETUP, "open", "--type", "luks2", "--batch-mode", "--key-file", "-", "--header", str(HEADER), str(device), name)
     try:
-        run(command, "guest.luks.key", "a LUKS volume that this key opens", secret=key)
+        run_tool(command, "guest.luks.key", "a LUKS volume that this key opens", secret=key)
     finally:
         libc.wipe(key)
         HEADER.unlink(missing_ok=True)
@@ -98,11 +98,11 @@ def open_verity(data: Path, tree: Path, root_hash: bytes, name: str, *, offset: 
     """Map `data` as `root_hash` says it is; `tree` holds the hashes, at `offset` bytes. Raises `NotAuthentic` ``guest.verity``."""
     place = (f"--hash-offset={offset}",) if offset else ()
     command = (VERITYSETUP, "open", *place, "--panic-on-corruption", str(data), name, str(tree), root_hash.hex())
-    run(command, "guest.verity", f"a hash tree whose root is {root_hash.hex()}")
+    run_tool(command, "guest.verity", f"a hash tree whose root is {root_hash.hex()}")
     return MAPPED / name
 
 
-def run(command: tuple[str, ...], code: str, expected: str, *, secret: bytes = b"", inherited: tuple[int, ...] = ()) -> None:
+def run_tool(command: tuple[str, ...], code: str, expected: str, *, secret: bytes = b"", inherited: tuple[int, ...] = ()) -> None:
     """Run a tool, `secret` at its standard input, with these descriptors besides. Raises `NotAuthentic` `code` with what it says."""
     environment = {"PATH": "/usr/sbin:/usr/bin", "LC_ALL": "C", "DM_DISABLE_UDEV": "1"}
     try:

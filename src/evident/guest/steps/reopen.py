@@ -137,7 +137,7 @@ def _add(key: bytes, passphrase: bytes) -> None:
 def _change(action: str, key: bytes, what: str, options: tuple[str, ...] = (), inherited: tuple[int, ...] = ()) -> None:
     """Have cryptsetup change the header in memory."""
     command = (disk.CRYPTSETUP, action, "--batch-mode", "--key-file", "-", *options, str(disk.HEADER), what)
-    disk.run(command, "guest.reopen.slot", "a header that takes a key slot", secret=key, inherited=inherited)
+    disk.run_tool(command, "guest.reopen.slot", "a header that takes a key slot", secret=key, inherited=inherited)
 
 
 def _write_back(device: Path, slots: set[str]) -> None:
