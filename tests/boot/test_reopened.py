@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from tests.boot.owner import Owner, digest
 from tests.boot.test_uki import on_the_disk, with_another_command_line
 
 from evident import processes
-from evident.errors import PolicyRefused
+from evident.errors import EvidentError, PolicyRefused
 from evident.evidence import disk as partitions
 from evident.guest import luks_header
 from evident.lifecycle import disks, keyserver
@@ -42,10 +43,26 @@ def says(desk: Desk, shop: Deployment, text: str) -> bool:
 
 def slots(shop: Deployment) -> set[str]:
     """Key slots in the header on the host's disk, which is whole."""
-    raw = disks.made(shop.directory)[0].read_bytes()[: 1 << 26]
-    table, sector = partitions.read_partition_table(raw)
-    begin = next(each.first for each in table.partitions if each.name == "data") * sector
-    return set(luks_header.check(raw[begin:]).slots)
+    path = disks.made(shop.directory)[0]
+    return set(luks_header.check(path.read_bytes()[header_of(path) :][: luks_header.COPIES_BYTES]).slots)
+
+
+def header_of(path: Path) -> int:
+    """Where it begins on this disk."""
+    with path.open("rb") as stream:
+        table, sector = partitions.read_partition_table(stream.read(1 << 20))
+    return next(each.first for each in table.partitions if each.name == "data") * sector
+
+
+def loses_power(shop: Deployment) -> None:
+    """While it wrote the first copy of the header: half of it is zeros."""
+    path = disks.made(shop.directory)[0]
+    begin = header_of(path)
+    with path.open("r+b") as stream:
+        stream.seek(begin + 4096)
+        stream.write(bytes(4096))
+    with pytest.raises(EvidentError, match=r"luks\.checksum"):
+        slots(shop)
 
 
 def comes_up(desk: Desk, owner: Owner, way: str) -> None:
@@ -101,6 +118,7 @@ def test_a_disk_opens_by_its_launch_alone(
 ) -> None:
     owner.write({"path": str(desk.image), "sha256": digest(desk.image)}, disks={"root_key": "key-server", "reopened_by": "launch"})
     comes_up(desk, owner, "launch")
+    loses_power(owner.shop)
     comes_up_again_without_its_key_server(desk, owner, "launch", monkeypatch, eventually)
     assert says(desk, owner.shop, "(simulated: the host has this key)")
 

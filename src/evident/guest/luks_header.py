@@ -94,11 +94,12 @@ def _digest(whole: bytes) -> bytes:
 def mended(raw: bytes) -> bytes:
     """The beginning of a disk with both copies as the newest intact one says, where a write was cut short.
 
-    As it is where no copy is intact, or two of one age or of two headers differ: `check` says so.
+    As it is where there is nothing to mend, or nothing that such a write leaves (no intact copy, copies of two headers, two of one age
+    that differ): `check` says so.
     """
     copies = [copy for at, number in ((0, 0), *((size, 1) for size in SIZES)) if (copy := _intact(raw[at : at + SIZES[-1]], number))]
     newest = max(copies, key=lambda copy: copy.sequence, default=None)
-    if newest is None or any(_strange(copy, newest) for copy in copies):
+    if newest is None or any(_strange(copy, newest) for copy in copies) or [copy.sequence for copy in copies] == [newest.sequence] * 2:
         return raw
     return _as_copy(newest, 0) + _as_copy(newest, 1) + raw[2 * newest.size :]
 

@@ -101,13 +101,13 @@ def _weigh(specification: Specification, place: Place, missing: tuple[Unmet, ...
         place.simulated,
         place.prospect,
         place.parties,
-        tuple(_unproven(place)),
+        tuple(_unproven(specification, place)),
         items(specification, place),
         missing,
     )
 
 
-def _unproven(place: Place) -> list[str]:
+def _unproven(specification: Specification, place: Place) -> list[str]:
     said = []
     for each in place.prospect.layers:
         layer = each.layer.replace("_", " ")
@@ -118,6 +118,8 @@ def _unproven(place: Place) -> list[str]:
             said.append(f"the {layer} without the word of {whom}")
     if not place.profile.provisioning_attested.value:
         said.append("what is handed to the machine at its start (user data, metadata)")
+    if specification.disks.reopened_by != "key-server":
+        said.append(f"the machine when it starts again: its disk opens by its {specification.disks.reopened_by}, and nobody is asked")
     return said
 
 

@@ -195,23 +195,46 @@ def snapshots(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     return seen
 
 
-@pytest.mark.parametrize("again", [False, True], ids=["first", "again"])
-def test_power_may_fail_at_any_moment(machine: Machine, monkeypatch: pytest.MonkeyPatch, again: bool) -> None:
+def enrolled_by_another(machine: Machine) -> None:
+    machine.enrol()
+    machine.launched = another_chip(machine.launched)
+
+
+def cut_short(copy: int) -> Callable[[Machine], None]:
+    def stop(machine: Machine) -> None:
+        enrolled_by_another(machine)
+        raw = bytearray(machine.device.read_bytes())
+        at = copy * seal.HEADER_BYTES + 4096
+        raw[at : at + 512] = bytes(512)
+        machine.device.write_bytes(bytes(raw))
+
+    return stop
+
+
+BEFORE: dict[str, tuple[Callable[[Machine], None], int]] = {
+    "nothing": (lambda _: None, 3),
+    "another launch's": (enrolled_by_another, 3),
+    "half a first copy": (cut_short(0), 4),
+    "half a second copy": (cut_short(1), 4),
+}
+
+
+@pytest.mark.parametrize("before", BEFORE)
+def test_power_may_fail_at_any_moment(machine: Machine, monkeypatch: pytest.MonkeyPatch, before: str) -> None:
     """Whatever of a write is on the disk, its front or its back: the released key opens it, and the next boot enrols."""
-    if again:
-        machine.enrol()
-        machine.launched = another_chip(machine.launched)
+    prepare, writes = BEFORE[before]
+    prepare(machine)
     states = snapshots(machine, monkeypatch)
-    assert len(states) == 4
-    slot = luks_header.check(states[0]).slots["0"]
+    assert len(states) == 1 + writes
+    slot = luks_header.check(states[-1]).slots["0"]
     assert len({state[slice(*slot)] for state in states}) == 1, "the released key's slot is never written"
-    for before, after in pairwise(states):
-        changed = [at for at in range(0, len(after), 512) if before[at : at + 512] != after[at : at + 512]]
+    for earlier, later in pairwise(states):
+        changed = [at for at in range(0, len(later), 512) if earlier[at : at + 512] != later[at : at + 512]]
         cut = changed[len(changed) // 2]
-        for torn in (after[:cut] + before[cut:], before[:cut] + after[cut:]):
-            machine.device.write_bytes(torn)
-            disk.open_luks(machine.device, "evident-data", bytes(bytearray(KEY)), mend=True)
+        for torn in (later[:cut] + earlier[cut:], earlier[:cut] + later[cut:]):
+            luks_header.check(luks_header.mended(torn))
     machine.device.write_bytes(torn)
+    disk.open_luks(machine.device, "evident-data", bytes(bytearray(KEY)), mend=True)
     machine.enrol()
     assert machine.opened()
 

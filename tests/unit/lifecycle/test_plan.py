@@ -213,6 +213,7 @@ def test_a_disk_opens_again_by_what_follows_from_the_boot_there(make: Make, fold
     platform, changes, expected = REOPENED[what]
     made = make(platform=platform, **{"policy": policy(accepted=[*ALL, OPERATOR]), "where": {**WHERE, "simulated": {}}, **changes})
     assert {code for code in codes(made) if code.startswith("plan.reopened")} == expected
+    assert any(text.endswith("and nobody is asked") for text in made.chosen.unproven)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ was changed) the key server is asked as ever, and the slot is made anew. Which w
 The header stays the host's to change. It is read, checked and copied into memory as for every other boot; cryptsetup adds the slot to
 that copy, which is checked again and written back: first the slot's own area, then the second copy of the header, then the first, each on
 disk before the next. The slot of the released key is never written. Power that fails in between leaves one intact copy, which
-`luks_header.mended` takes. So all that a host gains by changing any of it is that the key server is asked, or that the boot ends.
+`luks_header.mended` takes; before the next write both are made whole again. So all that a host gains by changing any of it is that the
+key server is asked, or that the boot ends.
 """
 
 from __future__ import annotations
@@ -114,6 +115,7 @@ def write(device: Path, key: bytes, passphrase: bytes) -> None:
     """Put `passphrase` into slot `SLOT` of `device`, by its key of another slot; the passphrase is wiped. Raises `EvidentError`."""
     try:
         before = disk.check_header(device, mend=True)
+        _mend(device)
         if SLOT in before.slots:
             _change("luksKillSlot", key, SLOT)
         _add(key, passphrase)
@@ -121,6 +123,26 @@ def write(device: Path, key: bytes, passphrase: bytes) -> None:
     finally:
         libc.wipe(passphrase)
         disk.HEADER.unlink(missing_ok=True)
+
+
+def _mend(device: Path) -> None:
+    """Make both copies on the disk what the mended header in memory says: the one intact copy must not be the first to be written over."""
+    mended = disk.HEADER.read_bytes()
+    size = luks_header.parse(mended).size
+    with device.open("rb") as stream:
+        there = stream.read(2 * size)
+    copies = ((0, size), (size, 2 * size))
+    _put(device, mended, *((begin, end) for begin, end in copies if there[begin:end] != mended[begin:end]))
+
+
+def _put(device: Path, content: bytes, *parts: tuple[int, int]) -> None:
+    """Write these parts of `content` where they belong, each on the disk before the next."""
+    with device.open("r+b") as stream:
+        for begin, end in parts:
+            stream.seek(begin)
+            stream.write(content[begin:end])
+            stream.flush()
+            os.fsync(stream.fileno())
 
 
 def _add(key: bytes, passphrase: bytes) -> None:
@@ -152,9 +174,4 @@ def _write_back(device: Path, slots: set[str]) -> None:
             remedy="Make the disk anew: its header is not as `evident up` makes it.",
             layer="storage",
         )
-    with device.open("r+b") as stream:
-        for begin, end in (checked.slots[SLOT], (size, 2 * size), (0, size)):
-            stream.seek(begin)
-            stream.write(changed[begin:end])
-            stream.flush()
-            os.fsync(stream.fileno())
+    _put(device, changed, checked.slots[SLOT], (size, 2 * size), (0, size))
