@@ -162,6 +162,18 @@ def test_an_answer_lost_and_a_refusal_after_it_do_not_forget_the_machine(owner: 
     assert fake.live() == []
 
 
+@pytest.mark.parametrize("operation", ["StartSnapshot", "RunInstances"])
+def test_what_was_made_is_found_when_its_token_is_long_forgotten(owner: Any, fake: Any, operation: str) -> None:
+    """EC2 honours a token for a day or so; whoever carries on after a weekend looks for the machine before asking for one."""
+    fake.faults[operation] = [fake.answer.__globals__["LOST"], refused(fake, "ExpiredToken")]
+    with pytest.raises(UsageError, match=r"cloud\.auth"):
+        owner.up()
+    fake.time.now += 3 * 24 * 3600
+    fake.tokens.clear()
+    owner.up()
+    assert (len(fake.live("snapshot")), len(fake.live("instance"))) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("reason", "ours"),
     [
