@@ -137,10 +137,10 @@ class _Build:
             entries = [(path, tree[path]) for path in paths]
             lines = (f"{path}\0{entry.kind}\0{entry.mode:o}\0{hashlib.sha256(entry.data).hexdigest()}\n" for path, entry in entries)
             self._components[f"{part} /{group}"] = hashlib.sha256("".join(lines).encode()).digest()
-            files = {path for path, entry in entries if entry.kind == "file"}
-            if files and files <= own:
+            packages = origins(entries, own)
+            self._stem(f"{part} /{group}", packages)
+            if packages == frozenset():
                 self._from_source.add(f"{part} /{group}")
-            self._stem(f"{part} /{group}", origins(entries, own))
 
     def _stem(self, component: str, *parts: frozenset[str] | None) -> None:
         """Record that all of `component` is of the packages `parts`, unless one of them is unknown (None)."""

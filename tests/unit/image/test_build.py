@@ -30,7 +30,8 @@ FILES = {CODE: b"own", f"{PYTHON}/os.pyc": b"python", "srv/a/b/one": b"own", "sr
 def test_a_group_is_made_from_source_when_every_file_of_it_is(tmp_path: Path) -> None:
     components, from_source = recorded(tmp_path, FILES, {CODE, "srv/a/b/one", CONFIGURATION})
     named = {f"initrd /{OWN_CODE}", f"initrd /{CONFIGURATION}"}
-    assert from_source == {"spec", "command line", *named}
+    folders = {"initrd /etc", "initrd /etc/evident", "initrd /srv", "initrd /srv/a", "initrd /usr", "initrd /usr/lib"}
+    assert from_source == {"spec", "command line", *named, *folders}
     assert {*named, "initrd /srv/a/b", f"initrd /{PYTHON}"} <= components.keys()
 
 
