@@ -1,5 +1,5 @@
 # ruff: noqa: N815 -- http.server wants its methods called do_GET
-"""A network's login page in a cloud's place: never a defect of ours, and never the word that nothing is there."""
+"""A network's login page, or a proxy's own JSON, in a cloud's place: never a defect of ours, and never the word that nothing is there."""
 
 from __future__ import annotations
 
@@ -14,17 +14,27 @@ import pytest
 from evident.errors import EvidentError
 from evident.platforms import cloud
 
-PAGE = b"<!doctype html><html><title>Welcome to the guest network</title></html>"
+ANSWERS = {
+    "page": ("text/html; charset=utf-8", b"<!doctype html><html><title>Welcome to the guest network</title></html>"),
+    "list": ("application/json", b"[]"),
+    "object": ("application/json", b"{}"),
+    "null": ("application/json", b"null"),
+    "text": ("application/json", b'"welcome"'),
+    "number": ("application/json", b"5"),
+    "other": ("application/json", b'{"login": "http://guest.example/", "value": {}, "items": 5, "id": 7}'),
+}
 
 
 class _Portal(BaseHTTPRequestHandler):
+    kind, content = ANSWERS["page"]
+
     def _answer(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.send_response(200)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
-        self.send_header("Content-Length", str(len(PAGE)))
+        self.send_header("Content-Type", self.kind)
+        self.send_header("Content-Length", str(len(self.content)))
         self.end_headers()
-        self.wfile.write(PAGE)
+        self.wfile.write(self.content)
 
     do_GET = do_POST = do_PUT = do_DELETE = _answer
 
@@ -32,9 +42,16 @@ class _Portal(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.fixture(params=ANSWERS)
+def answers(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
 @pytest.fixture
-def portal() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Portal) as server:
+def portal(answers: str) -> Iterator[str]:
+    kind, content = ANSWERS[answers]
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("_Says", (_Portal,), {"kind": kind, "content": content})) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
@@ -49,7 +66,7 @@ def refused(call: Callable[[], object], place: str) -> None:
     assert f"in {place}'s place" in caught.value.findings[0].remedy
 
 
-def test_google(portal: str) -> None:
+def test_google(portal: str, answers: str) -> None:
     pytest.importorskip("google.cloud.compute_v1")
     from cryptography.hazmat.primitives.asymmetric import rsa
     from google.auth.credentials import AnonymousCredentials
@@ -63,18 +80,21 @@ def test_google(portal: str) -> None:
     key = rsa.generate_private_key(65537, 2048)
     signer = RSASigner(key)
     account = service_account.Credentials(signer, "shop@example", f"{portal}/token", scopes=[clients.SCOPE])
-    asks = [
+    asks: list[Callable[[], object]] = [
         lambda: clients.call(anybody, "projects", "get", {"project": "shop-1"}),
         lambda: clients.pages(anybody, "instances", {"project": "shop-1", "zone": "europe-west4-a"}),
-        lambda: preflight._permissions(anybody),
+        lambda: clients.ask(anybody, "buckets.list", requests.buckets(place, None), "storage#buckets"),
+        lambda: upload.stored(anybody, "bucket"),
         lambda: upload._begun(anybody, "bucket"),
         lambda: clients.call(clients.assemble(place, account, at), "projects", "get", {"project": "shop-1"}),
     ]
+    if answers != "object":  # with which Google says that nothing is permitted
+        asks.append(lambda: preflight._permissions(anybody))
     for ask in asks:
         refused(ask, "Google")
 
 
-def test_azure(portal: str) -> None:
+def test_azure(portal: str, answers: str) -> None:
     pytest.importorskip("azure.mgmt.compute")
     import requests
     from azure.core.credentials import AccessToken
@@ -99,7 +119,8 @@ def test_azure(portal: str) -> None:
         disks = clients.compute.disks
         refused(lambda: clients.call("reading", disks.get, "g", "d"), "Azure")
         refused(lambda: clients.listed("listing", disks.list_by_resource_group, "g"), "Azure")
-        refused(lambda: clients.begin("removing", disks.begin_delete, "g", "d"), "Azure")
+        if answers not in ("object", "other"):  # after which the disk itself is asked for
+            refused(lambda: clients.begin("removing", disks.begin_delete, "g", "d"), "Azure")
         refused(clients.permissions, "Azure")
         refused(lambda: clients.put_page("https://shop.blob.core.windows.net/disk", 0, bytes(512)), "Azure")
 

@@ -360,7 +360,8 @@ class Google:
     @staticmethod
     def _message(kind: Any, body: dict[str, Any]) -> Answer:
         """`body` without what is ours, held against the SDK's message."""
-        public = {name: value for name, value in body.items() if not name.startswith("_")}
+        name = kind.__name__
+        public = {"kind": f"compute#{name[0].lower()}{name[1:]}", **{key: value for key, value in body.items() if not key.startswith("_")}}
         kind.from_json(json.dumps(public), ignore_unknown_fields=False)
         return Answer(body=public)
 
@@ -529,7 +530,7 @@ class Google:
         if ("bucket", body["name"]) in self.things:
             raise Refusal(409, "conflict", "The requested bucket name is not available.")
         self._make("bucket", body["name"], body, 0.0)
-        return Answer(body=body)
+        return Answer(body={"kind": "storage#bucket", **body})
 
     def _buckets(self, query: dict[str, str]) -> Answer:
         assert query["project"] == PROJECT
@@ -537,7 +538,7 @@ class Google:
         start = int(query.get("pageToken", 0))
         items = [{"name": name, "labels": self.things["bucket", name].body["labels"]} for name in named[start : start + PAGE]]
         more = {"nextPageToken": str(start + PAGE)} if start + PAGE < len(named) else {}
-        return Answer(body={**({"items": items} if items else {}), **more})
+        return Answer(body={"kind": "storage#buckets", **({"items": items} if items else {}), **more})
 
     def _delete_bucket(self, name: str) -> Answer:
         if self._existing("bucket", name).objects:
@@ -550,7 +551,7 @@ class Google:
         if content is None:
             raise Refusal(404, "notFound", f"No such object: {bucket}/{name}")
         digest = base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
-        return Answer(body={"size": str(len(content)), "md5Hash": digest})
+        return Answer(body={"kind": "storage#object", "size": str(len(content)), "md5Hash": digest})
 
     def _delete_object(self, bucket: str, name: str) -> Answer:
         if self._existing("bucket", bucket).objects.pop(name, None) is None:

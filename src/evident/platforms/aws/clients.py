@@ -34,7 +34,7 @@ def connect(region: str | None = None, profile: str | None = None) -> Clients:
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
-    from evident.platforms.aws.errors import refuse_page, translate
+    from evident.platforms.aws.errors import refuse_strange, translate
 
     try:
         session = boto3.Session(region_name=region, profile_name=profile)
@@ -45,7 +45,7 @@ def connect(region: str | None = None, profile: str | None = None) -> Clients:
                 found="none given or configured",
                 remedy="Name one in the specification, or set AWS_REGION.",
             )
-        session.events.register("before-parse", refuse_page)
+        session.events.register("before-parse", refuse_strange)
         config = Config(retries={"total_max_attempts": 1}, connect_timeout=10, read_timeout=60, user_agent_extra="evident")
         made = {name: session.client(name, config=config) for name in ("ec2", "ebs", "sts", "service-quotas")}
     except BotoCoreError as error:

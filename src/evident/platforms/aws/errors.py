@@ -9,6 +9,7 @@ signature; EC2 says no more than ``AuthFailure`` (aws-sdk-java issue 519, terraf
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -97,14 +98,31 @@ IN_USE = _words(
 """Answers to a removal that say: not yet."""
 
 
-def refuse_page(response_dict: Mapping[str, Any], **_: Any) -> None:
-    """An answer of botocore's that is not yet parsed (event ``before-parse``): its parsers take a page for an answer without content, and
-    so for the word that nothing is there. Raises botocore's own ``ResponseParserError``.
+def refuse_strange(response_dict: Mapping[str, Any], operation_model: Any, **_: Any) -> None:
+    """An answer of botocore's that is not yet parsed (event ``before-parse``): its parsers take a page, and other people's JSON, for an
+    answer without content, and so for the word that nothing is there. Raises botocore's own ``ResponseParserError``.
     """
     from botocore.parsers import ResponseParserError
 
-    if response_dict["status_code"] < 300 and response_dict["headers"].get("Content-Type", "").startswith("text/html"):
+    if response_dict["status_code"] >= 300:
+        return
+    if response_dict["headers"].get("Content-Type", "").startswith("text/html"):
         raise ResponseParserError("a page")
+    by_json = operation_model.service_model.metadata["protocol"] in ("json", "rest-json") and not operation_model.has_streaming_output
+    if by_json and not _answers(response_dict["body"], operation_model):
+        raise ResponseParserError("other JSON")
+
+
+def _answers(body: bytes, operation_model: Any) -> bool:
+    """Whether `body` has anything that the operation answers with, where that is in the body."""
+    shape = operation_model.output_shape
+    members = shape.members.items() if shape is not None else ()
+    expected = {member.serialization.get("name", name) for name, member in members if "location" not in member.serialization}
+    try:
+        found = json.loads(body) if body else {}
+    except ValueError:
+        return False
+    return isinstance(found, dict) and (not expected or bool(expected & found.keys()))
 
 
 def translate(error: Exception, doing: str) -> Exception:

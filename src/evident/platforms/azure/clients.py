@@ -16,11 +16,13 @@ from json import JSONDecodeError
 from typing import Any, Final
 
 from evident.errors import Unsupported
-from evident.platforms.azure.errors import refuse_page, skew, translate
+from evident.platforms.azure.errors import refuse_no_listing, refuse_page, skew, strange, translate
 
 ENDPOINT: Final = "https://management.azure.com"
 BLOB_VERSION: Final = "2021-08-06"
 """Of the Blob service's REST API."""
+_CREATED: Final = 201
+"""What Put Page answers with, and nobody in its place by chance."""
 _PERMISSIONS: Final = "2022-04-01"
 _RESOURCES: Final = "2021-04-01"
 
@@ -61,18 +63,23 @@ class Clients:
     now: Callable[[], datetime]
 
     def call(self, doing: str, operation: Callable[..., Any], *args: Any, **more: Any) -> dict[str, Any]:
-        """The answer of `operation` in wire form; every failure as `evident.platforms.azure.errors` has it."""
-        answer: dict[str, Any] = self._tried(doing, lambda: operation(*args, **more).as_dict())
+        """The resource that `operation` answers with, in wire form; every failure as `evident.platforms.azure.errors` has it."""
+        found = self._tried(doing, lambda: operation(*args, **more))
+        if not str(getattr(found, "id", "")).lower().startswith("/subscriptions/"):  # the SDK takes any JSON for a resource
+            raise strange(doing)
+        answer: dict[str, Any] = found.as_dict()
         return answer
 
     def begin(self, doing: str, operation: Callable[..., Any], *args: Any) -> Answer:
-        """The first answer of a long operation."""
+        """The first answer of a long operation. It proves nothing: the state that the operation leads to is asked for."""
         answer: Answer = self._tried(doing, lambda: operation(*args, polling=_Accepted()).result())
         return answer
 
     def listed(self, doing: str, operation: Callable[..., Any], *args: Any, **more: Any) -> list[dict[str, Any]]:
         """All pages of a listing."""
-        found: list[dict[str, Any]] = self._tried(doing, lambda: [each.as_dict() for each in operation(*args, **more)])
+        found: list[dict[str, Any]] = self._tried(
+            doing, lambda: [each.as_dict() for each in operation(*args, raw_response_hook=refuse_no_listing, **more)]
+        )
         return found
 
     def get(self, doing: str, url: str) -> tuple[Answer, float]:
@@ -99,6 +106,8 @@ class Clients:
         url: str | None = f"{path}?api-version={_PERMISSIONS}"
         while url:
             body = self.get("listing permissions", url)[0].body
+            if not isinstance(body.get("value"), list):
+                raise strange("listing permissions")
             found += body["value"]
             url = body.get("nextLink")
         return found
@@ -116,19 +125,28 @@ class Clients:
             "Content-Type": "application/octet-stream",
         }
         request = HttpRequest("PUT", url, params={"comp": "page"}, headers=headers, content=data)
-        self._tried("writing a page", lambda: self.blobs.send_request(request).raise_for_status())
+        response = self._tried("writing a page", lambda: self._sent(request))
+        if response.status_code != _CREATED:
+            raise strange("writing a page")
+
+    def _sent(self, request: Any) -> Any:
+        response = self.blobs.send_request(request)
+        response.raise_for_status()
+        return response
 
     def _tried(self, doing: str, work: Callable[[], Any]) -> Any:
-        from azure.core.exceptions import AzureError
+        from azure.core.exceptions import AzureError, DeserializationError
 
         try:
             return work()
-        except (AzureError, JSONDecodeError) as error:
+        except (AzureError, DeserializationError, JSONDecodeError) as error:
             raise translate(error, doing, self.now()) from error
 
 
 def _read(response: Any) -> Answer:
     body = response.json() if response.content else {}
+    if not isinstance(body, dict):
+        raise JSONDecodeError("no object", response.text(), 0)
     return Answer(response.status_code, response.headers.get("Location"), body)
 
 

@@ -7,6 +7,7 @@ Resource Manager requests", "Status and error codes (Storage)"; the error classe
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -120,13 +121,24 @@ def refuse_page(response: Any) -> None:
         raise DecodeError("a page")
 
 
+def refuse_no_listing(response: Any) -> None:
+    """Likewise of a page of a listing: the SDK takes any JSON for one, and so for the word that nothing is there."""
+    from azure.core.exceptions import DecodeError
+
+    answer = response.http_response
+    if answer.status_code < 300:
+        page = json.loads(answer.text())
+        if not isinstance(page, dict) or not isinstance(page.get("value"), list):
+            raise DecodeError("no listing")
+
+
 def translate(error: Exception, doing: str, now: datetime) -> Exception:
     """`error` of the SDK while `doing` as one of ours; itself, where only a defect of Evident explains it."""
     from azure.core import exceptions as sdk
 
     answer = getattr(error, "response", None)
-    if isinstance(error, sdk.DecodeError | JSONDecodeError):
-        return _STRANGE[0](f"{doing} was answered, and not by Azure: it is not the JSON that Azure sends", _STRANGE[1])
+    if isinstance(error, sdk.DecodeError | sdk.DeserializationError | JSONDecodeError):
+        return strange(doing)
     if isinstance(error, sdk.HttpResponseError) and answer is not None:
         code, message = _told(error)
         return _answer(code, message, doing, answer.status_code, answer.headers, now)
@@ -136,6 +148,10 @@ def translate(error: Exception, doing: str, now: datetime) -> Exception:
     if isinstance(error, sdk.ServiceRequestError | sdk.ServiceResponseError | sdk.HttpResponseError):
         return _NETWORK[0](f"no answer to {doing}: {type(error).__name__}", _NETWORK[1])
     return error
+
+
+def strange(doing: str) -> EvidentError:
+    return _STRANGE[0](f"{doing} was answered, and not by Azure: it is not the JSON that Azure sends", _STRANGE[1])
 
 
 def died(code: str, message: str, doing: str) -> EvidentError:

@@ -128,14 +128,27 @@ def call(clients: Clients, collection: str, operation: str, request: Request) ->
     doing = f"{collection}.{operation.removesuffix('_unary')}"
     _sign_in(clients, doing)
     with _translating(doing):
-        return getattr(clients.compute[collection], operation)(request=request, retry=None, timeout=TIMEOUT)
+        return _theirs(getattr(clients.compute[collection], operation)(request=request, retry=None, timeout=TIMEOUT), doing)
 
 
 def pages(clients: Clients, collection: str, request: Request) -> list[Any]:
     """Everything on all pages of a listing."""
-    _sign_in(clients, f"{collection}.list")
-    with _translating(f"{collection}.list"):
-        return list(clients.compute[collection].list(request=request, retry=None, timeout=TIMEOUT))
+    doing = f"{collection}.list"
+    _sign_in(clients, doing)
+    with _translating(doing):
+        listed = clients.compute[collection].list(request=request, retry=None, timeout=TIMEOUT)
+        return [each for page in listed.pages for each in _theirs(page, doing).items]
+
+
+def _theirs(answer: Any, doing: str) -> Any:
+    """`answer`, which names its kind as all of Compute Engine's do. Other people's JSON reads as a message with nothing in it, and so, as a
+    listing, as the word that nothing is there.
+    """
+    from evident.platforms.gcp.errors import strange
+
+    if not answer.kind.startswith("compute#"):
+        raise strange(doing)
+    return answer
 
 
 def send(clients: Clients, doing: str, request: Request) -> Any:
@@ -160,8 +173,8 @@ def send(clients: Clients, doing: str, request: Request) -> Any:
     return response
 
 
-def ask(clients: Clients, doing: str, request: Request) -> dict[str, Any]:
-    """As `send`: the JSON object in its answer."""
+def ask(clients: Clients, doing: str, request: Request, kind: str | None = None) -> dict[str, Any]:
+    """As `send`: the JSON object in its answer, which says that it is a `kind`, where those of this interface do."""
     from requests import JSONDecodeError
 
     from evident.platforms.gcp.errors import strange
@@ -170,7 +183,7 @@ def ask(clients: Clients, doing: str, request: Request) -> dict[str, Any]:
         answer = send(clients, doing, request).json()
     except JSONDecodeError:
         answer = None
-    if not isinstance(answer, dict):
+    if not isinstance(answer, dict) or answer.get("kind") != kind:
         raise strange(doing)
     return answer
 

@@ -101,6 +101,8 @@ def translate(error: Exception, doing: str) -> Exception:
         return _NETWORK[0](f"no answer to {doing}: {type(error).__name__}", _NETWORK[1])
     if isinstance(error, auth.GoogleAuthError):
         text = _words(str(error))
+        if "No access token in response" in text:  # an answer with status 200 that Google would have put one into
+            return strange(f"the sign-in for {doing}")
         rule = _CLOCK if "iat and exp" in text or "timeframe" in text else _LOGIN
         return rule[0](f"no usable credentials for {doing}: {text}", rule[1])
     return error

@@ -21,7 +21,7 @@ from evident.platforms.gcp import errors, images, requests
 from evident.platforms.gcp.clients import Clients, ask, call, pages, send
 from evident.platforms.gcp.machine import MachineSpec, machine_spec
 from evident.platforms.gcp.requests import CONFIDENTIAL, ImageSpec, Request
-from evident.platforms.gcp.upload import upload
+from evident.platforms.gcp.upload import stored, upload
 from evident.platforms.order import Order
 from evident.platforms.resources import TAG_KEY, Found, Resource, Stock
 
@@ -123,7 +123,7 @@ class Gcp:
         found: list[tuple[str, Mapping[str, str]]] = []
         token: str | None = None
         while True:
-            answer = ask(self._clients, "buckets.list", requests.buckets(self._place, token))
+            answer = ask(self._clients, "buckets.list", requests.buckets(self._place, token), "storage#buckets")
             found += [(each["name"], each.get("labels", {})) for each in answer.get("items", [])]
             token = answer.get("nextPageToken")
             if not token:
@@ -188,13 +188,13 @@ class Gcp:
         return self._insert("image", asked, requests.image(asked, self._place, image, bucket))
 
     def _make_bucket(self, asked: Resource) -> str:
-        send(self._clients, "buckets.insert", requests.bucket(asked, self._place))
+        ask(self._clients, "buckets.insert", requests.bucket(asked, self._place), "storage#bucket")
         return requests.bucket_name(asked)
 
     def _fill(self, bucket: str, file: Path) -> EvidentError | None:
         """Upload, unless that is done: an object is there whole or not at all."""
         try:
-            self._patience.insist("reading the object", lambda: send(self._clients, "reading the object", requests.stored(bucket)))
+            self._patience.insist("reading the object", lambda: stored(self._clients, bucket))
         except EvidentError as error:
             if not errors.gone(error):
                 raise

@@ -178,7 +178,10 @@ def _quota(clients: Clients, spec: MachineSpec, image: ImageSpec, known: Mapping
 
 def _permissions(clients: Clients) -> str:
     answer = ask(clients, "testIamPermissions", requests.permissions(clients.place, list(PERMISSIONS)))
-    missing = sorted(set(PERMISSIONS) - set(answer.get("permissions", [])))
+    granted = answer.pop("permissions", [])
+    if answer or not isinstance(granted, list):  # where nothing is granted, Google says nothing
+        raise errors.strange("testIamPermissions")
+    missing = sorted(set(PERMISSIONS) - set(granted))
     if missing:
         raise errors.not_permitted(f"without {', '.join(missing)}")
     return f"all {len(PERMISSIONS)} that Evident uses"

@@ -313,7 +313,7 @@ def bucket(resource: Resource, place: Place) -> Request:
 
 
 def buckets(place: Place, token: str | None) -> Request:
-    query = {"project": place.project, "prefix": "evident-", "fields": "items(name,labels),nextPageToken"}
+    query = {"project": place.project, "prefix": "evident-", "fields": "kind,items(name,labels),nextPageToken"}
     return {"method": "GET", "endpoint": "storage", "path": "/storage/v1/b", "query": {**query, **({"pageToken": token} if token else {})}}
 
 
@@ -322,7 +322,7 @@ def delete_bucket(name: str) -> Request:
 
 
 def stored(name: str) -> Request:
-    return {"method": "GET", "endpoint": "storage", "path": f"/storage/v1/b/{name}/o/{OBJECT}", "query": {"fields": "size,md5Hash"}}
+    return {"method": "GET", "endpoint": "storage", "path": f"/storage/v1/b/{name}/o/{OBJECT}", "query": {"fields": "kind,size,md5Hash"}}
 
 
 def delete_object(name: str) -> Request:

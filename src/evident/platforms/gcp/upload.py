@@ -10,7 +10,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from evident.errors import EvidentError
 from evident.platforms import cloud
@@ -38,7 +38,7 @@ def upload(clients: Clients, patience: Patience, bucket: str, pieces: Iterator[b
             if start - told >= _TOLD_EVERY:
                 told = start
                 patience.progress(f"uploading the image: {start >> 20} MiB, compressed")
-        kept = patience.insist("reading the object", lambda: ask(clients, "reading the object", requests.stored(bucket)))
+        kept = patience.insist("reading the object", lambda: stored(clients, bucket))
     except EvidentError as error:
         if errors.status_of(error) in {404, 410, 412}:  # the session or the bucket is gone, or an object is in the way
             return _broken("the upload was given up by Cloud Storage")
@@ -46,6 +46,11 @@ def upload(clients: Clients, patience: Patience, bucket: str, pieces: Iterator[b
     if kept.get("md5Hash") != base64.b64encode(digest.digest()).decode():
         return _broken("other bytes arrived than were sent")
     return None
+
+
+def stored(clients: Clients, bucket: str) -> dict[str, Any]:
+    """What Cloud Storage says of the one object of `bucket`."""
+    return ask(clients, "reading the object", requests.stored(bucket), "storage#object")
 
 
 def _begun(clients: Clients, bucket: str) -> _Session:
