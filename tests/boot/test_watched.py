@@ -2,7 +2,8 @@
 
 One machine, one boot. The intruder runs whatever it likes as the workload's user: a script that no list shows (AT-33), an attack on the
 agent (AT-44), a program that is not the image's (AT-57), a file that changes while it is measured (AT-34). Its host edits the list (AT-35),
-and copies the TPM (AT-52). Whoever has the key logs in by SSH, to this machine and no other (SG-02).
+and copies the TPM (AT-52). Whoever has the key logs in by SSH, to this machine and no other (SG-02); whoever has attested it knows who
+answers by TLS (AT-50).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import struct
 import subprocess
 import time
@@ -25,6 +27,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from tests.tls import Authority, serving
 
 from evident.appraisal.statement import TrustStatement
 from evident.audit.case import Case, decide
@@ -48,6 +51,7 @@ pytestmark = [
 Desk = Any  # of conftest.py
 HERE = Path(__file__).parent
 IMPOSTOR_PORT = 2022
+TLS_PORT, CERTIFIED_PORT = 8443, 9443
 INTERVAL = 7.0
 """Seconds between two questions, which the test does not wait."""
 
@@ -71,6 +75,12 @@ class Watched:
         """Have the workload run Python code: what it printed."""
         address = f"http://127.0.0.1:{self.port(8080)}/"
         with urllib.request.urlopen(urllib.request.Request(address, code.encode()), timeout=seconds) as answer:  # an address of ours
+            return str(answer.read().decode())
+
+    def by_tls(self, where: str, trusted: Path) -> str:
+        """What a client gets there that trusts this authority."""
+        context = ssl.create_default_context(cafile=trusted)
+        with urllib.request.urlopen(f"https://{where}/", b"print('by TLS')", timeout=60, context=context) as answer:  # as above
             return str(answer.read().decode())
 
     def ask(self, capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, Any]:
@@ -153,15 +163,18 @@ def watched(built: Path, login: Path, tmp_path: Path, monkeypatch: pytest.Monkey
 )
 @pytest.mark.attack("AT-52", "The host copies the TPM's state: the clone starts.", "vtpm.state, a caveat that is always said")
 @pytest.mark.attack("AT-57", "A program that is not the image's is started after the boot.", "userspace.unlisted")
+@pytest.mark.attack("AT-50", "A name leads to another server, with a key of its own and a valid certificate for the name.", "tls.other-key")
 @pytest.mark.attack("SG-02", "Somebody with an SSH host key of his own answers in the machine's place.", "known_hosts")
 def test_an_intruder(
     watched: Watched, server_here: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., None]
 ) -> None:
     desk = watched.desk
-    assert desk.up("shop", *(f"--publish={port}" for port in (22, IMPOSTOR_PORT))) == 0
+    assert desk.up("shop", *(f"--publish={port}" for port in (22, IMPOSTOR_PORT, TLS_PORT, CERTIFIED_PORT))) == 0
     assert desk.events == ["challenged", "released", "confirmed"]
     eventually(lambda: serves(watched), "the workload")
     logs_in_where_the_key_is_attested(watched, capsys, eventually)
+    the_tls_key_is_the_machines_alone(watched)
+    a_valid_certificate_is_not_enough(watched, capsys)
     nothing_of_the_agents_is_the_workloads(watched)
     a_script_is_a_gap(watched, capsys)
     a_copied_tpm_starts(watched)
@@ -222,6 +235,53 @@ def start_impostor(watched: Watched) -> None:
         "subprocess.Popen(['/usr/sbin/sshd', '-D', '-e', '-f', '/run/settings'])\n"
     )
     assert said == "", said
+
+
+def the_tls_key_is_the_machines_alone(watched: Watched) -> None:
+    """EI-04: in memory, where its owner reads it and nobody writes; on no disk, and in nothing that its host keeps."""
+    said = json.loads(
+        watched.intrude(
+            "import json, os\n"
+            "at = '/run/evident/tls/'\n"
+            "modes = {name: oct(os.stat(at + name).st_mode)[-3:] for name in os.listdir(at)}\n"
+            "below = [line.split()[2] for line in open('/proc/mounts') if line.split()[1] == '/run']\n"
+            "print(json.dumps([modes, os.stat(at + 'key.pem').st_uid, os.access(at, os.W_OK), below, open(at + 'key.pem').read()]))\n"
+        )
+    )
+    readable = dict.fromkeys(("instance.pem", "certificate.pem", "request.pem"), "444")
+    assert said[:4] == [{**readable, "key.pem": "400"}, 1000, False, ["tmpfs"]]
+    key = serialization.load_pem_private_key(said[4].encode(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    secret = key.private_numbers().private_value.to_bytes(48, "big")
+    lines = said[4].encode().splitlines()[1:-1]
+    for path in (path for path in watched.shop.surroundings.state.rglob("*") if path.is_file()):
+        kept = path.read_bytes()
+        assert not any(form in kept for form in (secret, secret.hex().encode(), *lines)), path
+
+
+def a_valid_certificate_is_not_enough(watched: Watched, capsys: pytest.CaptureFixture[str]) -> None:
+    """AT-50: the attested machine by its own certificate, and by an authority's; and somebody with as good a one for the same name."""
+    trusted = watched.home / "machine.pem"
+    own, certified = (f"localhost:{watched.port(port)}" for port in (TLS_PORT, CERTIFIED_PORT))
+    assert watched.ask(capsys, "--tls", own, "--certificate", str(trusted))["decision"] == "accepted"
+    assert watched.by_tls(own, trusted) == "by TLS\n"
+
+    authority, request = Authority(watched.home), watched.home / "request.pem"
+    request.write_text(watched.intrude("print(open('/run/evident/tls/request.pem').read())"))
+    granted = authority.grant(request).decode()
+    put = f"with open('/tmp/granted.pem', 'w') as stream: stream.write({granted!r})"
+    assert watched.intrude(f"import sys\n{put}\nsys.modules['__main__'].serve_tls({CERTIFIED_PORT}, '/tmp/granted.pem')\n") == ""
+    assert watched.by_tls(certified, authority.file) == "by TLS\n"
+    assert watched.ask(capsys, "--tls", certified)["decision"] == "accepted"
+
+    trusted.unlink()
+    with serving(authority.impostor("localhost")) as port, socket.create_connection(("127.0.0.1", port)) as stream:
+        ordinary = ssl.create_default_context(cafile=authority.file)
+        with ordinary.wrap_socket(stream, server_hostname="localhost") as session:
+            assert session.recv(10) == b"served", "an ordinary client believes it"
+        refused = watched.ask(capsys, "--tls", f"localhost:{port}", "--certificate", str(trusted))
+    assert (refused["decision"], [finding["code"] for finding in refused["findings"]]) == ("not_authentic", ["tls.other-key"])
+    assert not trusted.exists()
 
 
 PROBES = """
