@@ -33,7 +33,7 @@ from evident.guest.tpm_device import Tpm
 SLOT = "1"
 """The released key's is 0."""
 ITERATIONS = 1000
-"""LUKS2's least: the passphrase is 512 random bits, and stretching it would only delay the boot."""
+"""LUKS2's least: nobody guesses the passphrase, and stretching it would only delay the boot."""
 LABEL = "disk"
 
 
