@@ -109,8 +109,7 @@ def _write(tried: Tried, out: Path, key: SigningKey) -> None:
 
     if tried.environment is None:
         return
-    package = tried.package
-    stem = f"{package.name}_{package.version.replace(':', '%3a')}"
+    stem = tried.package.path.rsplit("/", 1)[-1].removesuffix(".deb")  # a plain name, which the lock's name and version need not be
     write_file(out / f"{stem}.rebuild.json", sign(tried, at=datetime.now(UTC).replace(microsecond=0), key=key))
     write_file(out / f"{stem}.environment.json", lock.dump(tried.environment))
     if tried.made and not tried.equal:

@@ -14,12 +14,12 @@ import os
 import re
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from evident import __version__, codec
 from evident.audit import canonical, dsse
@@ -28,12 +28,11 @@ from evident.errors import CollateralUnavailable, EvidentError, Finding, Unsuppo
 from evident.image import apt, deb, lock, stanza
 from evident.image.chroot import Chroot
 from evident.image.difference import first_difference
-from evident.image.lock import Store
+from evident.image.lock import Progress, Store
 from evident.image.provenance import PACKAGE_TYPE, PackageRebuild
 from evident.image.stated import Lock, LockedPackage
 
 Kind = Literal["any", "all"]
-Progress = Callable[[str], None]
 _BASE = ("?essential", "build-essential", "fakeroot")
 _BINARY_ONLY = re.compile(r"(.+)\+b[0-9]+")
 _SOURCE = re.compile(r"([a-z0-9][a-z0-9+.-]*)(?: \(([^)\s]+)\))?")
@@ -217,7 +216,7 @@ class _Workshop:
         installed = {package.name: package for package in (*self._packages, *self._archive.packages("satisfy", asked))}
         further = [package for package in installed.values() if package not in self._packages]
         self._fetch(further)
-        log = self._logs / f"{came_from.source}_{came_from.version.replace(':', '%3a')}_{came_from.kind}.log"
+        log = self._logs / f"{came_from.source}_{quote(came_from.version, safe='+~')}_{came_from.kind}.log"
         log.unlink(missing_ok=True)
         self._progress(f"{came_from}: installing {len(further)} packages, then building; {log}")
         root = self._root.copy(self._folder / "build", log)

@@ -59,7 +59,7 @@ def test_one_that_fails_is_named_and_the_others_count(
     assert "NOT BUILT  two 1-2" in printed.out
     assert "image.package-build" in printed.err
     assert "1 of 2 packages" in printed.out
-    assert {path.name for path in (folder / "out").iterdir()} == {"one_1-2.rebuild.json", "one_1-2.environment.json"}
+    assert {path.name for path in (folder / "out").iterdir()} == {"one_1-2_amd64.rebuild.json", "one_1-2_amd64.environment.json"}
     said = inspected(folder, capsys)
     assert (said["packages_rebuilt"], said["rebuilt_from_source"]) == ({"one": "you"}, {"root /etc": "you"})
     assert (said["degree"], said["other_components"]) == (3, 1)
@@ -74,7 +74,7 @@ def test_one_that_differs_is_signed_kept_and_counts_for_nothing(
     assert "DIFFERS    one 1-2" in printed.out
     assert "image.package-differs" in printed.err
     assert "data.tar ./x: is new" in printed.err
-    assert (folder / "out" / "one_1-2.built.deb").read_bytes() == b"another"
+    assert (folder / "out" / "one_1-2_amd64.built.deb").read_bytes() == b"another"
     assert inspected(folder, capsys)["packages_rebuilt"] == {}
 
 
@@ -92,6 +92,14 @@ def test_all_of_them_raise_the_image(folder: Path, monkeypatch: pytest.MonkeyPat
         assert entry.main([*count, *signers]) == 0, capsys.readouterr().err
         values = json.loads((folder / "reference.json").read_text())["values"]
         assert {value["register"]: value["strength"] for value in values}.items() >= strengths.items()
+
+
+def test_what_a_lock_calls_a_package_leads_nowhere_else(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    strange = replace(ONE, name="../../name", version="/../../1")
+    (folder / "shop.lock.json").write_bytes(lock.dump(replace(LOCK, packages=(strange,))))
+    built(monkeypatch, replace(equal("one"), package=strange))
+    assert run(folder, "shop.lock.json", "--all") == 0
+    assert {path.name for path in (folder / "out").iterdir()} == {"one_1-2_amd64.rebuild.json", "one_1-2_amd64.environment.json"}
 
 
 def test_a_package_that_the_lock_has_not(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

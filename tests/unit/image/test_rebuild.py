@@ -10,6 +10,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from tests.unit.image.test_elf import a_module
 
 from evident.errors import EvidentError, Unsupported
 from evident.image import rebuild
@@ -99,6 +100,12 @@ def test_the_first_difference_is_named() -> None:
         (b"not a package", "not a package that can be read: package: no ar archive"),
     ):
         assert first_difference(good, other) == said
+
+
+def test_sections_of_programs_are_named() -> None:
+    control = "Package: tool"
+    one, other = (a_deb(control, {"tool": a_module(info)}) for info in (b"name=a\0", b"name=b\0"))
+    assert first_difference(one, other) == "data.tar ./tool: content, in .modinfo"
 
 
 def test_packages_that_cannot_be_rebuilt_stop_nothing_and_need_no_root(tmp_path: Path) -> None:
