@@ -85,7 +85,12 @@ def another_chip(launched: Scenario) -> Scenario:
     return replace(launched, chip=replace(launched.chip, chip_id=b"\7" * 64))
 
 
-OTHERS = {"another kernel": another_kernel, "another chip": another_chip}
+def debugged(launched: Scenario) -> Scenario:
+    """The same, under a guest policy that lets the host read its memory."""
+    return replace(launched, launched=replace(launched.launched, policy=launched.launched.policy | 1 << 19))
+
+
+OTHERS = {"another kernel": another_kernel, "another chip": another_chip, "debugging allowed": debugged}
 
 
 def test_a_disk_that_was_released_once_opens_by_its_launch(machine: Machine) -> None:
