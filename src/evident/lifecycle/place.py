@@ -42,6 +42,8 @@ class Place(NamedTuple):
     trust: Mapping[str, tuple[str, ...]]
     """Layer to the parties beside the chip's maker and yourself on whose word it rests, with everything below it."""
     simulated: bool
+    differs: str = ""
+    """The setting by which it is not the place that the document means: ``boot: direct``."""
 
     @property
     def parties(self) -> tuple[str, ...]:
@@ -50,7 +52,8 @@ class Place(NamedTuple):
 
     @property
     def name(self) -> str:
-        return f"{self.platform} ({self.technology})" if len(self.outline.technologies) > 1 else self.platform
+        named = f"{self.platform} ({self.technology})" if len(self.outline.technologies) > 1 else self.platform
+        return f"{named} with {self.differs}" if self.differs else named
 
 
 class Known(NamedTuple):
@@ -101,6 +104,19 @@ def places(specification: Specification, known: Known, at: date, names: Sequence
             if wanted in ("best", technology):
                 profile = registry.profile(registry.profile_id(name, technology, specification.where.get(name, {})), at)
                 found.append(_place(name, technology, outline, as_ordered(profile, outline, known)))
+    return tuple(found)
+
+
+def otherwise(specification: Specification, place: Place, known: Known, at: date) -> tuple[Place, ...]:
+    """The same platform with another choice of one setting, where its machines are of another kind then."""
+    where, outline = specification.where.get(place.platform, {}), place.outline
+    found = []
+    for name, setting in outline.settings.items():
+        for choice in setting.choices:
+            profile = registry.profile(registry.profile_id(place.platform, place.technology, {**where, name: choice}), at)
+            if profile.id != place.profile.id:
+                other = _place(place.platform, place.technology, outline, as_ordered(profile, outline, known))
+                found.append(other._replace(differs=f"{name}: {choice}"))
     return tuple(found)
 
 

@@ -15,7 +15,7 @@ from datetime import date
 
 from evident.appraisal.prospect import Prospect
 from evident.errors import PolicyRefused, UsageError
-from evident.lifecycle.place import Place, items, look, places
+from evident.lifecycle.place import Place, items, look, otherwise, places
 from evident.lifecycle.specification import ANY, Specification, Technology
 from evident.lifecycle.unmet import Unmet, unmet
 from evident.platforms import registry
@@ -70,10 +70,10 @@ def plan(specification: Specification, *, at: date, platform: str | None = None)
             found=", ".join(names),
             remedy="Ask for another technology, or another platform.",
         )
-    weighed = [
-        _weigh(specification, each, unmet(specification, each, known, [other for other in everywhere if other is not each]))
-        for each in allowed
-    ]
+    weighed = []
+    for each in allowed:
+        elsewhere = (*otherwise(specification, each, known, at), *(other for other in everywhere if other is not each))
+        weighed.append(_weigh(specification, each, unmet(specification, each, known, elsewhere)))
     best = min(weighed, key=_rank) if freely else _preferred(weighed)
     others = tuple(each for each in weighed if each is not best)
     return Plan(specification.name, best, _because(best, others, freely=freely), others)

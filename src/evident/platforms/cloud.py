@@ -81,6 +81,11 @@ class Probe:
     """What stands in the way, where it failed."""
 
 
+def beside(used: float, wanted: float, limit: float) -> str:
+    """What is added to the finding on a limit that has room for a machine: whether it has for the second one that an update needs."""
+    return "" if used + 2 * wanted <= limit else "; no room for a second machine beside it, which `evident update` makes"
+
+
 Step = tuple[str, Callable[[], str], tuple[str, ...]]
 """Name of a probe; what looks, and says what it found (after `UNKNOWN` where that decides nothing); names of those that come first."""
 UNKNOWN = "cannot be told: "

@@ -91,6 +91,13 @@ def test_a_quota_that_is_used_up(owner: Any, fake: Any) -> None:
     assert (probe.state, probe.finding.code) == ("failed", "cloud.quota")
 
 
+def test_room_for_one_machine_and_none_for_an_update(owner: Any, fake: Any) -> None:
+    assert "beside it" not in probed(owner)["quota"].found
+    fake.vcpus = 3.0
+    probe = probed(owner)["quota"]
+    assert (probe.state, "no room for a second machine beside it" in probe.found) == ("ok", True)
+
+
 def test_a_quota_that_may_not_be_read_is_not_a_pass(owner: Any, fake: Any) -> None:
     fake.faults["GetServiceQuota"] = [fake.answer.__globals__["Refusal"]("AccessDeniedException")]
     assert probed(owner)["quota"].state == "unknown"

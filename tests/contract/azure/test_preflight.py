@@ -105,6 +105,14 @@ def test_a_quota_that_is_used_up(owner: Any, fake: Any, family: str) -> None:
     assert failed(probed(owner)["quota"], "cloud.quota")
 
 
+@pytest.mark.parametrize("family", ["standardDCASv5Family", "cores"])
+def test_room_for_one_machine_and_none_for_an_update(owner: Any, fake: Any, family: str) -> None:
+    assert "beside it" not in probed(owner)["quota"].found
+    fake.room[family] = (97, 100)
+    probe = probed(owner)["quota"]
+    assert (probe.state, "no room for a second machine beside it" in probe.found) == ("ok", True)
+
+
 def test_a_quota_that_was_never_given(owner: Any, fake: Any) -> None:
     """Azure lists no family of which a subscription may have none."""
     del fake.room["standardDCASv5Family"]

@@ -91,6 +91,14 @@ def test_a_quota_that_is_used_up(owner: Any, google: Any, where: str, metric: st
     assert metric in probe.found
 
 
+@pytest.mark.parametrize(("where", "metric"), [("quotas", "N2D_CPUS"), ("project_quotas", "NETWORKS")])
+def test_room_for_one_machine_and_none_for_an_update(owner: Any, google: Any, where: str, metric: str) -> None:
+    assert "beside it" not in probed(owner)["quota"].found
+    getattr(google, where)[metric] = (8.0, 11.0) if metric == "N2D_CPUS" else (4.0, 5.0)
+    probe = probed(owner)["quota"]
+    assert (probe.state, f"which `evident update` makes ({metric})" in probe.found) == ("ok", True)
+
+
 def test_a_quota_that_google_does_not_show_is_not_a_pass(owner: Any, google: Any) -> None:
     del google.quotas["N2D_CPUS"]
     assert probed(owner)["quota"].state == "unknown"

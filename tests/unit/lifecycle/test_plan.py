@@ -296,6 +296,16 @@ def test_a_boot_from_the_disk_rests_on_a_tpm_of_the_hosts(make: Make) -> None:
     assert OPERATOR == profile.OPERATOR
 
 
+def test_a_boot_from_the_disk_that_is_refused_has_the_direct_one_beside_it(make: Make) -> None:
+    for unmet in make(platform="qemu", where=UKI, policy=policy(trustworthy=4, accepted=[])).chosen.unmet:
+        if unmet.finding.code in ("plan.trustworthy", "plan.party"):
+            way = unmet.alternatives[0]
+            assert way.startswith("qemu with boot: direct")
+            assert "level 4 of 4, 4 without the provider" in way
+    (unmet,) = make(platform="gcp", technology="snp", policy=policy(trustworthy=3)).chosen.unmet
+    assert not any("with boot" in way for way in unmet.alternatives), "of another platform, what the document says of it counts"
+
+
 def test_a_firmware_of_ones_own_has_to_be_there(make: Make) -> None:
     assert make(platform="qemu", where={"qemu": {"firmware": "firmware.json"}}).chosen.unmet == ()
     assert codes(make(platform="qemu", where={"qemu": {"firmware": "nowhere.fd"}})) == {"qemu.no-firmware"}

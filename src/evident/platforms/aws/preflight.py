@@ -128,7 +128,7 @@ def _quota(clients: Clients, known: Mapping[str, Any]) -> str:
     used = sum(_vcpus(instance) for each in reservations for instance in each["Instances"])
     if used + known["vcpus"] > limit:
         raise cloud.quota(f"{used} of {limit} vCPUs in use, {known['vcpus']} more wanted", errors.RULES["VcpuLimitExceeded"][1])
-    return f"at most {used} of {limit} vCPUs in use, {known['vcpus']} wanted"
+    return f"at most {used} of {limit} vCPUs in use, {known['vcpus']} wanted{cloud.beside(used, known['vcpus'], limit)}"
 
 
 def _vcpus(instance: Mapping[str, Any]) -> int:

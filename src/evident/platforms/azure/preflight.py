@@ -107,13 +107,14 @@ def _size(clients: Clients, spec: MachineSpec, known: dict[str, Any]) -> str:
 def _quota(clients: Clients, spec: MachineSpec, size: sizes.Size) -> str:
     listed = clients.listed("listing usages", clients.compute.usage.list, spec.region)
     rooms = {each["name"]["value"].lower(): (int(each["currentValue"]), int(each["limit"])) for each in listed}
-    told = []
+    told, short = [], ""
     for name in (size.family, "cores"):
         used, limit = rooms.get(name.lower(), (0, 0))
         if used + size.vcpus > limit:
             raise cloud.quota(f"{used} of {limit} vCPUs of {name} in use, {size.vcpus} more wanted", errors.RULES["QuotaExceeded"][1])
         told.append(f"{used} of {limit} of {name}")
-    return f"vCPUs in use: {', '.join(told)}; {size.vcpus} wanted"
+        short = short or cloud.beside(used, size.vcpus, limit)
+    return f"vCPUs in use: {', '.join(told)}; {size.vcpus} wanted{short}"
 
 
 def _permissions(clients: Clients) -> str:

@@ -171,9 +171,15 @@ def _quota(clients: Clients, spec: MachineSpec, image: ImageSpec, known: Mapping
         if metric in there and there[metric].usage + count > there[metric].limit:
             quota = there[metric]
             raise errors.over_limit(f"{metric}: {quota.usage:.0f} of {quota.limit:.0f} in use, {count} more wanted")
+    short = next((more for metric in wanted if metric in there and (more := _beside(there[metric], wanted[metric]))), "")
     if family not in there:
-        return f"{cloud.UNKNOWN}Google shows no limit called {family}; all others leave room"
-    return f"{there[family].usage:.0f} of {there[family].limit:.0f} {family} in use, {known['vcpus']} wanted; all others leave room"
+        return f"{cloud.UNKNOWN}Google shows no limit called {family}; all others leave room{short}"
+    return f"{there[family].usage:.0f} of {there[family].limit:.0f} {family} in use, {known['vcpus']} wanted; all others leave room{short}"
+
+
+def _beside(quota: Any, wanted: float) -> str:
+    short = cloud.beside(quota.usage, wanted, quota.limit)
+    return f"{short} ({quota.metric})" if short else ""
 
 
 def _permissions(clients: Clients) -> str:
