@@ -80,6 +80,18 @@ def read_private(path: Path) -> bytes:
         ) from None
 
 
+def check_private(path: Path, code: str, otherwise: str) -> None:
+    """Raise `UsageError` `code` where others may use this file with a secret; `otherwise` is what to do if they did."""
+    mode = path.stat().st_mode & 0o777
+    if mode & 0o077:
+        raise UsageError.of(
+            code,
+            expected=f"{path} readable by you alone",
+            found=f"mode {mode:o}",
+            remedy=f"Others could have copied it. If nobody did: chmod 600 {path}; else {otherwise}.",
+        )
+
+
 @contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold the lock file `path` among all processes; it ends with this process, however that ends.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from evident.platforms.driver import Surroundings
 
 
@@ -13,8 +15,9 @@ def surroundings() -> Surroundings:
     import os
     from datetime import UTC, datetime
 
-    from evident.cli.paths import state_dir, wrapping_key
+    from evident.cli.paths import state_dir, vault, wrapping_key
     from evident.cli.terminal import tell
     from evident.platforms.driver import Surroundings
 
-    return Surroundings(state_dir(), lambda: datetime.now(UTC), os.urandom, lambda text: tell(f"evident: {text}"), wrapping_key())
+    say: Callable[[str], None] = lambda text: tell(f"evident: {text}")  # noqa: E731  # one line
+    return Surroundings(state_dir(), lambda: datetime.now(UTC), os.urandom, say, wrapping_key(), vault())

@@ -21,7 +21,16 @@ def state_dir() -> Path:
 
 def wrapping_key() -> Path | None:
     """``EVIDENT_WRAPPING_KEY``: where the owner keeps what wraps disk keys, apart from them; a systemd credential, for one."""
-    named = os.environ.get("EVIDENT_WRAPPING_KEY")
+    return _named("EVIDENT_WRAPPING_KEY")
+
+
+def vault() -> Path | None:
+    """``EVIDENT_VAULT``: the document by which disk keys are kept in the owner's Vault or OpenBao, and not below the state directory."""
+    return _named("EVIDENT_VAULT")
+
+
+def _named(variable: str) -> Path | None:
+    named = os.environ.get(variable)
     return Path(named) if named else None
 
 

@@ -192,6 +192,11 @@ def forget(directory: Path, disk: str) -> None:
     _secret(directory / _SECRETS, disk).unlink(missing_ok=True)
 
 
+def holds(directory: Path, disk: str) -> bool:
+    """Whether a key of `disk` is in the store in `directory`."""
+    return _secret(directory / _SECRETS, disk).exists()
+
+
 def _secret(directory: Path, disk: str) -> Path:
     return directory / f"{check_disk(disk)}.json"
 

@@ -1,11 +1,11 @@
 """Disk keys in a store of the HashiCorp Vault or OpenBao kind: secrets engine KV, version 2, over HTTPS.
 
 Source: OpenBao API documentation, "KV secrets engine - version 2": ``GET`` and ``POST /v1/MOUNT/data/PATH``, ``DELETE
-/v1/MOUNT/metadata/PATH``, token in ``X-Vault-Token``, check-and-set in ``options.cas``.
+/v1/MOUNT/metadata/PATH``, token in ``X-Vault-Token``, check-and-set in ``options.cas``: the version that is replaced, 0 for none.
 
 One secret for each disk (its key, and the named secrets that go with it), with the digest of the terms it was stored under, so that changed
 terms are noticed as in the embedded store.
-The token is read anew for every request (it may be renewed) and appears in no error.
+The token is asked for before every request (it may be renewed) and appears in no error.
 """
 
 from __future__ import annotations
@@ -28,6 +28,11 @@ from evident.keys.store import Held, RootVolume, altered, no_key, terms_digest
 
 ANSWER_LIMIT = 256 * 1024
 TIMEOUT = 10.0
+_MEANINGS = {
+    400: ", another writer was first, or it is another request than this store takes",
+    403: ", the token is expired, revoked, or may not do this",
+    503: ", the store is sealed or not ready",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +41,8 @@ class VaultPlace:
 
     url: str
     """``https://vault.example:8200``"""
-    mount: str = "secret"
-    prefix: str = "evident/disks"
+    mount: str
+    prefix: str
     namespace: str = ""
 
     def __post_init__(self) -> None:
@@ -71,13 +76,16 @@ class VaultSecrets:
         self._opener = urllib.request.build_opener(*handlers)
 
     def put(self, volume: RootVolume, held: Held) -> None:
-        """Store what goes to that machine; what is there is replaced (the store keeps its older versions)."""
-        secret = codec.encode(_Secret(1, held, terms_digest(volume)))
-        self._ask("POST", "data", volume.disk, {"data": {"evident": json.dumps(secret, sort_keys=True)}})
+        """Store what goes to that machine, in the place of what was found there (the store keeps its older versions until `delete`)."""
+        version = _version(self._ask("GET", "data", volume.disk))
+        secret = json.dumps(codec.encode(_Secret(1, held, terms_digest(volume))), sort_keys=True)
+        answer = self._ask("POST", "data", volume.disk, {"data": {"evident": secret}, "options": {"cas": version}})
+        if not isinstance(answer, dict) or _version({"data": {"metadata": answer.get("data")}}) <= version:
+            raise _unusable("a new version of the secret (secrets engine KV, version 2)", "none")
 
     def get(self, volume: RootVolume) -> Held:
         answer = self._ask("GET", "data", volume.disk)
-        if answer is None:
+        if not _version(answer) or answer["data"].get("data") is None:
             raise no_key(volume.disk)
         try:
             text = answer["data"]["data"]["evident"]
@@ -93,30 +101,49 @@ class VaultSecrets:
         self._ask("DELETE", "metadata", disk)
 
     def _ask(self, method: str, kind: str, disk: str, body: Any = None) -> Any:
-        """The answer's JSON; None for 404 and for an answer without body."""
+        """The answer's JSON, also of a 404; None for an answer without body."""
+        request = self._request(method, f"{kind}/{quote(self._place.prefix)}/{check_disk(disk)}", body)
+        try:
+            with self._opener.open(request, timeout=TIMEOUT) as response:
+                answer = response.read(ANSWER_LIMIT + 1)
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code != 404 or method != "GET":
+                    raise _unusable(f"{method} of a secret", f"HTTP status {error.code}{_MEANINGS.get(error.code, '')}") from None
+                answer = error.read(ANSWER_LIMIT + 1)
+        except (OSError, http.client.HTTPException) as error:
+            raise _unusable("an answer", str(getattr(error, "reason", "")) or type(error).__name__) from None
+        try:
+            return codec.loads(answer, "keys.vault", limit=ANSWER_LIMIT) if answer else None
+        except Malformed:
+            raise _unusable("a JSON document", "something else") from None
+
+    def _request(self, method: str, path: str, body: Any) -> urllib.request.Request:
         place = self._place
-        url = f"{place.url.rstrip('/')}/v1/{quote(place.mount)}/{kind}/{quote(place.prefix)}/{check_disk(disk)}"
         headers = {"X-Vault-Token": self._token(), "X-Vault-Request": "true"}
         if place.namespace:
             headers["X-Vault-Namespace"] = place.namespace
         data = None
         if body is not None:
             data, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
-        request = urllib.request.Request(url, data=data, headers=headers, method=method)  # noqa: S310 - https, see VaultPlace
-        try:
-            with self._opener.open(request, timeout=TIMEOUT) as response:
-                answer = response.read(ANSWER_LIMIT + 1)
-        except urllib.error.HTTPError as error:
-            with error:
-                if error.code == 404 and method == "GET":
-                    return None
-                raise _unusable(f"{method} of a secret", f"HTTP status {error.code}") from None
-        except (OSError, http.client.HTTPException) as error:
-            raise _unusable("an answer", type(error).__name__) from None
-        try:
-            return codec.loads(answer, "keys.vault", limit=ANSWER_LIMIT) if answer else None
-        except Malformed:
-            raise _unusable("a JSON document", "something else") from None
+        url = f"{place.url.rstrip('/')}/v1/{quote(place.mount)}/{path}"
+        return urllib.request.Request(url, data=data, headers=headers, method=method)  # noqa: S310 - https, see VaultPlace
+
+
+def _version(answer: Any) -> int:
+    """Number of the version that a ``GET`` speaks of, of a deleted one too; 0 where there never was one, or no more.
+
+    A 404 of KV says that with no errors in it; one with errors is of something else, a mount that is not there among them.
+    """
+    if answer == {"errors": []}:
+        return 0
+    try:
+        version = answer["data"]["metadata"]["version"]
+    except (KeyError, TypeError):
+        version = None
+    if type(version) is not int or version < 1:
+        raise _unusable("a secret with its version (secrets engine KV, version 2)", "another document; is the mount right?")
+    return version
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

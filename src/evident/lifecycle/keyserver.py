@@ -27,8 +27,7 @@ from evident.files import write_private_bytes
 from evident.keys.release import ReleaseService, Surety
 from evident.keys.server import KeyServer
 from evident.keys.store import Held, RootVolume, VolumeStore, unknown_disk
-from evident.keys.store import forget as forget_key
-from evident.lifecycle import keystore, quarantine
+from evident.lifecycle import key_place, keystore, quarantine
 from evident.lifecycle.answers import levels, state_after
 from evident.lifecycle.challenges import Challenges
 from evident.lifecycle.deployment import AT_BOOT, Deployment, deployment
@@ -51,6 +50,7 @@ def register(target: Deployment, disk: DiskKey) -> None:
     where there are reference values for PCRs or for what is loaded. Keys of its earlier disks go: those disks are no more. A revoked one
     stays on record as such, and the deployment's other machines keep theirs.
     """
+    key_place.remember(target)
     store, policy = keystore.open_store(target.surroundings), target.policy
     kept = {each.number for each in target.machines()} - {target.number}
     for earlier in store.volumes.disks_under(target.name):
@@ -76,11 +76,12 @@ def register(target: Deployment, disk: DiskKey) -> None:
 
 
 def forget(target: Deployment, disk: str) -> None:
-    """Delete the key of `disk`, and its terms unless it was revoked. Needs no wrapping key."""
-    root = keystore.directory(target.surroundings)
-    forget_key(root, disk)
-    if ("disk", disk) not in {(each.name, each.value) for each in VolumeStore(root).revocations()}:
-        VolumeStore(root).delete(disk)
+    """Delete the key of `disk`, then its terms unless it was revoked: as long as there is a key, it is known whose."""
+    key_place.check(target)
+    keystore.deletion(target.surroundings)(disk)
+    volumes = VolumeStore(keystore.directory(target.surroundings))
+    if ("disk", disk) not in {(each.name, each.value) for each in volumes.revocations()}:
+        volumes.delete(disk)
 
 
 def forget_machine(machine: Deployment) -> None:
@@ -106,6 +107,8 @@ def begin(target: Deployment, cache: Path, listen: int | None = None) -> Process
         words += ["--listen", str(listen)]
     if target.surroundings.wrapping_key is not None:
         words += ["--wrapping-key", str(target.surroundings.wrapping_key.resolve())]
+    if target.surroundings.vault is not None:
+        words += ["--vault", str(target.surroundings.vault.resolve())]
     port = target.machine / PORT_FILE
     port.unlink(missing_ok=True)
     process = start(target.directory, ROLE, (sys.executable, "-P", "-m", "evident.lifecycle.keyserver", *words))
@@ -153,6 +156,7 @@ class _Terms(VolumeStore):
 
 def service(target: Deployment, cache: Path) -> ReleaseService:
     """What decides on releases for `target`, by the policy of the machine that it is seen through."""
+    key_place.check(target)
     around = target.surroundings
     store, believed, stored = keystore.open_store(around), target.driver().believed(target.machine), Cache(cache)
     trusted = anchors.production().plus(*believed.anchors)
@@ -206,8 +210,9 @@ if __name__ == "__main__":
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--listen", type=int)
     parser.add_argument("--wrapping-key", type=Path)
+    parser.add_argument("--vault", type=Path)
     parser.add_argument("name")
     given = parser.parse_args()
     say: Callable[[str], None] = lambda text: print(text, flush=True)  # noqa: E731, T201  # its log
-    own = Surroundings(given.state, lambda: datetime.now(UTC), os.urandom, say, given.wrapping_key)
+    own = Surroundings(given.state, lambda: datetime.now(UTC), os.urandom, say, given.wrapping_key, given.vault)
     serve(deployment(given.name, own), given.cache, given.listen)

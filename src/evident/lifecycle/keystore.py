@@ -3,6 +3,7 @@
 keys/volumes, references, revoked.json   `evident.keys.store`: terms, nothing secret
 keys/secrets/                            disk keys and named secrets, each machine's wrapped
 keys/wrapping.key                        what wraps them: 32 bytes, mode 0600; not there where the owner keeps it elsewhere
+                                         (of neither anything is there where the owner's Vault has them: `Surroundings.vault`)
 keys/releaser/                           the P-384 key whose digest is on every guest's command line (evident.key)
 keys/release.jsonl                       every decision
 """
@@ -10,16 +11,17 @@ keys/release.jsonl                       every decision
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from evident.audit import keys as signing
 from evident.audit.keys import SigningKey
 from evident.errors import UsageError
-from evident.files import locked, read_private, write_private_bytes
+from evident.files import check_private, locked, read_private, write_private_bytes
 from evident.keys.log import ReleaseLog
-from evident.keys.store import WRAPPING_KEY_BYTES, VolumeStore, WrappedSecrets
+from evident.keys.store import WRAPPING_KEY_BYTES, Secrets, VolumeStore, WrappedSecrets
+from evident.keys.store import forget as delete_file
 from evident.platforms.driver import Surroundings
 
 
@@ -40,7 +42,7 @@ class DiskKey:
 @dataclass(frozen=True, slots=True)
 class KeyStore:
     volumes: VolumeStore
-    secrets: WrappedSecrets
+    secrets: Secrets
     releaser: SigningKey
     log: ReleaseLog
 
@@ -55,30 +57,48 @@ def directory(surroundings: Surroundings) -> Path:
 
 
 def open_store(surroundings: Surroundings) -> KeyStore:
-    """The store of this state directory, made on first use. Raises `UsageError` where it cannot be read or kept.
+    """The store of this state directory, made on first use. Raises `UsageError` where it cannot be read or kept."""
+    root = directory(surroundings)
+    return KeyStore(
+        VolumeStore(root),
+        _secrets(surroundings),
+        signing.load_or_create(root / "releaser", surroundings.randomness),
+        release_log(surroundings),
+    )
 
-    A wrapping key that the owner keeps elsewhere (`Surroundings.wrapping_key`) is only ever read.
-    """
+
+def _secrets(surroundings: Surroundings) -> Secrets:
+    if surroundings.vault is None:
+        return WrappedSecrets(directory(surroundings), _wrapping_key(surroundings), randomness=surroundings.randomness)
+    if surroundings.wrapping_key is not None:
+        raise UsageError.of(
+            "keys.place",
+            expected="one place for disk keys: a Vault, or files under a wrapping key",
+            found=f"both {surroundings.vault} and {surroundings.wrapping_key}",
+            remedy="Unset EVIDENT_VAULT or EVIDENT_WRAPPING_KEY.",
+        )
+    from evident.keys.vault_document import open_vault  # HTTP and TLS, for whoever has one
+
+    return open_vault(surroundings.vault)
+
+
+def _wrapping_key(surroundings: Surroundings) -> bytes:
+    """Made on first use; one that the owner keeps elsewhere (`Surroundings.wrapping_key`) is only ever read."""
     root = directory(surroundings)
     path = surroundings.wrapping_key or root / "wrapping.key"
     with locked(root / "wrapping.lock"):
         if surroundings.wrapping_key is None and not path.exists():
             write_private_bytes(path, surroundings.randomness(WRAPPING_KEY_BYTES))
     wrapping = read_private(path)
-    mode = path.stat().st_mode & 0o777
-    if mode & 0o077:
-        raise UsageError.of(
-            "keys.wrapping-key.mode",
-            expected=f"{path} readable by you alone",
-            found=f"mode {mode:o}",
-            remedy=f"Others could have copied it. If nobody did: chmod 600 {path}; else encrypt your disks anew.",
-        )
-    return KeyStore(
-        VolumeStore(root),
-        WrappedSecrets(root, wrapping, randomness=surroundings.randomness),
-        signing.load_or_create(root / "releaser", surroundings.randomness),
-        release_log(surroundings),
-    )
+    check_private(path, "keys.wrapping-key.mode", "encrypt your disks anew")
+    return wrapping
+
+
+def deletion(surroundings: Surroundings) -> Callable[[str], None]:
+    """Deletes the key of a disk. From files that takes no wrapping key: it may be sealed elsewhere, or lost, when all has to be denied."""
+    if surroundings.vault is not None:
+        return _secrets(surroundings).delete
+    return lambda disk: delete_file(directory(surroundings), disk)
 
 
 def release_log(surroundings: Surroundings) -> ReleaseLog:

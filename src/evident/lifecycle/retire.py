@@ -21,6 +21,11 @@ def remove(machine: Deployment) -> None:
     """Remove this one machine of its deployment, whose lock is held. Raises what the platform does where something does not go."""
     machine.driver().destroy(machine.machine)
     keyserver.forget_machine(machine)
+    clear(machine)
+
+
+def clear(machine: Deployment) -> None:
+    """Its disks, and what is on record of it besides the journal; the platform has removed the machine."""
     disks.sweep(machine.home)
     specification.drop(machine)
     if machine.home != machine.directory:

@@ -1,27 +1,34 @@
 """Revoke a deployment: no key and no identity for it from then on, and the machine that runs is told, and stopped.
 
 In this order, so that a crash in between leaves it denied: the journal, the denial of its disks and of all that its evidence
-identified it by, its key server, its machines. What was released before cannot be taken back; the record says when that was. Nor can
+identified it by, its key server, its keys, its machines. Keys that their store does not delete now keep nothing else from being done.
+What was released before cannot be taken back; the record says when that was. Nor can
 what a disk opens by without the key server (`specification.Disks`): its owner is told.
 """
 
 from __future__ import annotations
 
-from evident.keys.store import Revocation, VolumeStore, forget
-from evident.lifecycle import keyserver, keystore, specification
+from evident.keys.store import Revocation, VolumeStore
+from evident.lifecycle import key_place, keyserver, keystore, specification
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.journal import State
 
 
 def revoke(target: Deployment, reason: str) -> tuple[str, ...]:
-    """Revoke `target`; what was denied, as ``name=value``. May be repeated after a crash, and raises what stopping the machine does."""
+    """Revoke `target`; what was denied, as ``name=value``. May be repeated after a crash.
+
+    Raises what stopping the machine does, and when all else is done what kept keys from being deleted (`key_place.delete_all`).
+    """
     with target.exclusive():
         target.record(State.REVOKED, reason=reason)
         denied = deny(target, reason)
         keyserver.end(target)
+        undeleted = key_place.delete_all(target)
         for each in target.machines():
             target.driver().halt(each.machine)
     _warn(target)
+    if undeleted is not None:
+        raise undeleted
     return denied
 
 
@@ -36,20 +43,16 @@ def _warn(target: Deployment) -> None:
 
 
 def deny(target: Deployment, reason: str) -> tuple[str, ...]:
-    """Delete the keys of the deployment's disks, and ban those disks and whatever its evidence identified it by; all of it, as
-    ``name=value``. What was banned before stays as it was, and is not logged again. Needs no wrapping key: it may be elsewhere, or lost.
+    """Ban the deployment's disks, and whatever its evidence identified it by; all of it, as ``name=value``. What was banned before stays
+    as it was, and is not logged again. Needs nothing but the state directory: where the keys are may be out of reach.
     """
     around = target.surroundings
-    root, log = keystore.directory(around), keystore.release_log(around)
-    volumes = VolumeStore(root)
-    disks = volumes.disks_under(target.name)
+    log, volumes = keystore.release_log(around), VolumeStore(keystore.directory(around))
     banned = {(each.name, each.value) for each in volumes.revocations()}
     identities = dict.fromkeys(known for each in (target, *target.machines()) for known in each.identities.items())
-    denied = [*(("disk", disk) for disk in disks), *identities]
+    denied = [*(("disk", disk) for disk in volumes.disks_under(target.name)), *identities]
     for name, value in denied:
         if (name, value) not in banned:
             log.append("revoked", value if name == "disk" else "", codes=(f"{name}={value}",))
             volumes.revoke(Revocation(name, value, around.clock(), reason))
-    for disk in disks:
-        forget(root, disk)
     return tuple(f"{name}={value}" for name, value in denied)

@@ -37,6 +37,8 @@ class Surroundings:
     """Told, in a sentence, of anything that takes more than a moment."""
     wrapping_key: Path | None = None
     """File with the key that wraps disk keys, where the owner keeps it apart from them; None: beside them."""
+    vault: Path | None = None
+    """Document that says where the owner's Vault or OpenBao is (`evident.keys.vault_document`), where disk keys are kept there."""
 
 
 @dataclass(frozen=True, slots=True)

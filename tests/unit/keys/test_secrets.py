@@ -1,8 +1,7 @@
-"""One suite for every place where disk keys are kept: our own store, and one of the Vault kind (BW-24, BW-25)."""
+"""One suite for every place where disk keys are kept: our own store, a fake of Vault's interface, and a real server (BW-24, BW-25)."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +10,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.attacks.test_release import DISK, KEY, Desk, boot
 from tests.unit.image.test_seal import opens, sealed
-from tests.unit.keys.test_vault import TOKEN, Fake
+from tests.unit.keys.real_vault import RealVault
+from tests.unit.keys.test_vault import driver, faking
 
 from evident.errors import NotAuthentic, PolicyRefused
 from evident.keys.store import WRAPPING_KEY_BYTES, Held, RootVolume, Secrets, WrappedSecrets
-from evident.keys.vault import VaultPlace, VaultSecrets
+from evident.keys.vault_document import open_vault
 from evident.simulator import scenario
 from evident.simulator.pki import SimulatorPki
 
@@ -23,18 +23,17 @@ VOLUME = RootVolume(1, DISK, "image", nominal=4, trustworthy=4, secrets=("token"
 HELD = Held(KEY, {"token": b"\x00\xff of any bytes"})
 
 
-@pytest.fixture(params=["own", "vault"])
+@pytest.fixture(params=["own", "fake", "vault"])
 def secrets(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Secrets]:
     if request.param == "own":
         yield WrappedSecrets(tmp_path / "own", bytes(WRAPPING_KEY_BYTES))
         return
-    with Fake() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        yield VaultSecrets(VaultPlace(f"http://127.0.0.1:{server.server_address[1]}", "kv", namespace="team"), lambda: TOKEN)
-        server.shutdown()
-        thread.join(5)
-        assert not server.problems
+    if request.param == "fake":
+        with faking() as server:
+            yield driver(server)
+        return
+    real: RealVault = request.getfixturevalue("real_vault")
+    yield open_vault(real.document(tmp_path))
 
 
 def test_what_is_put_is_got_until_it_is_deleted(secrets: Secrets) -> None:

@@ -1,0 +1,79 @@
+"""Where the owner's Vault or OpenBao is, as they write it down, and what authenticates the two to each other.
+
+    {"version": 1, "url": "https://vault.example:8200", "token_file": "token", "ca_file": "ca.pem",
+     "mount": "secret", "prefix": "evident/disks", "namespace": ""}
+
+The document holds no secret. Its files are looked for beside it where their paths are relative. The token's file is read, and its mode
+checked, before every request: whatever renews the token replaces the file.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from evident import codec
+from evident.errors import UsageError
+from evident.files import check_private, read_private
+from evident.keys.vault import VaultPlace, VaultSecrets
+
+_WHAT = "keys.vault-document"
+
+
+@dataclass(frozen=True, slots=True)
+class VaultDocument:
+    version: Literal[1]
+    url: str
+    token_file: str
+    """Mode 0600 or less."""
+    ca_file: str = ""
+    """PEM; the authorities that may have certified the store. Without one: those that this host trusts."""
+    mount: str = "secret"
+    prefix: str = "evident/disks"
+    namespace: str = ""
+
+    @property
+    def place(self) -> VaultPlace:
+        return VaultPlace(self.url, self.mount, self.prefix, self.namespace)
+
+
+def read(path: Path) -> VaultDocument:
+    """The document at `path`. Raises `Malformed` ``keys.vault-document.*``, and `UsageError` where there is none."""
+    return codec.decode(VaultDocument, codec.loads(read_private(path), _WHAT), _WHAT)
+
+
+def open_vault(path: Path) -> VaultSecrets:
+    """The store that the document at `path` names; it is not asked anything yet."""
+    document = read(path)
+    token_file, ca_file = path.parent / document.token_file, path.parent / document.ca_file
+    return VaultSecrets(document.place, lambda: token(token_file), tls=_trust(ca_file) if document.ca_file else None)
+
+
+def token(path: Path) -> str:
+    """What is in the file now. Raises `UsageError` ``keys.vault.token`` and ``keys.vault.token.mode``."""
+    content = read_private(path)
+    check_private(path, "keys.vault.token.mode", "revoke the token, and use another")
+    text = content.strip()
+    if not text or not all(0x21 <= byte <= 0x7E for byte in text):
+        raise UsageError.of(
+            "keys.vault.token",
+            expected=f"one token in {path}",
+            found="none, or something else",
+            remedy="Write the token alone into the file.",
+        )
+    return text.decode("ascii")
+
+
+def _trust(path: Path) -> ssl.SSLContext:
+    read_private(path)
+    try:
+        return ssl.create_default_context(cafile=str(path))
+    except ssl.SSLError:
+        raise UsageError.of(
+            "keys.vault.ca",
+            expected=f"certificates in PEM in {path}",
+            found="none",
+            remedy="Give the certificates of the authority that certified the store.",
+        ) from None
