@@ -166,6 +166,20 @@ def desk(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         down(each)
 
 
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The keys of the disks that are made from now on, which nobody but the key store has."""
+    keys: list[bytes] = []
+    register = keyserver.register
+
+    def keeping(target: Deployment, made: keystore.DiskKey) -> None:
+        keys.append(made.key)
+        register(target, made)
+
+    monkeypatch.setattr(keyserver, "register", keeping)
+    return keys
+
+
 Change = Callable[[Deployment, Launch], Launch]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 import json
 import mmap
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.boot import memory
 
 from evident.cli.main import main
 from evident.errors import PolicyRefused
@@ -19,7 +19,6 @@ from evident.evidence import disk as partitions
 from evident.image import seal
 from evident.lifecycle import disks, keyserver
 from evident.lifecycle.deployment import Deployment
-from evident.lifecycle.keystore import DiskKey
 from evident.platforms.qemu import console, launch, qmp
 from evident.platforms.qemu.order import read_launch
 
@@ -49,17 +48,9 @@ def fetch(shop: Deployment, path: str = "/", *, seconds: float = 20.0) -> bytes:
 @pytest.mark.attack("AT-16", "What a running machine has not read yet is changed.", "an error of dm-crypt's", "refused")
 @pytest.mark.attack("AT-36", "The disk of a running machine is edited.", "an error of dm-crypt's", "refused")
 def test_from_power_on_to_a_served_page(
-    desk: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., None]
+    desk: Desk, capsys: pytest.CaptureFixture[str], registered: list[bytes], tmp_path: Path, eventually: Callable[..., None]
 ) -> None:
     """BW-10 to BW-18, BW-31: the order of the steps, one release, the statement of a running machine; then it is revoked (BW-21)."""
-    keys: list[bytes] = []
-    register = keyserver.register
-
-    def keeping(target: Deployment, made: DiskKey) -> None:
-        keys.append(made.key)
-        register(target, made)
-
-    monkeypatch.setattr(keyserver, "register", keeping)
     shop = desk.shop("shop")
     assert desk.up("shop") == 0
     assert [step.name for step in console.steps(shop.machine) if step.event == "done"] == STEPS
@@ -74,7 +65,8 @@ def test_from_power_on_to_a_served_page(
     # AT-15: the host finds the marker in the plain image, and not on the disk that the machine runs from.
     assert MARKER in (desk.image / "root.erofs").read_bytes()
     assert MARKER not in disks.made(shop.directory)[0].read_bytes()
-    no_copy_of(keys[0], shop.surroundings.state)
+    no_copy_of(registered[0], shop.surroundings.state)
+    no_copy_in_memory(shop, registered[0], tmp_path)
     an_edit_of_the_running_disk(desk, shop, eventually)
     denied_from_now_on(desk, shop)
     another_machine_of_the_image(desk, eventually)
@@ -82,13 +74,19 @@ def test_from_power_on_to_a_served_page(
 
 def no_copy_of(key: bytes, state: Path) -> None:
     """AT-48: the disk's key is in no file of its owner's host, the console's log among them."""
-    forms = [key, key.hex().encode(), base64.b64encode(key).rstrip(b"=")]
+    forms = memory.forms(key).values()
     files = [path for path in state.rglob("*") if path.is_file() and path.stat().st_size]
     assert {"console.log", "release.jsonl"} <= {path.name for path in files}
     assert any(path.match("disk-*.raw") for path in files)
     for path in files:
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as raw:
             assert not any(raw.find(form) >= 0 for form in forms), path
+
+
+def no_copy_in_memory(shop: Deployment, key: bytes, scratch: Path) -> None:
+    """BW-16: nor, in whole or in part, in the memory of the machine, whose disk is open. What is known to be there is found."""
+    known = {"a page of it": MARKER, "a word of its command line": b"roothash="}
+    assert memory.copies(shop, {**memory.forms(key), **known}, scratch).keys() == known.keys()
 
 
 def an_edit_of_the_running_disk(desk: Desk, shop: Deployment, eventually: Callable[..., None]) -> None:
