@@ -23,12 +23,14 @@ from evident.keys.messages import Volume
 from evident.keys.release import check_revoked
 from evident.keys.server import KeyServer
 from evident.keys.store import VolumeStore
-from evident.lifecycle import key_place, keyserver, keystore
+from evident.lifecycle import bring_up, key_place, keyserver, keystore
+from evident.lifecycle.bring_up import Release
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.farewell import down
 from evident.lifecycle.journal import State
 from evident.lifecycle.keystore import DiskKey
 from evident.lifecycle.revoke import revoke
+from evident.platforms.order import Order
 
 KEY = DiskKey(DISK, b"key of the disk " * 4, {"db": b"a value like no other"})
 
@@ -230,6 +232,18 @@ def test_what_denies_does_so_first(owner: Any, shop: Deployment, document: Path,
     act(shop)
     assert fake.versions == []
     assert shop.journal.state is (State.DESTROYED if verb == "down" else State.REVOKED)
+
+
+def test_up_carries_on_once_the_vault_answers(owner: Any, document: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bring_up, "serve", lambda *_: None)
+    shop, release = there(owner.deployment(), document), Release(KEY, owner.state / "cache")
+    fake.answer = (503, b"")
+    with pytest.raises(Indeterminate, match=r"keys\.vault"):
+        bring_up.up(shop, "simulated", Order(), release=release)
+    assert shop.journal.state is State.PLANNED
+    fake.answer = None
+    bring_up.up(shop, "simulated", Order(), release=release)
+    assert released(owner, shop).key == KEY.key
 
 
 def test_a_replaced_machine_stays_known_until_its_key_is_deleted(owner: Any, shop: Deployment, fake: Fake) -> None:
