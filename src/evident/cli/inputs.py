@@ -45,12 +45,16 @@ def _read_regular(path: Path, limit: int) -> bytes:
         with path.open("rb") as stream:
             return stream.read(limit + 1)
     except OSError as error:
-        raise UsageError.of(
-            "input.unreadable",
-            expected=f"a readable file at {path}",
-            found=error.strerror or type(error).__name__,
-            remedy="Check the path and its permissions.",
-        ) from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: str | Path, error: OSError) -> UsageError:
+    return UsageError.of(
+        "input.unreadable",
+        expected=f"a readable file at {path}",
+        found=error.strerror or type(error).__name__,
+        remedy="Check the path and its permissions.",
+    )
 
 
 @contextmanager
@@ -65,12 +69,7 @@ def map_file(path: str | Path) -> Iterator[mmap.mmap]:
             with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
                 yield mapped
     except OSError as error:
-        raise UsageError.of(
-            "input.unreadable",
-            expected=f"a readable file at {path}",
-            found=error.strerror or type(error).__name__,
-            remedy="Check the path and its permissions.",
-        ) from None
+        raise _unreadable(path, error) from None
 
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
