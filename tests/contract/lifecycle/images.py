@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import shutil
+import tempfile
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -32,12 +34,20 @@ def an_image(
     secrets: tuple[str, ...] = (),
 ) -> None:
     """An image whose initrd says `name`, and of which a unit reads `secrets`, signed by `key`."""
+    shutil.copytree(_made(key, name, at, profile, secrets).name, folder)
+
+
+@functools.cache  # its disk is the smallest that FAT32 may have, and dozens of tests want the same one
+def _made(
+    key: SigningKey, name: str, at: datetime, profile: Literal["integrity", "encrypted"], secrets: tuple[str, ...]
+) -> tempfile.TemporaryDirectory[str]:
+    made = tempfile.TemporaryDirectory()
+    folder = Path(made.name)
     spec = ImageSpec(1, name, (Unit("shop", ("/usr/bin/true",), secrets=secrets),), profile=profile)
     line = f"ro evident.mode={profile} roothash={ROOT_HASH.hex()}"
     initrd = name.encode() * 64
     unified = uki.write(a_stub(), {".linux": a_stub(), ".cmdline": line.encode(), ".initrd": initrd, ".osrel": b"ID=evident\n"})
     files = {names.KERNEL: a_stub(), names.INITRD: initrd, names.UKI: unified, names.ROOT: b"root" * 1024, names.HASH: b"tree" * 1024}
-    folder.mkdir()
     for file, content in files.items():
         (folder / file).write_bytes(content)
     build.write_disk(folder / names.DISK, unified, ())
@@ -45,6 +55,7 @@ def an_image(
     taken = inventory.take(spec, Tree(), Tree(), parts={}, modules_offered=0, python_modules=0)
     stated = Manifest(1, spec, Lock(1, "trixie", "amd64"), parts, line, ROOT_HASH, taken, ReferenceSet(1, (), name), "0", at)
     (folder / names.MANIFEST).write_bytes(manifest.sign(stated, key))
+    return made
 
 
 @functools.cache  # an image is never changed

@@ -107,7 +107,7 @@ def put_block(snapshot: str, index: int, data: bytes) -> Request | None:
 
     None for a block of zeros: unwritten blocks read as such.
     """
-    if not data.strip(b"\0"):
+    if data == bytes(len(data)):
         return None
     block = data.ljust(BLOCK, b"\0")
     return {
