@@ -24,12 +24,14 @@ SERVES = {
     "command": ["/usr/bin/python3", "-m", "http.server", "8080", "--directory", "/run/evident/secrets/pages"],
     "secrets": ["index.html"],
 }
+READS = "open('/run/evident/secrets/pages/index.html').read()"
+STRANGER = {"name": "stranger", "command": ["/usr/bin/python3", "-c", READS], "on_end": "nothing"}
 STEPS = ["devices", "network", "key", "challenge", "evidence", "release", "secrets"]
 
 
 def test_a_secret_reaches_the_workload_of_the_attested_machine_alone(desk: Desk, owner: Owner, eventually: Callable[..., None]) -> None:
     """The workload is a user's without rights, and serves what is its own; the machine is the one with the chip that the document names."""
-    image = desk.build("bare", profile="microcvm", files=[], units=[SERVES])
+    image = desk.build("bare", profile="microcvm", files=[], units=[STRANGER, SERVES])
     file: Path = desk.home / "page"
     file.write_bytes(VALUE)
     file.chmod(0o600)
@@ -38,6 +40,8 @@ def test_a_secret_reaches_the_workload_of_the_attested_machine_alone(desk: Desk,
     owner.types("up", str(owner.path))
     assert [step.name for step in console.steps(owner.shop.machine) if step.event == "done"] == STEPS
     eventually(lambda: owner.page() == VALUE, "the secret as a page")
+    eventually(lambda: any("unit stranger ended: exit code 1" in line for line in desk.console(owner.shop)), "another unit's end")
+    assert any("PermissionError" in line for line in desk.console(owner.shop)), "it is that unit's alone"
     assert [(entry.event, entry.secrets) for entry in desk.log] == [("challenged", ()), ("released", ("index.html",)), ("confirmed", ())]
     assert owner.asks("attest", "shop")["decision"] == "accepted"
     forms = (VALUE, VALUE.hex().encode(), base64.b64encode(VALUE))
