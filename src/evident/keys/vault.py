@@ -104,19 +104,23 @@ class VaultSecrets:
         """The answer's JSON, also of a 404; None for an answer without body."""
         request = self._request(method, f"{kind}/{quote(self._place.prefix)}/{check_disk(disk)}", body)
         try:
-            with self._opener.open(request, timeout=TIMEOUT) as response:
-                answer = response.read(ANSWER_LIMIT + 1)
-        except urllib.error.HTTPError as error:
-            with error:
-                if error.code != 404 or method != "GET":
-                    raise _unusable(f"{method} of a secret", f"HTTP status {error.code}{_MEANINGS.get(error.code, '')}") from None
-                answer = error.read(ANSWER_LIMIT + 1)
+            with self._opened(request) as response:
+                status, answer = response.status, response.read(ANSWER_LIMIT + 1)
         except (OSError, http.client.HTTPException) as error:
             raise _unusable("an answer", str(getattr(error, "reason", "")) or type(error).__name__) from None
+        if status not in (200, 204) and (method, status) != ("GET", 404):
+            raise _unusable(f"{method} of a secret", f"HTTP status {status}{_MEANINGS.get(status, '')}")
         try:
             return codec.loads(answer, "keys.vault", limit=ANSWER_LIMIT) if answer else None
         except Malformed:
             raise _unusable("a JSON document", "something else") from None
+
+    def _opened(self, request: urllib.request.Request) -> Any:
+        """The response, of whatever status."""
+        try:
+            return self._opener.open(request, timeout=TIMEOUT)
+        except urllib.error.HTTPError as error:
+            return error
 
     def _request(self, method: str, path: str, body: Any) -> urllib.request.Request:
         place = self._place

@@ -59,14 +59,20 @@ def delete_all(target: Deployment) -> EvidentError | None:
     """
     disks = VolumeStore(keystore.directory(target.surroundings)).disks_under(target.name)
     try:
-        check(target)
-        delete = keystore.deletion(target.surroundings)
-        for disk in disks if _kept(target) == _given(target) else ():
-            delete(disk)
+        if disks:
+            _delete(target, disks)
     except EvidentError as error:
         return error.followed_by(_undeleted(target))
     (target.directory / FILE).unlink(missing_ok=True)
     return None
+
+
+def _delete(target: Deployment, disks: tuple[str, ...]) -> None:
+    check(target)
+    if _kept(target) == _given(target):
+        delete = keystore.deletion(target.surroundings)
+        for disk in disks:
+            delete(disk)
 
 
 def _kept(target: Deployment) -> VaultPlace | None:

@@ -207,7 +207,9 @@ def test_whatever_else_it_says_releases_nothing(fake: Fake, secrets: VaultSecret
 
 
 @pytest.mark.parametrize(
-    "text", [b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n{", b"SSH-2.0-OpenSSH_9.2\r\n"], ids=["cut off", "no HTTP"]
+    "text",
+    [b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n{", b"HTTP/1.1 404 No\r\nContent-Length: 400\r\n\r\n{", b"SSH-2.0-OpenSSH_9.2\r\n"],
+    ids=["cut off", "refusal cut off", "no HTTP"],
 )
 def test_an_answer_that_breaks_off_or_is_none_releases_nothing(text: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
-from tests.unit.keys.real_vault import certify, write_token
+from tests.unit.keys.real_vault import certify, documented_policy, write_token
 from tests.unit.keys.test_vault import TOKEN, VOLUME, Fake, faking
 
 from evident.errors import Malformed, UsageError
@@ -32,6 +33,14 @@ def test_what_it_says_and_what_it_need_not(tmp_path: Path) -> None:
 def test_what_it_may_not_say(tmp_path: Path, members: dict[str, object]) -> None:
     with pytest.raises(Malformed, match=r"keys\.vault-document"):
         vault_document.read(written(tmp_path, **members))
+
+
+def test_the_documented_policy_is_for_the_documented_place(tmp_path: Path) -> None:
+    place = vault_document.read(written(tmp_path)).place
+    assert re.findall(r'^path "(.+)" {\n  capabilities = (.+)$', documented_policy(), re.M) == [
+        (f"{place.mount}/data/{place.prefix}/+", '["create", "read", "update"]'),
+        (f"{place.mount}/metadata/{place.prefix}/+", '["delete"]'),
+    ]
 
 
 def test_the_token_is_read_for_each_request(tmp_path: Path) -> None:

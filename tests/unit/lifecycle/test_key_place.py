@@ -234,6 +234,19 @@ def test_what_denies_does_so_first(owner: Any, shop: Deployment, document: Path,
     assert shop.journal.state is (State.DESTROYED if verb == "down" else State.REVOKED)
 
 
+def test_one_without_keys_ends_without_a_store(owner: Any, tmp_path: Path) -> None:
+    assert down(there(owner.up(), tmp_path / "absent.json")) is not None
+
+
+def test_a_vault_that_is_gone_for_good(shop: Deployment, document: Path, fake: Fake) -> None:
+    """Its owner says so by hand, as the documentation tells."""
+    fake.answer = (503, b"")
+    with pytest.raises(Indeterminate, match=r"keys\.undeleted"):
+        down(shop)
+    (shop.directory / key_place.FILE).unlink()
+    assert down(there(shop, None)) is not None
+
+
 def test_up_carries_on_once_the_vault_answers(owner: Any, document: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bring_up, "serve", lambda *_: None)
     shop, release = there(owner.deployment(), document), Release(KEY, owner.state / "cache")
