@@ -14,6 +14,7 @@ import pytest
 from tests.boot import memory
 
 from evident.cli.main import main
+from evident.endorsements import x509
 from evident.errors import PolicyRefused
 from evident.evidence import disk as partitions
 from evident.image import seal
@@ -57,7 +58,7 @@ def test_from_power_on_to_a_served_page(
     assert desk.events == ["challenged", "released", "confirmed"]
     eventually(lambda: MARKER in fetch(shop), "a served page")
     capsys.readouterr()
-    assert main(["attest", "shop", "-o", "json"]) == 0
+    assert main(["attest", "shop", "-o", "json", "--certificate", str(desk.home / "shop.pem")]) == 0
     statement = json.loads(capsys.readouterr().out)
     assert (statement["decision"], statement["simulated"]) == ("accepted", True)
     assert statement["levels"] == {"nominal": 4, "trustworthy": 4}
@@ -122,3 +123,7 @@ def another_machine_of_the_image(desk: Desk, eventually: Callable[..., None]) ->
     assert desk.up("other") == 0
     assert desk.events.count("released") == 2
     assert any(launch.READY in text for text in desk.console(other))
+    eventually(lambda: bool(fetch(other)), "an agent, and a page")
+    assert main(["attest", "other", "--certificate", str(desk.home / "other.pem")]) == 0
+    keys = {x509.load((desk.home / f"{name}.pem").read_bytes()).spki for name in ("shop", "other")}
+    assert len(keys) == 2, "EI-04: a key of its own for every boot"
