@@ -91,10 +91,11 @@ def origin(package: LockedPackage, raw: bytes) -> Origin:
             found=f"binaries of {fields['built-using']} in it",
             remedy="It stays of degree 3: what another source's build made is not compiled with this one.",
         )
-    match = _SOURCE.fullmatch(fields.get("source", package.name))
+    said = fields.get("source", package.name)
+    match = _SOURCE.fullmatch(said)
     if match is None:
         raise Unsupported.of(
-            "image.package-source", expected="a source package's name", found=repr(fields["source"]), remedy="Lock the packages again."
+            "image.package-source", expected="a source package's name", found=repr(said), remedy="Lock the packages again."
         )
     name, version = match.group(1), match.group(2) or package.version
     kind: Kind = "all" if fields.get("architecture") == "all" else "any"

@@ -7,6 +7,7 @@ import hashlib
 import io
 import lzma
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,12 @@ def test_what_no_build_of_its_own_source_makes_is_refused_by_name(version: str, 
     with pytest.raises(Unsupported, match=r"tool") as caught:
         rebuild.origin(locked(raw, version), raw)
     assert caught.value.code == code
+
+
+def test_a_name_of_the_locks_own_making_is_no_source() -> None:
+    raw = a_deb("Architecture: amd64")
+    with pytest.raises(Unsupported, match=r"image\.package-source.*--option"):
+        rebuild.origin(replace(locked(raw), name="--option"), raw)
 
 
 def test_a_build_needs_what_its_kind_needs() -> None:
