@@ -17,6 +17,7 @@ import pytest
 from tests.boot.owner import Owner, digest
 
 from evident import processes
+from evident.endorsements import x509
 from evident.errors import EvidentError, PolicyRefused
 from evident.image import names
 from evident.lifecycle import disks, keyserver, proving, retire
@@ -51,8 +52,12 @@ def test_a_life_by_document(desk: Desk, owner: Owner, server_here: Any, kept: Pa
     statement = owner.asks("attest", "shop")
     assert (statement["decision"], statement["simulated"]) == ("accepted", True)
     assert statement["levels"] == planned["prospect"]["levels"]
+    owner.types("attest", "shop", "--certificate", str(desk.home / "before.pem"))
     starts_again(desk, owner)
     eventually(lambda: MARKER in owner.page(), "a page served again")
+    owner.types("attest", "shop", "--certificate", str(desk.home / "after.pem"))
+    keys = {x509.load((desk.home / f"{boot}.pem").read_bytes()).spki for boot in ("before", "after")}
+    assert len(keys) == 2, "EI-04: a key of its own for every boot"
     is_seen_by_its_owner(owner)
     gets_another_image(desk, owner)
     eventually(lambda: ANOTHER in owner.page(), "the other image's page")
@@ -85,7 +90,7 @@ def starts_again(desk: Desk, owner: Owner) -> None:
     assert set(row["processes"].values()) == {False}
     assert "ended" in owner.types("status")[0]
     owner.types("up", str(owner.path))
-    assert [(step.number, step.event) for step in console.steps(owner.shop.machine)][-1] == (9, "done")
+    assert [(step.number, step.event) for step in console.steps(owner.shop.machine)][-1] == (10, "done")
     assert desk.events == ["challenged", "released", "confirmed"] * 2
 
 
