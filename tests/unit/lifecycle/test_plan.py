@@ -97,6 +97,7 @@ def test_the_first_choice_that_meets_everything(make: Make) -> None:
         return make(preferred=list(names), policy=policy(accepted=accepted)).chosen.platform
 
     assert chosen("gcp", "aws", accepted=ALL) == "gcp"
+    assert chosen("azure", "aws", "gcp", accepted=ALL) == "azure", "less is proven there, and it comes first all the same"
     assert chosen("gcp", "aws", accepted=["AWS"]) == "aws"
     assert chosen("gcp", "aws", accepted=[]) == "gcp", "nowhere: the first choice, with what is unmet"
 
