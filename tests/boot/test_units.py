@@ -57,7 +57,7 @@ def crew(desk: Desk, owner: Owner) -> Owner:
             unit("web", "/srv/service.py", str(PORTS["web"])),
         ],
         files=[{"path": "/srv/service.py", "text": SERVICE}],
-        writable=[*({"path": path} for path in MEMORY), {"path": "/srv/data", "user": "web"}],
+        writable=[*({"path": path, "size": "16m"} for path in MEMORY), {"path": "/srv/data", "user": "web"}],
     )
     inbound = [{"port": port, "peer": "127.0.0.1/32"} for port in PORTS.values()]
     named = {"path": str(image), "sha256": digest(image)}
@@ -136,6 +136,8 @@ def writes(shop: Deployment, name: str, *places: str) -> dict[str, str]:
 
 def nothing_of_the_other_is_within_reach(shop: Deployment) -> None:
     """Neither memory, environment and files nor the life of its processes; each reaches its own. ST-10: and the root, nobody writes to."""
+    sizes = f"import os; print([os.statvfs(place).f_blocks * os.statvfs(place).f_frsize >> 20 for place in {MEMORY!r}])"
+    assert run(shop, "web", sizes) == "[16, 16]\n"
     read_only = dict.fromkeys(ROOT, "EROFS")
     assert writes(shop, "web", *ROOT, *MEMORY, "/srv/data") == {**read_only, **dict.fromkeys((*MEMORY, "/srv/data"), "")}
     assert writes(shop, "exporter", "/srv/data") == {"/srv/data": "EACCES"}

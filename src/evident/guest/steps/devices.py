@@ -24,14 +24,11 @@ LATER_MOUNTS = (
 
 
 def mount_kernel_file_systems() -> None:
-    """What everything else needs; must work. Raises `OSError`."""
+    """What everything else needs, as far as it is not there yet; must work. Raises `OSError`."""
     for source, target, kind, flags, options in MOUNTS:
         Path(target).mkdir(parents=True, exist_ok=True)
-        try:
+        if not os.path.ismount(target):  # the console needed them before step 1, or the kernel mounted /dev itself
             libc.mount(source, target, kind, flags, options)
-        except OSError:
-            if not os.path.ismount(target):  # the kernel may have mounted /dev itself
-                raise
 
 
 def load_modules(listed: Path = MODULE_LIST) -> tuple[int, tuple[str, ...]]:

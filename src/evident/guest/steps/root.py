@@ -17,6 +17,7 @@ from evident.guest.config import Place
 NEW_ROOT = Path("/sysroot")
 FILE_SYSTEMS = ("erofs", "squashfs", "ext4")
 CARRIED = ("/proc", "/sys", "/dev", "/run")
+_QUIET = libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC
 
 
 def mount(device: Path, target: Path = NEW_ROOT) -> str:
@@ -45,10 +46,10 @@ def writable(places: Sequence[Place], root: Path) -> None:
     for place in places:
         if place.path == "/run":
             Path(place.path).chmod(0o1777)
+            libc.mount("tmpfs", place.path, "tmpfs", _QUIET | libc.MS_REMOUNT, f"size={place.size}")
         if place.path not in CARRIED:
             whose = "mode=1777" if place.owner is None else f"mode=0700,uid={place.owner},gid={place.owner}"
-            options = f"{whose},size={place.size}"
-            libc.mount("tmpfs", f"{root}{place.path}", "tmpfs", libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC, options)
+            libc.mount("tmpfs", f"{root}{place.path}", "tmpfs", _QUIET, f"{whose},size={place.size}")
 
 
 def switch(root: Path = NEW_ROOT) -> None:
