@@ -76,7 +76,8 @@ class RealVault:
     def _active(self) -> bool:
         try:
             self.ask("GET", "sys/health")
-        except urllib.error.HTTPError:
+        except urllib.error.HTTPError as error:
+            error.close()
             return False
         return True
 

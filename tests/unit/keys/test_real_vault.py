@@ -36,7 +36,8 @@ def unusable(attempt: Callable[[], object], why: str) -> None:
 def status(attempt: Callable[[], object]) -> int:
     with pytest.raises(urllib.error.HTTPError) as refused:
         attempt()
-    return refused.value.code
+    with refused.value as error:
+        return error.code
 
 
 def test_the_documented_policy_allows_this_and_no_more(real_vault: RealVault, secrets: Secrets) -> None:
