@@ -22,7 +22,7 @@ def _items(order: Order) -> tuple[Item, ...]:
         )
     served = ", ".join(f"127.0.0.1 to port {port}" for port in order.published) or "none"
     return (
-        Item("machine", f"QEMU with {order.vcpus} vCPU{"" if order.vcpus == 1 else "s"} and {order.memory_mib} MiB, on this host"),
+        Item("machine", f"QEMU with {order.vcpus} vCPU{'' if order.vcpus == 1 else 's'} and {order.memory_mib} MiB, on this host"),
         Item("disk", "a disk of its own from the image, in the deployment's directory"),
         Item("tpm", "swtpm, beside it"),
         Item("forwarding", served),
