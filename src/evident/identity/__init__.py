@@ -1,0 +1,1 @@
+"""Machines under SPIFFE: what SPIRE attests, registers and certifies."""
