@@ -35,7 +35,7 @@ from evident.guest.agent import Agent
 from evident.guest.http import Server
 from evident.guest.source import Evidence, Question
 from evident.guest.sources.simulated import SimulatedProcessor
-from evident.keys import environment, release
+from evident.keys import release
 from evident.keys.exchange import spki
 from evident.keys.log import ReleaseLog
 from evident.keys.messages import CredentialRequest, EvidenceRequest, Volume
@@ -52,7 +52,7 @@ from evident.simulator.kds import KdsFetcher, Mode, SimulatedKds
 from evident.simulator.pki import SimulatorPki
 from evident.simulator.scenario import Scenario
 from evident.simulator.vtpm import SimulatedTpm
-from evident.verification import challenge, credential, snp, tpm, tpm_activation
+from evident.verification import challenge, credential, environment, snp, tpm, tpm_activation
 from evident.verification.composite import without_steps
 from evident.verification.context import Context
 from evident.verification.facts import Freshness

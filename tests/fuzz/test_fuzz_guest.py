@@ -13,7 +13,8 @@ from evident.errors import EvidentError, Malformed, Unsupported
 from evident.evidence import cmw, nsm, sp_channel
 from evident.guest import config, http
 from evident.guest.steps import network
-from evident.keys import environment, messages
+from evident.keys import messages
+from evident.verification import environment
 
 SCALARS = (
     st.none()

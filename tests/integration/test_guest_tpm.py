@@ -29,14 +29,13 @@ from evident.guest.sources.nitro_tpm import AWS_NSM_REQUEST, NitroTpm
 from evident.guest.sources.vtpm import GOOGLE_CERTIFICATE, GOOGLE_TEMPLATE, GoogleNv, OwnQuote, through
 from evident.guest.steps import reopen
 from evident.guest.tpm_device import Tpm
-from evident.keys import environment
 from evident.simulator import scenario
 from evident.simulator.cloud_pki import CloudPki
 from evident.simulator.kds import KdsFetcher, SimulatedKds
 from evident.simulator.pki import SimulatorPki
 from evident.simulator.scenario import Scenario
 from evident.simulator.vtpm import SimulatedTpm
-from evident.verification import credential
+from evident.verification import credential, environment
 from evident.verification.context import Context
 
 pytestmark = pytest.mark.skipif(shutil.which("swtpm") is None, reason="not installed: swtpm (Debian: swtpm)")

@@ -37,14 +37,13 @@ from evident.endorsements.fetcher import Fetched, Fetcher, RecordingFetcher
 from evident.errors import EvidentError, Indeterminate, NotAuthentic, PolicyRefused
 from evident.evidence import cmw, tpm_public
 from evident.evidence.tpm_public import Public, sized
-from evident.keys import environment
 from evident.keys.admission import Rate, Unlisted
 from evident.keys.exchange import Offer, Sealed, seal, spki
 from evident.keys.log import Event, ReleaseLog
 from evident.keys.messages import CredentialRequest, EvidenceRequest, Volume, dumps
 from evident.keys.store import Revocation, RootVolume, Secrets, VolumeStore, altered
 from evident.reference_values import programs
-from evident.verification import activation, credential
+from evident.verification import activation, credential, environment
 from evident.verification.context import Context
 from evident.verification.credential import Activation
 from evident.verification.credential import Challenge as Credential

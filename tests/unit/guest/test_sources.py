@@ -29,7 +29,6 @@ from evident.guest.sources.nitro_tpm import AWS_NSM_REQUEST, INDEX, NitroTpm
 from evident.guest.sources.sev_guest import GET_DERIVED_KEY, SevGuest
 from evident.guest.sources.simulated import SimulatedProcessor
 from evident.guest.sources.vtpm import GOOGLE_CERTIFICATE, GOOGLE_TEMPLATE, AzureNv, GoogleNv, SvsmNv, through
-from evident.keys import environment
 from evident.simulator import clouds, scenario
 from evident.simulator.cloud_pki import CloudPki
 from evident.simulator.kds import KdsFetcher, SimulatedKds
@@ -37,7 +36,7 @@ from evident.simulator.pki import SimulatorPki
 from evident.simulator.scenario import Scenario
 from evident.simulator.secure_processor import FieldSelect, Guest, KeyRequest
 from evident.simulator.vtpm import Scheme, SimulatedTpm
-from evident.verification import aws, gcp
+from evident.verification import aws, environment, gcp
 from evident.verification.context import Context
 
 QUESTION = Question(bytes(range(32)), b"SubjectPublicKeyInfo of a key made in this guest")
@@ -457,14 +456,14 @@ def test_a_lying_agent_is_judged_by_what_verifies(machine: Scenario) -> None:
     assert verified.facts.kind == "azure-snp"
 
 
-@pytest.mark.attack("NA-04", "An agent sends another machine's report beside its own quote.", "svsm.* or keys.evidence", "refused")
+@pytest.mark.attack("NA-04", "An agent sends another machine's report beside its own quote.", "svsm.* or evidence.unknown-kind", "refused")
 def test_pieces_of_two_machines_verify_as_nothing(machine: Scenario) -> None:
     own = SvsmNv(through(svsm_chip(machine)), log=NOTHING).collect(QUESTION)
     other = SvsmNv(through(svsm_chip(machine)), log=NOTHING).collect(QUESTION)
     mixed = {**own.pieces, "report": other.pieces["report"], "auxblob": (machine.start()._table,)}
     with pytest.raises(EvidentError, match=r"svsm\.binding"):
         environment.verify(mixed, context(machine), QUESTION.nonce, QUESTION.spki)
-    with pytest.raises(Unsupported, match=r"keys\.evidence"):
+    with pytest.raises(Unsupported, match=r"evidence\.unknown-kind"):
         environment.verify({"signature": (b"x",)}, context(machine), QUESTION.nonce, QUESTION.spki)
 
 

@@ -22,11 +22,11 @@ RANK = {
     "verification": 3,
     "reference_values": 3,
     "appraisal": 4,
+    "identity": 5,
     "simulator": 5,
     "reports": 6,
     "audit": 6,
     "keys": 6,
-    "identity": 6,
     "platforms": 7,
     "image": 7,
     "lifecycle": 8,
@@ -38,7 +38,15 @@ CORE = {"errors", "codec", "evidence", "endorsements", "verification", "referenc
 CORE_LIBRARIES = {"cryptography", "cbor2"}
 GUEST_MAY_IMPORT = {"errors", "codec", "evidence", "platforms", "guest"}
 # One protocol, one module for both its ends.
-GUEST_MAY_IMPORT_MODULES = {"evident.keys.exchange", "evident.keys.messages", "evident.keys.secrets"}
+GUEST_MAY_IMPORT_MODULES = {
+    "evident.keys.exchange",
+    "evident.keys.messages",
+    "evident.keys.secrets",
+    "evident.identity.attestation",
+    "evident.identity.go_plugin",
+    "evident.identity.spiffe_id",
+    "evident.identity.workload_api",
+}
 
 
 def room(path: Path) -> str:

@@ -42,7 +42,7 @@ def verify(pieces: Pieces, context: Context, nonce: bytes, key: bytes) -> tuple[
     """The verified evidence, and the digest of the key that it binds to `nonce` (None where it binds none).
 
     A ``key`` among the pieces is left aside for `key`, the one that wants the secret. Raises the error of the most specific kind
-    when none verifies, and `Unsupported` ``keys.evidence`` when no kind takes these pieces.
+    when none verifies, and `Unsupported` ``evidence.unknown-kind`` when no kind takes these pieces.
     """
     failure: EvidentError | None = None
     own = {role: contents for role, contents in pieces.items() if role != "key"}
@@ -54,7 +54,7 @@ def verify(pieces: Pieces, context: Context, nonce: bytes, key: bytes) -> tuple[
         else:
             return verified, verified.facts.bound_key
     raise failure or Unsupported.of(
-        "keys.evidence",
+        "evidence.unknown-kind",
         expected="pieces of one of the kinds " + ", ".join(ESSENTIAL),
         found=", ".join(sorted(pieces)),
         remedy="Send the pieces of one kind: a report, a quote, or an HCL report with its quote.",
