@@ -5,13 +5,18 @@
     POST /v1/evidence    EvidenceRequest   ->  EvidenceReply, or Refusal
     POST /v1/confirm     ConfirmRequest    ->  Done, or Refusal
 
+or, where the disk's terms name an SVID, over TLS with that SVID as the client's certificate:
+
+    POST /v1/key         KeyRequest        ->  Volume, or Refusal
+
 and a verifier to a running guest, at any time:
 
     POST /v1/attest      AttestRequest     ->  AttestReply, or Refusal
     POST /v1/activate    ActivateRequest   ->  ActivateReply, or Refusal
 
 The network is the host's. Nothing rests on it: the guest knows the server's key by the digest in its measured command line, the
-server knows the guest's by its evidence, and the secret travels sealed between the two (`evident.keys.exchange`).
+server knows the guest's by its evidence, and the secret travels sealed between the two (`evident.keys.exchange`). Where SPIRE stands
+between them, each knows the other's SPIFFE ID, and TLS is the seal.
 """
 
 from __future__ import annotations
@@ -32,6 +37,7 @@ WHAT = "keys.message"
 LIMIT = 4 * 1024 * 1024
 """Bytes of one message; evidence with logs is the largest."""
 CHALLENGE, CREDENTIAL, EVIDENCE, CONFIRM, HEALTH = "/v1/challenge", "/v1/credential", "/v1/evidence", "/v1/confirm", "/v1/health"
+KEY = "/v1/key"
 ATTEST, ACTIVATE = "/v1/attest", "/v1/activate"
 KEY_BYTES_LIMIT = 1024
 _DISK_LIMIT = 64
@@ -125,6 +131,18 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyRequest:
+    """Who asks is said by the SVID that the connection was made with."""
+
+    version: Literal[1]
+    disk: str
+    """As in `ChallengeRequest`."""
+
+    def __post_init__(self) -> None:
+        check_disk(self.disk)
+
+
+@dataclass(frozen=True, slots=True)
 class AttestRequest:
     version: Literal[1]
     nonce: bytes
@@ -174,7 +192,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """The secret of one offer: everything the guest may only have from the server it trusts (BW-09)."""
+    """What is released: everything the guest may only have from the server it trusts (BW-09)."""
 
     version: Literal[1]
     disk: str

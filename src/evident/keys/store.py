@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from evident import codec
 from evident.errors import NotAuthentic, PolicyRefused, UsageError
 from evident.files import locked, read_private, write_private
+from evident.identity import spiffe_id
 from evident.keys.messages import check_disk, dumps
 from evident.keys.secrets import check_names
 from evident.reference_values.model import ReferenceSet
@@ -58,11 +59,15 @@ class RootVolume:
     """Names of the secrets that go with it: all that are held, or none of it is released."""
     machine: int = 1
     """Number of the machine that it was made for, where several share the reference set (`evident.lifecycle.generations`)."""
+    spiffe_id: str | None = None
+    """Whose SVID it goes to, and to nobody else (`evident.identity.spiffe_id`); without one it goes to evidence alone."""
 
     def __post_init__(self) -> None:
         check_disk(self.disk)
         check_disk(self.reference_set)
         check_names(self.secrets)
+        if self.spiffe_id is not None:
+            spiffe_id.parse(self.spiffe_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,7 @@ class Revocation:
     """No key for whoever has this identity, from now on."""
 
     name: str
-    """``disk``, ``guest_key``, or an identity or register of the machine: ``chip_id``, ``report_id``, ``launch``..."""
+    """``disk``, ``guest_key``, ``spiffe_id``, or an identity or register of the machine: ``chip_id``, ``report_id``, ``launch``..."""
     value: str
     at: datetime
     reason: str
@@ -113,7 +118,10 @@ class Secrets(Protocol):
 
 def terms_digest(volume: RootVolume) -> bytes:
     """SHA-256 of the terms, to which a stored key is bound."""
-    return hashlib.sha256(json.dumps(codec.encode(volume), sort_keys=True).encode()).digest()
+    terms = codec.encode(volume)
+    if volume.spiffe_id is None:
+        del terms["spiffe_id"]  # keys that were stored before there was this member are still under their terms
+    return hashlib.sha256(json.dumps(terms, sort_keys=True).encode()).digest()
 
 
 def unknown_disk(disk: str) -> PolicyRefused:

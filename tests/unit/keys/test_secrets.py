@@ -46,7 +46,16 @@ def test_what_is_put_is_got_until_it_is_deleted(secrets: Secrets) -> None:
         secrets.get(VOLUME)
 
 
-@pytest.mark.parametrize("changed", [{"nominal": 0}, {"secrets": ()}, {"identities": {"chip_id": ("00",)}}, {"root_hash": bytes(32)}])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"nominal": 0},
+        {"secrets": ()},
+        {"identities": {"chip_id": ("00",)}},
+        {"root_hash": bytes(32)},
+        {"spiffe_id": "spiffe://example.org/another"},
+    ],
+)
 def test_it_is_bound_to_its_terms(secrets: Secrets, changed: dict[str, object]) -> None:
     secrets.put(VOLUME, HELD)
     with pytest.raises(NotAuthentic, match=r"keys\.store\.altered"):

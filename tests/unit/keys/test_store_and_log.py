@@ -10,7 +10,7 @@ import pytest
 
 from evident.errors import Malformed, NotAuthentic, PolicyRefused, UsageError
 from evident.keys.log import ReleaseLog
-from evident.keys.store import Held, Revocation, RootVolume, VolumeStore, WrappedSecrets
+from evident.keys.store import Held, Revocation, RootVolume, VolumeStore, WrappedSecrets, terms_digest
 
 DISK = "11111111-2222-3333-4444-555555555555"
 VOLUME = RootVolume(1, DISK, "image", root_hash=b"r" * 32)
@@ -33,6 +33,18 @@ def test_names_stay_inside_the_store(tmp_path: Path, disk: str) -> None:
         VolumeStore(tmp_path).get(disk)
     with pytest.raises(Malformed):
         RootVolume(1, disk, "image")
+
+
+def test_terms_name_an_svid_by_a_spiffe_id() -> None:
+    RootVolume(1, DISK, "image", spiffe_id="spiffe://example.org/shop")
+    with pytest.raises(Malformed, match=r"spiffe\.id"):
+        RootVolume(1, DISK, "image", spiffe_id="https://example.org/shop")
+
+
+def test_keys_from_before_terms_named_svids_are_still_under_them() -> None:
+    before = "7a95701474b51bf54430a9ec8a6ffc107066ce2c5372c860e35ac00074ec4bbc"
+    assert terms_digest(RootVolume(1, "d", "image")).hex() == before
+    assert terms_digest(RootVolume(1, "d", "image", spiffe_id="spiffe://example.org/shop")).hex() != before
 
 
 def test_a_key_opens_under_its_own_terms_and_wrapping_key_alone(tmp_path: Path) -> None:
