@@ -13,13 +13,15 @@ by `evident.evidence.protobuf`, so that nothing generated has to be measured wit
 
 from __future__ import annotations
 
+import base64
+import os
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import grpc
-
-from evident.errors import EvidentError, Indeterminate, Malformed, PolicyRefused
+from evident.errors import Indeterminate, Malformed, PolicyRefused
 from evident.evidence import protobuf
 from evident.evidence.reader import Reader
 from evident.identity import spiffe_id
@@ -44,6 +46,23 @@ class Svid:
     bundle: tuple[bytes, ...]
     """The authorities of the trust domain, DER."""
 
+    def into(self, context: ssl.SSLContext) -> None:
+        """Show this SVID in handshakes of `context`, and take certificates of its trust domain's authorities alone.
+
+        The key passes through anonymous memory, for OpenSSL reads it from a file only. Raises `Malformed` ``svid.form`` where certificates
+        and key do not belong together, or are none.
+        """
+        chain = "".join(ssl.DER_cert_to_PEM_cert(each) for each in self.certificates)
+        key = base64.encodebytes(self.key).decode()
+        try:
+            context.load_verify_locations(cadata=b"".join(self.bundle))
+            with os.fdopen(os.memfd_create("svid"), "w") as memory:
+                memory.write(f"{chain}-----BEGIN PRIVATE KEY-----\n{key}-----END PRIVATE KEY-----\n")
+                memory.flush()
+                context.load_cert_chain(f"/proc/self/fd/{memory.fileno()}")
+        except ssl.SSLError as error:
+            raise _form("certificates with their key", str(error.reason)) from None
+
 
 def fetch(socket: Path, *, timeout: float) -> Svid:
     """The default identity of this process, asked of the agent that listens on `socket`; `timeout`: seconds for all of it.
@@ -51,6 +70,8 @@ def fetch(socket: Path, *, timeout: float) -> Svid:
     Raises `PolicyRefused` ``svid.none`` where no entry matches this process on this machine, `Indeterminate` ``svid.unreachable``, and
     `Malformed` ``svid.form`` for an answer of another form (``svid.protobuf``, ``spiffe.id`` for its parts).
     """
+    import grpc  # where an SVID is asked for, and nowhere that one is only spoken of
+
     with grpc.insecure_channel(f"unix:{socket}", options=_OPTIONS) as channel:
         call = channel.unary_stream(METHOD)(b"", timeout=timeout, metadata=METADATA)
         try:
@@ -58,7 +79,9 @@ def fetch(socket: Path, *, timeout: float) -> Svid:
         except StopIteration:
             raise _form("an SVID", "an answer that ended without one") from None
         except grpc.RpcError as error:
-            raise _failed(socket, error) from None
+            if error.code() is grpc.StatusCode.PERMISSION_DENIED:
+                raise _none(error.details()) from None
+            raise _unreachable(socket, error) from None
         finally:
             call.cancel()
     return parse(answer)
@@ -94,15 +117,17 @@ def _each(data: bytes) -> Iterator[bytes]:
         yield data[start : reader.offset]
 
 
-def _failed(socket: Path, error: grpc.RpcError) -> EvidentError:
-    if error.code() is grpc.StatusCode.PERMISSION_DENIED:
-        return PolicyRefused.of(
-            "svid.none",
-            expected="a registration entry that this process on this machine matches",
-            found=f"none: {error.details()}",
-            remedy="Compare the entry's selectors with what the agent found of the process, and its parent ID with the machine's.",
-            layer="identity",
-        )
+def _none(details: str) -> PolicyRefused:
+    return PolicyRefused.of(
+        "svid.none",
+        expected="a registration entry that this process on this machine matches",
+        found=f"none: {details}",
+        remedy="Compare the entry's selectors with what the agent found of the process, and its parent ID with the machine's.",
+        layer="identity",
+    )
+
+
+def _unreachable(socket: Path, error: Any) -> Indeterminate:
     return Indeterminate.of(
         "svid.unreachable",
         expected=f"an SVID from the SPIRE agent on {socket}",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.svid import TrustDomain, client
 
 from evident.errors import EvidentError, Indeterminate, Malformed, PolicyRefused
 from evident.evidence.protobuf import encode
@@ -86,6 +90,26 @@ def test_the_first_identity_is_taken(agent: Agent, socket: Path) -> None:
 def test_a_key_is_not_shown() -> None:
     assert b"hunter2" in (svid := workload_api.parse(response((*SVID[:2], (3, b"hunter2"), SVID[3])))).key
     assert "hunter2" not in repr(svid)
+
+
+def test_an_svid_is_shown_in_handshakes_and_its_key_goes_to_no_file() -> None:
+    trust = TrustDomain()
+    serving, asking = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), client(trust.svid("/asking"))
+    serving.verify_mode = ssl.CERT_REQUIRED
+    (svid := trust.svid("/serving")).into(serving)
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = serving.wrap_bio(to_server, to_client, server_side=True), asking.wrap_bio(to_client, to_server)
+    for each in (ends[1], ends[0], ends[1], ends[0]):
+        with suppress(ssl.SSLWantReadError):
+            each.do_handshake()
+    assert ends[1].getpeercert(binary_form=True) == svid.certificates[0]
+    assert ends[0].getpeercert(binary_form=True)
+
+
+def test_another_key_than_the_certificates_is_refused() -> None:
+    trust = TrustDomain()
+    with pytest.raises(Malformed, match=r"svid\.form"):
+        replace(trust.svid("/one"), key=trust.svid("/other").key).into(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
 
 
 def test_no_identity_is_told_from_no_agent(agent: Agent, socket: Path) -> None:
