@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from evident.identity import spiffe_id
 from evident.identity.workload_api import Svid
@@ -43,9 +44,7 @@ class TrustDomain:
         made = self._about(x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "SPIRE")]), key.public_key(), ends)
         made = made.add_extension(x509.BasicConstraints(authority, None), True)
         made = made.add_extension(key_usage or usage(digital_signature=True), critical)
-        made = made.add_extension(
-            x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH, x509.ExtendedKeyUsageOID.CLIENT_AUTH]), False
-        )
+        made = made.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), False)
         names = [x509.UniformResourceIdentifier(each) for each in ([name] if uris is None else uris)]
         if names:
             made = made.add_extension(x509.SubjectAlternativeName(names), False)
