@@ -7,6 +7,7 @@ nothing but what verified (NA-29): an entry is as strict as its author makes it.
     measurement:HEX                                  the launch digest that the TEE signed
     mrtd:HEX  rtmr1:HEX  host_data:HEX  ...          every other register that the TEE signed, by its vendor's name
     pcr:sha256:11:HEX                                every PCR that a verified quote covers: the word of whoever runs that TPM
+    vtpm_location:host  vtpm_anchor:none             where that TPM runs, and who vouches for its key
     chip_id:HEX  project_id:TEXT  ...                what tells this machine from others (`evident.appraisal.identities`)
     setting:policy.debug:false                       guest policy, platform and TD attributes
     tcb:reported:snp:23  tcb_status:UpToDate         security versions by TCB and component (NA-25)
@@ -63,6 +64,8 @@ def _of_tee(tee: Tee) -> Iterator[str]:
 
 
 def _of_vtpm(vtpm: Vtpm) -> Iterator[str]:
+    yield f"vtpm_location:{vtpm.location}"
+    yield f"vtpm_anchor:{vtpm.anchor}"
     for bank, values in vtpm.pcrs.items():
         for index, value in values.items():
             yield f"pcr:{bank}:{index}:{value.hex()}"
