@@ -2,8 +2,7 @@
 
     NodeAttestor "evident" { plugin_cmd = "/usr/bin/python3"  plugin_args = ["-ISBm", "evident.guest.node_attestor"] }
 
-Its key is made when it starts, and never leaves the process. Where the evidence comes from, the measured command line says (``evident.tee``,
-`evident.guest.collectors`).
+Its key is made when it starts, and never leaves the process. Where evidence comes from, the measured command line says (``evident.tee``).
 """
 
 from __future__ import annotations
