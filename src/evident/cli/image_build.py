@@ -7,6 +7,7 @@ by this machine's verifier key) and reference.json (what a boot will measure, fo
 examples:
   evident image build shop.yaml --out shop.image
   evident image build shop.yaml --out shop.image --update-lock        newest packages
+  evident image build shop.yaml --out shop.image --spire-agent spire-agent    the program that the specification names, once
   evident image build shop.yaml --out shop.image --firmware OVMF.amdsev.fd --vcpus 2 --parameter evident.verifier=10.0.2.2:8443
 """
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from evident.image.spec import ImageSpec
     from evident.image.stated import Lock
 
+MAX_AGENT_BYTES = 1 << 28
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("spec", metavar="SPEC", help="image specification, YAML or JSON (docs/schemas/image.json)")
@@ -34,6 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lock", metavar="FILE", help="lock file (default: SPEC with the suffix .lock.json)")
     parser.add_argument("--update-lock", action="store_true", help="lock the newest packages of the suite")
     configure_packages(parser)
+    parser.add_argument("--spire-agent", metavar="FILE", help="put the SPIRE agent that SPEC names by its SHA-256 into the store")
     parser.add_argument("--firmware", metavar="FILE", help="predict the SNP launch digest with this OVMF (one with a kernel hash table)")
     options.add_vcpus(parser, 2, "vCPU count of that launch")
     parser.add_argument("--vcpu-type", metavar="TYPE", default="EPYC-v4", help="QEMU CPU model of that launch (default EPYC-v4)")
@@ -57,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
     from evident.cli.progress import progress
 
     spec, addresses, store, launches = _read(args.spec), mirrors(args.mirror), package_store(args.store), _launches(args)
+    if args.spire_agent is not None:
+        _take_agent(args.spire_agent, spec, store)
     with progress() as say:
         lock = _lock(args, spec, addresses, say)
         store.fetch(lock, addresses, progress=say)
@@ -105,6 +111,15 @@ def _produce(spec: ImageSpec, locked: Lock, store: Store, folder: str, say: Prog
     write_file(out / "reference.json", documents.dump(made.reference))
     write_file(out / names.MANIFEST, manifest.sign(made, key))
     return made
+
+
+def _take_agent(file: str, spec: ImageSpec, store: Store) -> None:
+    from evident.cli.inputs import read_bytes
+    from evident.errors import UsageError
+
+    if spec.spire is None:
+        raise UsageError.of("usage.spire-agent", expected="a specification with `spire`", found="one without", remedy="Add it to SPEC.")
+    store.put(read_bytes(file, limit=MAX_AGENT_BYTES), spec.spire.agent_sha256)
 
 
 def mirrors(named: Sequence[str] | None) -> tuple[str, ...]:

@@ -15,9 +15,9 @@ from tempfile import TemporaryDirectory
 
 import evident
 from evident.errors import Malformed
-from evident.image import disk, initrd, inventory, root, uki
+from evident.image import disk, initrd, inventory, root, spire, uki
 from evident.image.inventory import HARDENING
-from evident.image.lock import Store
+from evident.image.lock import SPIRE, Store
 from evident.image.names import DISK, HASH, INITRD, KERNEL, ROOT, UKI
 from evident.image.spec import ImageSpec
 from evident.image.stated import Inventory, Lock, LockedPackage
@@ -67,6 +67,9 @@ def build(
     """
     if lock.suite != spec.suite:
         raise Malformed.of("image.lock", expected=f"a lock of {spec.suite}", found=lock.suite, remedy="Lock again with --update-lock.")
+    absent = sorted(set(SPIRE if spec.spire else ()) - {package.name for package in lock.group("initrd")})
+    if absent:
+        raise Malformed.of("image.lock", expected=absent[0], found="a lock without it", remedy="Lock again with --update-lock.")
     out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="evident-image-") as name:
         return _Build(spec, lock, store, out, Path(name), source or Path(evident.__file__).parent, progress).run()
@@ -170,8 +173,11 @@ class _Build:
         packages = self._unpack((*self._lock.group("initrd"), *self._lock.group("kernel")))
         staging = self._scratch / "staging"
         staging.mkdir()
-        made = initrd.make(self._spec, packages, toolbox, staging, source=self._source)
-        own = {path for path in made.tree if path in initrd.OWN_FILES or _below(path, initrd.OWN_CODE)}
+        wanted = self._spec.spire
+        made = initrd.make(self._spec, packages, toolbox, staging, source=self._source, programs=spire.PROGRAMS if wanted else ())
+        if wanted:
+            made.inventory["SPIRE agent"] = spire.lay(made.tree, wanted, self._store.program(wanted.agent_sha256))
+        own = {path for path in made.tree if path in (*initrd.OWN_FILES, *spire.OWN_FILES) or _below(path, initrd.OWN_CODE)}
         if self._spec.profile == "microcvm":
             own |= _stated(self._spec) - made.tree.keys()
             initrd.take_in(made.tree, root.lay_out(self._spec, self._lock.group("root"), self._store))

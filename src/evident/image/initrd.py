@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import lzma
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,7 +29,8 @@ OWN_CODE = f"{PYTHON}/evident"
 _OWN = "own"
 OWN_FILES = ("init", CONFIGURATION, MODULE_LIST)
 """With the code, all that is made here from source; every other file of the initrd is from a package, or compiled from a package's."""
-PROGRAMS = ("usr/bin/python3.13", "usr/sbin/cryptsetup", "usr/sbin/veritysetup")
+INTERPRETER = "usr/bin/python3.13"
+PROGRAMS = (INTERPRETER, "usr/sbin/cryptsetup", "usr/sbin/veritysetup")
 # What modules reach by name at run time: the C library's thread cancellation, and OpenSSL's provider that python3-cryptography loads.
 LOADED_BY_NAME = (f"{LIBRARIES}/libgcc_s.so.1", f"{LIBRARIES}/ossl-modules/legacy.so")
 KERNEL_MODULES = (
@@ -58,23 +60,41 @@ KERNEL_MODULES = (
     "sev-guest",
     "tdx-guest",
 )
+_PARTS = {"evident": "guest code", "cryptography": "cryptography", "_cffi_backend": "cryptography", "grpc": "gRPC"}
 CODECS = tuple(f"encodings.{name}" for name in ("utf_8", "ascii", "latin_1", "idna", "utf_16_le"))
-EXCLUDED = ("unittest", "pydoc", "doctest", "pdb", "test", "tkinter", "idlelib", "ensurepip", "sqlite3", "curses", "readline", "bcrypt")
+EXCLUDED = (
+    "unittest",
+    "pydoc",
+    "doctest",
+    "pdb",
+    "test",
+    "tkinter",
+    "idlelib",
+    "ensurepip",
+    "sqlite3",
+    "curses",
+    "readline",
+    "bcrypt",
+    "multiprocessing",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Initrd:
     tree: Tree
     inventory: dict[str, int]
-    """Bytes by part: ``kernel modules``, ``guest code``, ``python library``, ``cryptography``, ``programs and libraries``."""
+    """Bytes by part: ``kernel modules``, ``guest code``, ``python library``, ``cryptography``, ``programs and libraries``; where SPIRE
+    takes part, ``gRPC``, and ``SPIRE agent`` with its configuration and bundle."""
     modules: tuple[str, ...]
     """Python modules by name."""
 
 
-def make(spec: ImageSpec, packages: Tree, toolbox: Toolbox, staging: Path, *, source: Path, guest: str = GUEST) -> Initrd:
+def make(
+    spec: ImageSpec, packages: Tree, toolbox: Toolbox, staging: Path, *, source: Path, guest: str = GUEST, programs: Sequence[str] = ()
+) -> Initrd:
     """Assemble the tree. `packages` holds the unpacked packages of group initrd, `source` the folder ``evident`` of the Python package.
 
-    `staging` is an empty scratch folder.
+    `programs` are modules of the guest that run as programs of their own, beside `guest`; `staging` is an empty scratch folder.
     """
     tree = merged_usr()
     for name in ("dev", "proc", "sys", "run", "tmp", "sysroot", "etc"):
@@ -83,7 +103,7 @@ def make(spec: ImageSpec, packages: Tree, toolbox: Toolbox, staging: Path, *, so
     tree.add_link("usr/bin/python3", "python3.13")
     tree.add_file(CONFIGURATION, configuration(spec))
     inventory = {"kernel modules": _kernel_modules(tree, packages)}
-    modules = _python(tree, packages, toolbox, staging, source, guest, inventory)
+    modules = _python(tree, packages, toolbox, staging, source, (guest, *programs), inventory)
     before = sum(len(entry.data) for entry in tree.values())
     for program in PROGRAMS:
         _take(tree, packages, program, 0o755)
@@ -113,6 +133,7 @@ def configuration(spec: ImageSpec) -> bytes:
         "tmpfs": [{"path": place.path, "size": place.size, "owner": users[place.user] if place.user else None} for place in spec.writable],
         "ssh_authorized_keys": list(spec.ssh_authorized_keys),
         "ima": spec.ima,
+        **({"spire": True} if spec.spire else {}),
     }
     return json.dumps(said, sort_keys=True, indent=1).encode() + b"\n"
 
@@ -154,14 +175,14 @@ def _kernel_modules(tree: Tree, packages: Tree) -> int:
 
 
 def _python(
-    tree: Tree, packages: Tree, toolbox: Toolbox, staging: Path, source: Path, guest: str, inventory: dict[str, int]
+    tree: Tree, packages: Tree, toolbox: Toolbox, staging: Path, source: Path, roots: Sequence[str], inventory: dict[str, int]
 ) -> tuple[str, ...]:
-    """Every Python module that the guest reaches, compiled; returns their names."""
+    """Every Python module that the guest reaches from `roots`, compiled; returns their names."""
     _stage(packages, staging, source)
     script = Path(__file__).with_name("closure.py")
     library = staging / PYTHON
     asked: dict[str, Any] = {
-        "roots": [guest, "_cffi_backend", "os", "runpy", "io", "zipimport", *CODECS],
+        "roots": [*roots, "_cffi_backend", "os", "runpy", "io", "zipimport", *CODECS],
         "packages": ["cryptography"],
         "path": [str(staging / _OWN), str(library), str(library / "lib-dynload"), str(staging / "usr/lib/python3/dist-packages")],
         "exclude": list(EXCLUDED),
@@ -175,7 +196,7 @@ def _python(
         data = bytes.fromhex(next(compiled)) if path.endswith(".pyc") else Path(module["file"]).read_bytes()
         tree[path] = Entry("file", 0o644, data, _origin(packages, staging, module["file"]))
         top = module["name"].split(".")[0]
-        part = {"evident": "guest code", "cryptography": "cryptography", "_cffi_backend": "cryptography"}.get(top, "python library")
+        part = _PARTS.get(top, "python library")
         inventory[part] = inventory.get(part, 0) + len(data)
     return tuple(module["name"] for module in found)
 

@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 
 from evident.errors import EvidentError, Finding, PolicyRefused
 from evident.evidence.cmdline import parameters
+from evident.image import spire
 from evident.image.spec import ImageSpec
 from evident.image.stated import HostInput, Inventory
 from evident.image.tree import Entry, Tree
@@ -47,6 +48,7 @@ def take(spec: ImageSpec, initrd: Tree, root: Tree, *, parts: Mapping[str, int],
         agents=found_agents((initrd, root)),
         host_inputs=tuple(_host_inputs(spec, (initrd, root), modules)),
         python_modules=python_modules,
+        spire=spire.listed(initrd) if spec.spire else {},
     )
 
 

@@ -25,6 +25,8 @@ from evident.image.tree import Entry, Tree
 WHAT = "lock"
 KERNEL = "linux-image-cloud-amd64"
 INITRD = ("python3-minimal", "libpython3-stdlib", "python3-cryptography", "cryptsetup-bin", "openssl-provider-legacy")
+SPIRE = ("python3-grpcio",)
+"""What the guest speaks with to a SPIRE agent, beside the other packages of the initrd."""
 TOOLS = ("erofs-utils", "cryptsetup-bin", "systemd-boot-efi", "python3-minimal", "libpython3-stdlib", "zstd")
 Progress = Callable[[str], None]
 
@@ -53,7 +55,7 @@ def resolve(spec: ImageSpec, addresses: Sequence[str], *, progress: Progress = l
         archive.update()
         groups: dict[Group, tuple[str, ...]] = {
             "root": spec.packages,
-            "initrd": INITRD,
+            "initrd": (*INITRD, *(SPIRE if spec.spire else ())),
             "tools": TOOLS,
             "kernel": (KERNEL,),
         }
@@ -88,6 +90,28 @@ class Store:
         if hashlib.sha256(data).digest() != package.sha256:
             raise _changed(package, hashlib.sha256(data).digest(), f"Delete {path.name} from the store and build again.")
         return data
+
+    def put(self, program: bytes, sha256: bytes) -> None:
+        """Take in the program that an image names by `sha256`. Raises `NotAuthentic` (``image.program-hash``) where it is another."""
+        _check(program, sha256, "Name this program in the specification, or give the one that it names.")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        temporary = self._folder / f".{sha256.hex()}.{os.getpid()}"
+        temporary.write_bytes(program)
+        temporary.replace(self.path(sha256))
+
+    def program(self, sha256: bytes) -> bytes:
+        """What was put in under `sha256`, hashed anew. Raises `CollateralUnavailable` (``image.program-missing``), and as `put`."""
+        path = self.path(sha256)
+        if not path.is_file():
+            raise CollateralUnavailable.of(
+                "image.program-missing",
+                expected=f"the program with SHA-256 {sha256.hex()} in the store",
+                found="none",
+                remedy="Build the image with --spire-agent FILE once, or put the file into the store under its SHA-256.",
+            )
+        program = path.read_bytes()
+        _check(program, sha256, f"Delete {path.name} from the store, and give the program again.")
+        return program
 
     def lay(self, package: LockedPackage, tree: Tree) -> None:
         """Unpack `package` into `tree`; what several parts of an image share is decompressed once."""
@@ -129,6 +153,13 @@ class Store:
             return True
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _check(program: bytes, sha256: bytes, remedy: str) -> None:
+    found = hashlib.sha256(program).digest()
+    if found != sha256:
+        expected = f"the program with SHA-256 {sha256.hex()}, which the specification names"
+        raise NotAuthentic.of("image.program-hash", expected=expected, found=found.hex(), remedy=remedy)
 
 
 def _changed(package: LockedPackage, found: bytes, remedy: str) -> NotAuthentic:

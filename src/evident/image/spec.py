@@ -16,6 +16,7 @@ from typing import Literal
 
 from evident import codec
 from evident.errors import Malformed
+from evident.identity import spiffe_id
 
 WHAT = "image"
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]{0,62}")
@@ -26,6 +27,7 @@ ROOT, FIRST_USER = "root", 1000
 _OWN_UNITS = (ROOT, "sshd")
 """Names that no unit of an image may have: root is no user of a unit's own, and sshd is what lets somebody log in."""
 _SHARED = ("/tmp", "/run")  # noqa: S108  # paths inside the image
+_CERTIFICATES = re.compile(r"(-----BEGIN CERTIFICATE-----\n([A-Za-z0-9+/=]{1,76}\n)+-----END CERTIFICATE-----\n*)+")
 _KEY_TYPES = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa")
 OWN_PARAMETERS = (
     *("root", "roothash", "init", "rdinit", "ro", "rw"),
@@ -144,6 +146,26 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
+class SpireSpec:
+    """What the initrd attests with where SPIRE stands between the machine and its key server: whose agent, and whom it believes."""
+
+    agent_sha256: bytes = field(metadata=_doc("SHA-256 of the program `spire-agent`, linked statically, for x86-64."))
+    trust_domain: str = field(metadata=_doc("The trust domain that the machine belongs to, such as example.org."))
+    bundle: str = field(
+        metadata=_doc(
+            "Certificates (PEM) of the trust domain's authorities, by which the agent knows its server: `spire-server bundle show`."
+        )
+    )
+
+    def __post_init__(self) -> None:
+        spiffe_id.check_trust_domain(self.trust_domain)
+        if len(self.agent_sha256) != hashlib.sha256().digest_size:
+            raise _refuse("spire-agent", "a SHA-256", f"{len(self.agent_sha256)} bytes")
+        if not _CERTIFICATES.fullmatch(self.bundle):
+            raise _refuse("spire-bundle", "certificates in PEM and nothing else", repr(self.bundle[:40]))
+
+
+@dataclass(frozen=True, slots=True)
 class ImageSpec:
     version: Literal[1] = field(metadata=_doc("Version of the specification's format."))
     name: str = field(metadata=_doc("Name of the image: lower-case letters, digits, dots and dashes."))
@@ -183,6 +205,12 @@ class ImageSpec:
     )
     allow_shell: bool = field(
         default=False, metadata=_doc("UNSAFE: leave interpreters for administrators (sh, bash, busybox) in the root.")
+    )
+    spire: SpireSpec | None = field(
+        default=None,
+        metadata=_doc(
+            "Attest to a SPIRE server, and ask the key server with the SVID that it issues. Left out: the guest attests to the key server."
+        ),
     )
 
     def __post_init__(self) -> None:

@@ -67,3 +67,6 @@ class Inventory:
     """Provisioning agents, by name; the build refuses any."""
     host_inputs: tuple[HostInput, ...]
     python_modules: int
+    spire: Mapping[str, bytes] = field(default_factory=dict)
+    """Where the image attests by SPIRE: path and SHA-256 of the agent, its configuration, the trust bundle, FetchKey, and the interpreter
+    that runs FetchKey, by which the agent knows it (selectors ``unix:path`` and ``unix:sha256``). All in the initrd."""
