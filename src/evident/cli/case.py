@@ -11,7 +11,6 @@ from evident.audit.case import Case, decide
 from evident.cli import documents, inputs, paths
 from evident.cli.audit_verify import trusted_anchors
 from evident.cli.options import UNSAFE
-from evident.endorsements.anchors import AnchorSet
 from evident.endorsements.cache import Cache
 from evident.endorsements.fetcher import Fetcher, RecordingFetcher
 from evident.endorsements.http import real_world, standard_fetcher
@@ -48,30 +47,30 @@ def decide_from(args: argparse.Namespace, kind: str, pieces: Pieces) -> Decision
     """Decide on `pieces` under the options in `args`."""
     at = inputs.parse_time(args.at) if args.at else datetime.now(UTC)
     cache = Cache(paths.cache_dir())
-    unsafe = {option for option in UNSAFE if getattr(args, "unsafe_" + option.replace("-", "_"))}
-    if args.unsafe_simulated_root:
-        unsafe.add("simulated-root")
     case = Case(
         kind=kind,
         pieces=pieces,
         at=at,
         crl_floor=cache.crl_floors(),
-        unsafe=frozenset(unsafe),
+        unsafe=unsafe(args),
         policy=documents.read_policy(args.policy),
         references=documents.read_references(args.reference),
         profile=registry.profile(args.platform, at.date()) if args.platform else None,
     )
-    recorded, anchors = RecordingFetcher(_fetcher(args, cache)), _anchors(args)
+    recorded, anchors = RecordingFetcher(fetcher(args, cache)), trusted_anchors(args.unsafe_simulated_root)
     outcome = decide(case, anchors=anchors, fetcher=recorded)
     remember_crls(cache, recorded.recorded, anchors, pieces)
     return Decision(case, outcome, recorded)
 
 
-def _anchors(args: argparse.Namespace) -> AnchorSet:
-    return trusted_anchors(args.unsafe_simulated_root)
+def unsafe(args: argparse.Namespace) -> frozenset[str]:
+    """The unsafe options that were given."""
+    named = {option for option in UNSAFE if getattr(args, "unsafe_" + option.replace("-", "_"))}
+    return frozenset(named | ({"simulated-root"} if args.unsafe_simulated_root else set()))
 
 
-def _fetcher(args: argparse.Namespace, cache: Cache) -> Fetcher:
+def fetcher(args: argparse.Namespace, cache: Cache) -> Fetcher:
+    """How endorsements are had under these options."""
     from evident.endorsements import amd, intel
 
     others = ((amd.KDS_BASE, args.kds), (intel.PCS_BASE, args.pccs))

@@ -32,7 +32,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add every option of a decision; the verb adds what it does with it."""
     parser.add_argument("--kind", metavar="KIND", help="kind of evidence: " + ", ".join(KINDS))
     parser.add_argument("--at", metavar="TIME", help="clock of the decision, e.g. 2026-11-22T00:00:00Z (default: now)")
-    parser.add_argument("--policy", metavar="FILE", help="appraisal policy, JSON or YAML (default: strict)")
+    configure_surety(parser, "strict")
+
+
+def configure_surety(parser: argparse.ArgumentParser, policy: str) -> None:
+    """Add what a decision rests on besides evidence and time; `policy`: what applies where none is given."""
+    parser.add_argument("--policy", metavar="FILE", help=f"appraisal policy, JSON or YAML (default: {policy})")
     parser.add_argument("--reference", metavar="FILE", action="append", default=[], help="reference values (repeatable)")
     parser.add_argument("--platform", metavar="ID", help="platform whose facts name the parties, e.g. aws-snp (see `evident explain`)")
     parser.add_argument("--offline", action="store_true", help="never touch the network: cache and built-in roots only")
