@@ -44,6 +44,8 @@ class Entry:
     """SHA-256 of the line before, without its newline; zeros before the first."""
     secrets: tuple[str, ...] = ()
     """Names of the secrets that were released."""
+    spiffe_id: str = ""
+    """Whose SVID was shown; empty where none was."""
 
 
 class ReleaseLog:
@@ -63,6 +65,7 @@ class ReleaseLog:
         guest: bytes = b"",
         statement: bytes = b"",
         secrets: tuple[str, ...] = (),
+        spiffe_id: str = "",
     ) -> None:
         """Add an entry; it is on disk when this returns. `guest` is the key's SPKI, `statement` a digest.
 
@@ -82,6 +85,7 @@ class ReleaseLog:
                 statement=statement.hex(),
                 previous=previous,
                 secrets=secrets,
+                spiffe_id=spiffe_id,
             )
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:

@@ -1,7 +1,7 @@
-"""Whether a guest gets its disk key and secrets: decided on a TrustStatement, denied by default, answered once per challenge, logged.
+"""Whether a guest gets its disk key and secrets: denied by default, and logged. By a TrustStatement, once for each challenge:
 
 (1) challenge    redeemed before anything else is looked at, for the disk it was given for (`challenge.*`)
-(2) terms        the disk is registered, and not revoked (`keys.disk-unknown`, `keys.revoked`)
+(2) terms        the disk is registered, opens for evidence, and is not revoked (`keys.disk-unknown`, `keys.by-svid`, `keys.revoked`)
 (3) verify       the evidence is authentic, answers this challenge and binds this key (`snp.*`, `tdx.*`, `exchange.unbound`...); where a TPM
                  quotes, its answer to the credential for its keys and this challenge is right (`tpm.activation.*`)
 (4) appraise     under the server's policy, raised to the levels, identities and reference values of the terms (`launch.*`, `policy.*`...)
@@ -10,7 +10,12 @@
 (7) log          the release is on disk before the key leaves; one that cannot be logged does not happen
 (8) seal         to the attested key alone (`evident.keys.exchange`)
 
-`tests/attacks/test_release.py` shows what gets through without each of them.
+or, where the terms name an SVID, by the SPIFFE ID of whoever holds it, which SPIRE has attested (`evident.identity`; the connection is
+TLS with that SVID, `evident.keys.server`): (2), (5), (6) and (7), and in the place of all the others
+
+    holder       the SVID is that of the terms (`keys.spiffe-id`)
+
+`tests/attacks/test_release.py` and `test_svid.py` show what gets through without each of them.
 """
 
 from __future__ import annotations
@@ -37,10 +42,11 @@ from evident.endorsements.fetcher import Fetched, Fetcher, RecordingFetcher
 from evident.errors import EvidentError, Indeterminate, NotAuthentic, PolicyRefused
 from evident.evidence import cmw, tpm_public
 from evident.evidence.tpm_public import Public, sized
+from evident.identity.spiffe_id import SpiffeId
 from evident.keys.admission import Rate, Unlisted
 from evident.keys.exchange import Offer, Sealed, seal, spki
 from evident.keys.log import Event, ReleaseLog
-from evident.keys.messages import CredentialRequest, EvidenceRequest, Volume, dumps
+from evident.keys.messages import CredentialRequest, EvidenceRequest, KeyRequest, Volume, dumps
 from evident.keys.store import Revocation, RootVolume, Secrets, VolumeStore, altered
 from evident.reference_values import programs
 from evident.verification import activation, credential, environment
@@ -110,9 +116,12 @@ class ReleaseService:
         signer: ec.EllipticCurvePrivateKey,
         clock: Callable[[], datetime],
         on_statement: Callable[[str, TrustStatement], None] = lambda _disk, _statement: None,
+        on_svid: Callable[[str, SpiffeId], None] = lambda _disk, _holder: None,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        """`on_statement` hears, before anything is sealed, on what a key is released, and what else was not accepted."""
+        """`on_statement` hears, before anything is sealed, on what a key is released, and what else was not accepted; `on_svid`, before
+        the release is logged, to whose SVID.
+        """
         self._volumes = volumes
         self._secrets = secrets
         self._surety = surety
@@ -121,6 +130,7 @@ class ReleaseService:
         self._signer = signer
         self._clock = clock
         self._on_statement = on_statement
+        self._on_svid = on_svid
         self._credentials = random(32)
         self._unlisted = Unlisted(Rate(LINES_PER_SECOND, LINES_AT_ONCE))
         self._pending: dict[bytes, tuple[str, Sealed]] = {}
@@ -183,6 +193,20 @@ class ReleaseService:
             self._pending[request.nonce] = (volume.disk, sealed)
         return sealed.offer
 
+    def release_to(self, holder: SpiffeId, request: KeyRequest) -> Volume:
+        """What goes to the SVID that `request` came with, or the `EvidentError` that denies it; logged either way."""
+        try:
+            volume = self._volumes.get(request.disk)
+            check_holder(volume, holder)
+            check_revoked({"disk": request.disk, "spiffe_id": str(holder)}, self._volumes.revocations())
+            released = self._held(volume)
+            self._on_svid(request.disk, holder)
+        except EvidentError as error:
+            self._denied(error, request.disk, spiffe_id=str(holder))
+            raise
+        self._append("released", request.disk, spiffe_id=str(holder), secrets=tuple(sorted(released.secrets)))
+        return released
+
     def confirm(self, nonce: bytes, confirmation: bytes) -> None:
         """The guest proves that it opened the key released for `nonce`; raises `NotAuthentic` otherwise. Once per release."""
         with self._lock:
@@ -197,10 +221,9 @@ class ReleaseService:
         sealed.confirm(confirmation)
         self._append("confirmed", disk, nonce=nonce)
 
-    def _denied(self, error: EvidentError, disk: str, *, nonce: bytes = b"", guest: bytes = b"") -> None:
+    def _denied(self, error: EvidentError, disk: str, **details: Any) -> None:
         if self._unlisted.listed("denied"):
-            codes = tuple(dict.fromkeys(finding.code for finding in error.findings))
-            self._append("denied", disk, codes=codes, nonce=nonce, guest=guest)
+            self._append("denied", disk, codes=tuple(dict.fromkeys(finding.code for finding in error.findings)), **details)
 
     def _append(self, event: Event, disk: str, **details: Any) -> None:
         """One line, and before it how many were left out since the last one."""
@@ -217,16 +240,21 @@ class ReleaseService:
     def _decide(self, request: EvidenceRequest) -> tuple[Judged, RootVolume, bytes]:
         self._challenges.redeem(request.disk, request.nonce)
         volume = self._volumes.get(request.disk)
+        check_by_evidence(volume)
         revocations = self._volumes.revocations()
         check_revoked({"disk": request.disk, "guest_key": hashlib.sha384(request.key).hexdigest()}, revocations)
         judged = self._judge(request, volume)
         check_revoked(judged.verified.facts.identities, revocations)
+        secret = dumps(self._held(volume))
+        self._on_statement(request.disk, judged.statement)
+        return judged, volume, secret
+
+    def _held(self, volume: RootVolume) -> Volume:
+        """(6)"""
         held = self._secrets.get(volume)
         if held.secrets.keys() != set(volume.secrets):
             raise altered(volume.disk)
-        secret = dumps(Volume(1, volume.disk, held.key, volume.root_hash, held.secrets))
-        self._on_statement(request.disk, judged.statement)
-        return judged, volume, secret
+        return Volume(1, volume.disk, held.key, volume.root_hash, held.secrets)
 
     def _judge(self, request: EvidenceRequest, volume: RootVolume) -> Judged:
         surety = self._surety
@@ -283,6 +311,30 @@ def raised(policy: Policy, volume: RootVolume) -> Policy:
 
 def _both(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(value for value in one if value.lower() in {each.lower() for each in other})
+
+
+def check_by_evidence(volume: RootVolume) -> None:
+    """(2) What opens for an SVID opens for nothing else: whoever may not hold it shall not come with evidence."""
+    if volume.spiffe_id is not None:
+        raise PolicyRefused.of(
+            "keys.by-svid",
+            expected="a disk that opens for evidence",
+            found=f"{volume.disk}, which opens for an SVID",
+            remedy="Ask with the SVID, over TLS; or register the disk without one.",
+            layer="identity",
+        )
+
+
+def check_holder(volume: RootVolume, holder: SpiffeId) -> None:
+    """The SVID is the one that the terms name, to the character; where they name none, no SVID opens the disk (AT-53)."""
+    if volume.spiffe_id != str(holder):
+        raise PolicyRefused.of(
+            "keys.spiffe-id",
+            expected=f"the SVID of {volume.spiffe_id}" if volume.spiffe_id else "evidence: the terms name no SVID",
+            found=f"that of {holder}",
+            remedy="Ask for the disk that is registered for this machine, or register it for this SPIFFE ID.",
+            layer="identity",
+        )
 
 
 def check_accepted(statement: TrustStatement) -> None:

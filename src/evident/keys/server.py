@@ -3,18 +3,24 @@
 Bodies are bounded and need a length; every connection has a deadline, silent or not. A peer has so many connections at a time
 (`keys.connections`) and so many requests a second (`keys.rate`); whoever has more is told to come again, before anything is read or
 decided. A denial says codes, never why in detail, and nothing of other disks.
+
+With an SVID of its own the server speaks TLS (`evident.keys.mutual_tls`), and answers one question instead of the four: what the SVID that
+the connection was made with opens. It is for machines that SPIRE has attested; who shows none is not listened to (`keys.handshake`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socket import SHUT_RDWR
+from socket import SHUT_RDWR, socket
 from threading import Timer
 from typing import Any
 
-from evident.errors import EvidentError, Indeterminate, Malformed
+from evident.errors import EvidentError, Indeterminate, Malformed, NotAuthentic
+from evident.identity.workload_api import Svid
 from evident.keys import messages
 from evident.keys.admission import Places, Rate, Unlisted
 from evident.keys.messages import (
@@ -26,8 +32,11 @@ from evident.keys.messages import (
     Done,
     EvidenceReply,
     EvidenceRequest,
+    KeyRequest,
     Refusal,
+    Volume,
 )
+from evident.keys.mutual_tls import MutualTls
 from evident.keys.release import ReleaseService
 
 CONNECTIONS, CONNECTIONS_EACH = 32, 8
@@ -44,12 +53,23 @@ _STATUS = {"malformed": 400, "unsupported": 400, "usage": 503}
 
 
 class KeyServer(ThreadingHTTPServer):
-    """Serves `service` on `address`; ``serve_forever`` in a thread or process of its own, ``shutdown`` ends it."""
+    """Serves `service` on `address`; ``serve_forever`` in a thread or process of its own, ``shutdown`` ends it.
+
+    `tls` gives the server's own SVID, as renewed; without it, machines come with evidence.
+    """
 
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], service: ReleaseService, *, on_event: Callable[[str], None] = lambda _line: None) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        service: ReleaseService,
+        *,
+        on_event: Callable[[str], None] = lambda _line: None,
+        tls: Callable[[], Svid] | None = None,
+    ) -> None:
         self.service = service
+        self.tls = None if tls is None else MutualTls(tls)
         self.requests = Rate(REQUESTS_PER_SECOND, REQUESTS_AT_ONCE)
         self._on_event = on_event
         self._unlisted = Unlisted(Rate(EVENTS_PER_SECOND, EVENTS_AT_ONCE))
@@ -70,30 +90,57 @@ class KeyServer(ThreadingHTTPServer):
                 self._places.leave(client_address[0])
                 raise
             return
-        body = messages.dumps(Refusal(1, Indeterminate.decision, (_no_place().code,)))
-        head = f"HTTP/1.1 503 Service Unavailable\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        with suppress(OSError):
-            request.sendall(head.encode() + body)
+        if self.tls is None:  # there, nothing can be said before the handshake
+            body = messages.dumps(Refusal(1, Indeterminate.decision, (_no_place().code,)))
+            head = f"HTTP/1.1 503 Service Unavailable\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+            with suppress(OSError):
+                request.sendall(head.encode() + body)
         self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        deadline = Timer(DEADLINE, _hang_up, (request,))
-        deadline.daemon = True
-        deadline.start()
         try:
-            super().process_request_thread(request, client_address)
+            connection = request if self.tls is None else self.tls.wrap(request)
+            with _deadline(connection):
+                super().process_request_thread(connection, client_address)
+        except EvidentError as error:  # this server has no SVID
+            self.say(f"{client_address[0]}: {error.code}")
+            self.shutdown_request(request)
+        except OSError:  # gone before the handshake
+            self.handle_error(request, client_address)
+            self.shutdown_request(request)
         finally:
-            deadline.cancel()
             self._places.leave(client_address[0])
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        if self.tls is not None:
+            request.settimeout(_Handler.timeout)
+            try:
+                request.do_handshake()
+            except ssl.SSLError as error:
+                refusal = _no_handshake(error)
+                self.say(f"{client_address[0]}: {refusal.code}, {refusal.findings[0].found}")
+                return
+        super().finish_request(request, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the signature of socketserver
         """A connection that broke is the peer's affair; the server goes on."""
         self.say(f"connection from {client_address[0]} broke off")
 
 
-def _hang_up(connection: Any) -> None:
+@contextmanager
+def _deadline(connection: socket) -> Iterator[None]:
+    timer = Timer(DEADLINE, _hang_up, (connection,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _hang_up(connection: socket) -> None:
     with suppress(OSError):
-        connection.shutdown(SHUT_RDWR)
+        socket.shutdown(connection, SHUT_RDWR)  # that of ssl would first let what is being sent go out in the clear
 
 
 def _no_place() -> Indeterminate:
@@ -102,6 +149,16 @@ def _no_place() -> Indeterminate:
         expected=f"at most {CONNECTIONS_EACH} connections of one peer and {CONNECTIONS} in all at a time",
         found="one more",
         remedy="Come again in a moment; if it stays so, find out who holds them.",
+    )
+
+
+def _no_handshake(error: ssl.SSLError) -> NotAuthentic:
+    return NotAuthentic.of(
+        "keys.handshake",
+        expected="a handshake in TLS 1.3 with a certificate of this trust domain, in its time",
+        found=getattr(error, "verify_message", "") or error.reason or "none",
+        remedy="Ask with an SVID of this trust domain, renewed by its agent.",
+        layer="identity",
     )
 
 
@@ -132,13 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         if not self._admitted():
             return
-        routes: dict[str, Callable[[bytes], object]] = {
-            messages.CHALLENGE: self._challenge,
-            messages.CREDENTIAL: self._credential,
-            messages.EVIDENCE: self._evidence,
-            messages.CONFIRM: self._confirm,
-        }
-        route = routes.get(self.path)
+        route = self._routes().get(self.path)
         if route is None:
             self._refuse(404, "usage", "keys.path")
             return
@@ -156,6 +207,22 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(400, Malformed.decision, "keys.message.json")
             return
         self._send(200, answer)
+
+    def _routes(self) -> dict[str, Callable[[bytes], object]]:
+        if self.server.tls is not None:
+            return {messages.KEY: partial(self._key, self.server.tls)}
+        return {
+            messages.CHALLENGE: self._challenge,
+            messages.CREDENTIAL: self._credential,
+            messages.EVIDENCE: self._evidence,
+            messages.CONFIRM: self._confirm,
+        }
+
+    def _key(self, tls: MutualTls, body: bytes) -> Volume:
+        request = messages.loads(KeyRequest, body)
+        released = self.server.service.release_to(tls.peer(self.connection), request)
+        self.server.say("released")
+        return released
 
     def _challenge(self, body: bytes) -> ChallengeReply:
         request = messages.loads(ChallengeRequest, body)
