@@ -15,9 +15,9 @@ def surroundings() -> Surroundings:
     import os
     from datetime import UTC, datetime
 
-    from evident.cli.paths import state_dir, vault, wrapping_key
+    from evident.cli.paths import spire, state_dir, vault, wrapping_key
     from evident.cli.terminal import tell
     from evident.platforms.driver import Surroundings
 
     say: Callable[[str], None] = lambda text: tell(f"evident: {text}")  # noqa: E731  # one line
-    return Surroundings(state_dir(), lambda: datetime.now(UTC), os.urandom, say, wrapping_key(), vault())
+    return Surroundings(state_dir(), lambda: datetime.now(UTC), os.urandom, say, wrapping_key(), vault(), spire())

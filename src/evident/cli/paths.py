@@ -29,6 +29,11 @@ def vault() -> Path | None:
     return _named("EVIDENT_VAULT")
 
 
+def spire() -> Path | None:
+    """``EVIDENT_SPIRE``: the document that says where the owner's spire-server is, for images with SPIRE's agent."""
+    return _named("EVIDENT_SPIRE")
+
+
 def _named(variable: str) -> Path | None:
     named = os.environ.get(variable)
     return Path(named) if named else None

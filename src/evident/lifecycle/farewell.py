@@ -1,13 +1,13 @@
 """Destroy a deployment, with evidence: what it consisted of is gone, what it had is denied, and one signed record says so.
 
 (1) the journal says DESTROYING, and of what it consists
-(2) its key server ends, its disks and identities are banned, its disk keys deleted, as `revoke` does it
+(2) its key server ends, its disks and identities are banned, its names and disk keys withdrawn, as `revoke` does it
 (3) the platform removes everything; a cloud is asked until it lists nothing of it any more (`Stock.destroy`); the disks made for it go
 (4) the final record (`evident.audit.farewell`) is written, as ``farewell-N.json`` for the N-th life of this name
 (5) the journal says DESTROYED, and by which record
 
-Killed anywhere in between, the same call carries on; so it does where the store of the keys did not answer: all but (4) and (5) was done
-then, and raised is what is left. A record that was written is kept as it is: there is never a second one.
+Killed anywhere in between, the same call carries on; so it does where spire-server or the store of the keys did not answer: all but (4) and
+(5) was done then, and raised is what is left. A record that was written is kept as it is: there is never a second one.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from evident.audit.farewell import Farewell, Head, LastAnswer
 from evident.audit.keys import SigningKey
 from evident.errors import EvidentError
 from evident.files import read_private
-from evident.lifecycle import disks, key_place, keyserver, keystore, retire, specification
+from evident.lifecycle import disks, keyserver, keystore, retire, specification
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.journal import Event, State
-from evident.lifecycle.revoke import deny
+from evident.lifecycle.revoke import deny, withdraw
 from evident.platforms import cloud_driver
 from evident.platforms.resources import ResourceJournal, Stage
 
@@ -35,7 +35,7 @@ REASON: Final = "the deployment was destroyed"
 def down(target: Deployment) -> Path | None:
     """Destroy `target`; where its final record is. None when that was done before. Its journal and bundles stay.
 
-    Raises what the platform does where something does not go, what `key_place.delete_all` gives, and `UsageError` ``deployment.unknown``.
+    Raises what the platform does where something does not go, what `withdraw` gives, and `UsageError` ``deployment.unknown``.
     """
     target.driver()  # raises where there is no such deployment
     with target.exclusive():
@@ -46,14 +46,14 @@ def down(target: Deployment) -> Path | None:
         target.record(State.DESTROYING, consists="; ".join(_parts(target)), listed="yes" if listed else "no")
         keyserver.end(target)
         denied = deny(target, REASON)
-        undeleted = key_place.delete_all(target)
+        left = withdraw(target)
         for each in machines:
             each.driver().destroy(each.machine)
             retire.clear(each)
         disks.sweep(target.directory)
         specification.drop(target.at(1))
-        if undeleted is not None:
-            raise undeleted
+        if left is not None:
+            raise left
         path = _recorded(target, denied)
         target.record(State.DESTROYED, record=path.name)
         return path

@@ -27,7 +27,7 @@ from evident.files import write_private_bytes
 from evident.keys.release import ReleaseService, Surety
 from evident.keys.server import KeyServer
 from evident.keys.store import Held, RootVolume, VolumeStore, unknown_disk
-from evident.lifecycle import key_place, keystore, quarantine
+from evident.lifecycle import enrolment, key_place, keystore, quarantine
 from evident.lifecycle.answers import levels, state_after
 from evident.lifecycle.challenges import Challenges
 from evident.lifecycle.deployment import AT_BOOT, Deployment, deployment
@@ -47,11 +47,12 @@ UNSTARTED: Final = "keys.server"
 
 def register(target: Deployment, disk: DiskKey) -> None:
     """Store what its machine gets under the deployment's terms: reference values, levels and identities of its policy, and a TPM's quote
-    where there are reference values for PCRs or for what is loaded. Keys of its earlier disks go: those disks are no more. A revoked one
-    stays on record as such, and the deployment's other machines keep theirs.
+    where there are reference values for PCRs or for what is loaded; and enrol a machine that asks by its SVID. Keys of its earlier disks
+    go: those disks are no more. A revoked one stays on record as such, and the deployment's other machines keep theirs.
     """
     key_place.remember(target)
     store, policy = keystore.open_store(target.surroundings), target.policy
+    asks = disk.by_svid
     kept = {each.number for each in target.machines()} - {target.number}
     for earlier in store.volumes.disks_under(target.name):
         if earlier != disk.disk and store.volumes.get(earlier).machine not in kept:
@@ -69,15 +70,21 @@ def register(target: Deployment, disk: DiskKey) -> None:
         root_hash=disk.root_hash,
         secrets=tuple(sorted(disk.secrets)),
         machine=target.number,
+        spiffe_id=str(enrolment.asking(target, asks.trust_domain)) if asks else None,
     )
     store.volumes.put_references(target.name, references)
     store.volumes.put(volume)
     store.secrets.put(volume, Held(disk.key, disk.secrets))
+    if asks:
+        enrolment.enrol(target, disk.disk, asks)
 
 
 def forget(target: Deployment, disk: str) -> None:
-    """Delete the key of `disk`, then its terms unless it was revoked: as long as there is a key, it is known whose."""
+    """Have the name of its machine given to nobody any more, delete the key of `disk`, then its terms unless it was revoked: as long as
+    there is a key, it is known whose.
+    """
     key_place.check(target)
+    enrolment.remove(target, disk)
     keystore.deletion(target.surroundings)(disk)
     volumes = VolumeStore(keystore.directory(target.surroundings))
     if ("disk", disk) not in {(each.name, each.value) for each in volumes.revocations()}:

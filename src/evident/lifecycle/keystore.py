@@ -26,6 +26,15 @@ from evident.platforms.driver import Surroundings
 
 
 @dataclass(frozen=True, slots=True)
+class BySvid:
+    """What asks on a machine, in words of its image."""
+
+    trust_domain: str
+    interpreter: bytes
+    """SHA-256 of what it runs in."""
+
+
+@dataclass(frozen=True, slots=True)
 class DiskKey:
     """A disk and what opens it; or, without one, what a machine gets all the same."""
 
@@ -37,6 +46,8 @@ class DiskKey:
     """By name: what its machine gets besides."""
     root_hash: bytes | None = None
     """dm-verity root hash of what is on the disk."""
+    by_svid: BySvid | None = None
+    """Where the machine asks by its SVID; None: by its evidence."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,16 @@
 """Revoke a deployment: no key and no identity for it from then on, and the machine that runs is told, and stopped.
 
 In this order, so that a crash in between leaves it denied: the journal, the denial of its disks and of all that its evidence
-identified it by, its key server, its keys, its machines. Keys that their store does not delete now keep nothing else from being done.
-What was released before cannot be taken back; the record says when that was. Nor can
-what a disk opens by without the key server (`specification.Disks`): its owner is told.
+identified it by, its key server, its names at spire-server and the agents that bore them, its keys, its machines. What spire-server or
+the store of its keys does not remove now keeps nothing else from being done. What was released before cannot be taken back; the record says
+when that was. Nor can what a disk opens by without the key server (`specification.Disks`): its owner is told.
 """
 
 from __future__ import annotations
 
+from evident.errors import EvidentError
 from evident.keys.store import Revocation, VolumeStore
-from evident.lifecycle import key_place, keyserver, keystore, specification
+from evident.lifecycle import enrolment, key_place, keyserver, keystore, specification
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.journal import State
 
@@ -17,19 +18,27 @@ from evident.lifecycle.journal import State
 def revoke(target: Deployment, reason: str) -> tuple[str, ...]:
     """Revoke `target`; what was denied, as ``name=value``. May be repeated after a crash.
 
-    Raises what stopping the machine does, and when all else is done what kept keys from being deleted (`key_place.delete_all`).
+    Raises what stopping the machine does, and when all else is done what `withdraw` gives.
     """
     with target.exclusive():
         target.record(State.REVOKED, reason=reason)
         denied = deny(target, reason)
         keyserver.end(target)
-        undeleted = key_place.delete_all(target)
+        left = withdraw(target)
         for each in target.machines():
             target.driver().halt(each.machine)
     _warn(target)
-    if undeleted is not None:
-        raise undeleted
+    if left is not None:
+        raise left
     return denied
+
+
+def withdraw(target: Deployment) -> EvidentError | None:
+    """Have its machines' names given to nobody any more, and its keys deleted, which may be repeated; or what kept either from that, for
+    whoever has more to do before it is raised.
+    """
+    left = [each for each in (enrolment.remove_all(target), key_place.delete_all(target)) if each is not None]
+    return left[0].followed_by(*(finding for other in left[1:] for finding in other.findings)) if left else None
 
 
 def _warn(target: Deployment) -> None:

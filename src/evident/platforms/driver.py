@@ -19,8 +19,12 @@ if TYPE_CHECKING:  # a contract in words of other rooms: whoever only states an 
 
 KEY_SERVER: Final = "10.0.2.100:8443"
 """Where a guest finds its key server on a network of the platform's own: always the same, because it is on the measured command line."""
+SPIRE_SERVER: Final = "10.0.2.101:8081"
+"""Where it finds the owner's spire-server there, likewise."""
 PORT_FILE: Final = "keyserver.port"
 """In the machine's directory: the port of 127.0.0.1 at which its key server listens now."""
+SPIRE_FILE: Final = "spire.address"
+"""In the machine's directory: ``ADDRESS:PORT`` where spire-server listens now, for a machine that needs it."""
 GENERATION: Final = "generation_"
 """Begins the name of the directory of each machine but the first, with its number. No deployment's name holds an underscore."""
 
@@ -39,6 +43,8 @@ class Surroundings:
     """File with the key that wraps disk keys, where the owner keeps it apart from them; None: beside them."""
     vault: Path | None = None
     """Document that says where the owner's Vault or OpenBao is (`evident.keys.vault_document`), where disk keys are kept there."""
+    spire: Path | None = None
+    """Document that says where the owner's spire-server is (`evident.identity.spire_document`), for images with SPIRE's agent."""
 
 
 @dataclass(frozen=True, slots=True)

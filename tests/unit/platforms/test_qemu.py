@@ -14,7 +14,7 @@ import pytest
 from evident.errors import Unsupported, UsageError
 from evident.evidence import ovmf
 from evident.files import write_private_bytes
-from evident.platforms.driver import KEY_SERVER, Surroundings
+from evident.platforms.driver import KEY_SERVER, SPIRE_SERVER, Surroundings
 from evident.platforms.order import Disk, Order
 from evident.platforms.qemu import collector, console, firmware, launch, probe, qmp, relay, vm
 from evident.platforms.qemu.console import ConsoleLog
@@ -36,11 +36,13 @@ def test_nothing_is_there_that_was_not_asked_for() -> None:
     assert not any(word.startswith("/") for word in words[1:])
 
 
-def test_the_network_leads_to_the_key_server_alone() -> None:
-    words = argv(Machine("tcg", "firmware.fd", relay=("relay, with a comma", "x"), served=(8080,)))
+def test_the_network_leads_to_the_key_server_and_to_spire_server_alone() -> None:
+    words = argv(
+        Machine("tcg", "firmware.fd", reaches=((KEY_SERVER, ("relay, with a comma", "x")), (SPIRE_SERVER, ("y",))), served=(8080,))
+    )
     network = json.loads(after(words, "-netdev")[0])
     assert network["restrict"] is True
-    assert network["guestfwd"] == [{"str": f"tcp:{KEY_SERVER}-cmd:'relay, with a comma' x"}]
+    assert network["guestfwd"] == [{"str": f"tcp:{KEY_SERVER}-cmd:'relay, with a comma' x"}, {"str": f"tcp:{SPIRE_SERVER}-cmd:y"}]
     assert network["hostfwd"] == [{"str": "tcp:127.0.0.1:0-:8080"}]
 
 
@@ -103,6 +105,7 @@ def test_firmware_gets_a_page_for_the_hashes_and_nothing_else() -> None:
         (Order(initrd=b"x"), "qemu.images"),
         (Order(disks=(Disk("/nowhere/at/all"),)), "qemu.disk"),
         (Order(kernel=b"k", command_line="evident.verifier=10.0.2.2:1"), "qemu.verifier"),
+        (Order(kernel=b"k", command_line="evident.spire=10.0.2.2:1"), "qemu.spire"),
     ],
 )
 def test_orders_that_cannot_be_met_are_refused_before_anything_starts(order: Order, code: str) -> None:
@@ -155,7 +158,7 @@ def test_the_relay_carries_both_ways() -> None:
         near, far = socket.socketpair()
         with near, far, far.makefile("rb", buffering=0) as source, far.makefile("wb") as sink:
             port = listener.getsockname()[1]
-            carrier = threading.Thread(target=relay.carry, args=(port, source, sink), daemon=True)
+            carrier = threading.Thread(target=relay.carry, args=(("127.0.0.1", port), source, sink), daemon=True)
             carrier.start()
             stream, _ = listener.accept()
             with stream:
@@ -172,11 +175,13 @@ def test_the_relay_carries_both_ways() -> None:
 def test_the_relay_waits_for_a_key_server_that_starts_after_its_machine(tmp_path: Path) -> None:
     place = tmp_path / "port"
     with pytest.raises(FileNotFoundError):
-        relay.port_in(place, patience=0.0)
+        relay.address_in(place, patience=0.0)
     later = threading.Timer(0.2, lambda: write_private_bytes(place, b"8443"))
     later.start()
-    assert relay.port_in(place, patience=10.0) == 8443
+    assert relay.address_in(place, patience=10.0) == ("127.0.0.1", 8443)
     later.join()
+    place.write_text("192.0.2.7:8081")
+    assert relay.address_in(place) == ("192.0.2.7", 8081), "as of spire-server, which need not be on this host"
 
 
 def test_a_monitor_that_is_bound_but_does_not_listen_yet_is_waited_for(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from evident.errors import EvidentError, PolicyRefused, UsageError
 from evident.evidence import disk as partitions
 from evident.evidence import uki
 from evident.files import read_private, write_private_bytes
-from evident.platforms.driver import KEY_SERVER, PORT_FILE, Believed, Collected, Expectation, Surroundings
+from evident.platforms.driver import KEY_SERVER, PORT_FILE, SPIRE_FILE, SPIRE_SERVER, Believed, Collected, Expectation, Surroundings
 from evident.platforms.order import Disk, Order
 from evident.platforms.qemu import attendant, collector, console, firmware, host, probe, qmp, relay, room, swtpm, vm
 from evident.platforms.qemu.order import FILE as LAUNCH_FILE
@@ -49,6 +49,7 @@ AGENT: Final = "evident.mode="
 """A command line with this starts Evident's guest, which says when it is ready."""
 TEE: Final = "evident.tee"
 VERIFIER: Final = "evident.verifier"
+SPIRE: Final = "evident.spire"
 BANK: Final = "sha256"
 """Of the TPM's PCRs that the guest quotes."""
 READY: Final = "evident: every unit started"
@@ -262,7 +263,11 @@ def described(launch: Launch) -> vm.Machine:
         disks=launch.disks,
         tpm=launch.tpm,
         snp=launch.snp,
-        relay=relay.argv(sys.executable, PORT_FILE) if _said(launch.command_line, VERIFIER) else (),
+        reaches=tuple(
+            (address, relay.argv(sys.executable, file))
+            for parameter, address, file in ((VERIFIER, KEY_SERVER, PORT_FILE), (SPIRE, SPIRE_SERVER, SPIRE_FILE))
+            if _said(launch.command_line, parameter)
+        ),
         served=tuple(dict.fromkeys((*launch.published, *((asked,) if (asked := collector.agent_port(launch.command_line)) else ())))),
     )
 
@@ -329,12 +334,17 @@ def _check(order: Order) -> None:
     for disk in order.disks:
         if not Path(disk.path).is_file():
             raise UsageError.of("qemu.disk", expected=f"a raw disk image at {disk.path}", found="none", remedy="Correct the path.")
-    verifier = _said(_command_line(order), VERIFIER)
-    if verifier not in (None, KEY_SERVER):
+    _check_reached("qemu.verifier", order, VERIFIER, KEY_SERVER)
+    _check_reached("qemu.spire", order, SPIRE, SPIRE_SERVER)
+
+
+def _check_reached(code: str, order: Order, parameter: str, address: str) -> None:
+    found = _said(_command_line(order), parameter)
+    if found not in (None, address):
         raise UsageError.of(
-            "qemu.verifier",
-            expected=f"{VERIFIER}={KEY_SERVER}, where this platform lets a machine reach its key server",
-            found=f"{VERIFIER}={verifier}",
+            code,
+            expected=f"{parameter}={address}, where this platform lets a machine reach it",
+            found=f"{parameter}={found}",
             remedy="Correct the command line.",
         )
 

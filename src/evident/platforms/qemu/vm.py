@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from evident.evidence import sp_channel
-from evident.platforms.driver import KEY_SERVER
 from evident.platforms.order import Disk
 from evident.platforms.qemu import swtpm
 
@@ -49,8 +48,10 @@ class Machine:
     tpm: bool = False
     snp: Snp | None = None
     """None: no confidential guest; the simulated secure processor is attached instead."""
-    relay: tuple[str, ...] = ()
-    """Command whose standard streams reach the verifier, run once per connection; none: the guest reaches nobody."""
+    reaches: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Address in the guest's network, and the command whose standard streams are what it finds there, run once per connection; none: the
+    guest reaches nobody.
+    """
     served: tuple[int, ...] = ()
     """TCP ports of the guest that are reachable on the host's 127.0.0.1, at ports of QEMU's choice."""
     paused: bool = False
@@ -117,11 +118,11 @@ def _disks(disks: Sequence[Disk], *, boots: bool) -> tuple[str, ...]:
 
 
 def _network(machine: Machine) -> tuple[str, ...]:
-    if not machine.relay and not machine.served:
+    if not machine.reaches and not machine.served:
         return ()
     network: dict[str, object] = {"type": "user", "id": "net", "restrict": True, "ipv6": False, "net": "10.0.2.0/24"}
-    if machine.relay:
-        network["guestfwd"] = [{"str": f"tcp:{KEY_SERVER}-cmd:{shlex.join(machine.relay)}"}]
+    if machine.reaches:
+        network["guestfwd"] = [{"str": f"tcp:{address}-cmd:{shlex.join(command)}"} for address, command in machine.reaches]
     if machine.served:
         network["hostfwd"] = [{"str": f"tcp:127.0.0.1:0-:{port}"} for port in machine.served]
     return ("-netdev", json.dumps(network, sort_keys=True), "-device", "virtio-net-pci,netdev=net,romfile=")

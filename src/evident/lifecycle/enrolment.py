@@ -1,0 +1,177 @@
+"""Under which names the machines of a deployment are known at the owner's spire-server, and what has to be found of whoever bears them.
+
+deployments/<name>/spire.json     disk to machine: every entry that may be there; written before one is made, after one is removed
+
+A machine is enrolled once its disk is under its terms, and before its deployment counts as launched: its image has been customised and
+measured by then (BW-07). Killed in between, the next `up` finds the disk of the launch before on record, and removes its entries with its
+key; so do `revoke` and `down`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from evident import codec
+from evident.errors import EvidentError, Finding, Indeterminate, PolicyRefused, UsageError
+from evident.files import read_private, write_private
+from evident.identity import registration, selectors, spiffe_id, spire_cli, spire_document
+from evident.identity.spiffe_id import SpiffeId
+from evident.identity.spire_cli import Ask
+from evident.identity.spire_document import SpireDocument
+from evident.lifecycle.deployment import Deployment
+from evident.lifecycle.keystore import BySvid
+from evident.platforms.driver import SPIRE_SERVER, Surroundings
+from evident.reference_values import programs
+from evident.reference_values.model import level
+
+FILE: Final = "spire.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    version: Literal[1]
+    trust_domain: str
+    machines: Mapping[str, str] = field(default_factory=dict)
+    """Disk to SPIFFE ID of the machine."""
+
+
+def document(around: Surroundings, trust_domain: str) -> SpireDocument:
+    """The owner's, whose trust domain has to be that. Raises `UsageError` ``spire.document``, and what `spire_document.read` does."""
+    if around.spire is None:
+        raise _refused(trust_domain, "no EVIDENT_SPIRE")
+    said = spire_document.read(around.spire)
+    if said.trust_domain != trust_domain:
+        raise _refused(trust_domain, f"that of {said.trust_domain!r}")
+    return said
+
+
+def parameters(around: Surroundings, trust_domain: str) -> dict[str, str]:
+    """What a guest of that trust domain is told, so that it is measured: whom it takes for its key server, and where spire-server is."""
+    return {"evident.keyserver": document(around, trust_domain).key_server, "evident.spire": SPIRE_SERVER}
+
+
+def enrolled(target: Deployment) -> bool:
+    """Whether machines of `target` ask for their keys by their SVIDs."""
+    return bool(_kept(target).machines)
+
+
+def served_by(target: Deployment) -> SpireDocument | None:
+    """The document by which the key server of `target` has its own SVID; None where its machines ask by evidence. Raises as `document`."""
+    kept = _kept(target)
+    return document(target.surroundings, kept.trust_domain) if kept.machines else None
+
+
+def asking(target: Deployment, trust_domain: str) -> SpiffeId:
+    """The name of what asks for the key on the machine that `target` is seen through."""
+    return registration.key_id(_node(target, trust_domain))
+
+
+def check_update(target: Deployment, *, by_svid: bool) -> None:
+    """Raises `UsageError` ``spire.update`` where the machine to come asks in another way than those there are: one server serves all."""
+    if enrolled(target) != by_svid:
+        raise UsageError.of(
+            "spire.update",
+            expected="an image that asks for its key as the one that runs does",
+            found="one with SPIRE's agent, and one without",
+            remedy=f"`evident down {target.name}`, then `evident up` with the other image.",
+        )
+
+
+def enrol(target: Deployment, disk: str, asks: BySvid) -> None:
+    """Register the machine that `target` is seen through, which asks for `disk`.
+
+    Raises `Indeterminate` and `PolicyRefused` ``spire.*`` where no entry could say what is demanded of it, or none can be made.
+    """
+    name = _node(target, asks.trust_domain)
+    wanted = registration.entries(name, disk, _demanded(target), asks.interpreter)
+    ask = _client(target, asks.trust_domain)
+    kept = _kept(target)
+    write_private(target.directory / FILE, codec.encode(_Kept(1, asks.trust_domain, {**kept.machines, disk: str(name)})))
+    registration.register(ask, wanted)
+
+
+def remove(target: Deployment, disk: str) -> None:
+    """Nobody is given a name of the machine that asked for `disk` any more. Raises what spire-server does; nothing where none is known."""
+    kept = _kept(target)
+    if disk not in kept.machines:
+        return
+    registration.remove(_client(target, kept.trust_domain), spiffe_id.parse(kept.machines[disk]), disk)
+    left = {each: name for each, name in kept.machines.items() if each != disk}
+    if left:
+        write_private(target.directory / FILE, codec.encode(_Kept(1, kept.trust_domain, left)))
+    else:
+        (target.directory / FILE).unlink()
+
+
+def remove_all(target: Deployment) -> EvidentError | None:
+    """`remove` every machine of `target`, which may be repeated; or what kept spire-server from it, for whoever has more to do before it is
+    raised. Its last finding is ``spire.unremoved``.
+    """
+    try:
+        for disk in _kept(target).machines:
+            remove(target, disk)
+    except EvidentError as error:
+        return error.followed_by(_unremoved(target))
+    return None
+
+
+def _demanded(target: Deployment) -> tuple[str, ...]:
+    """What its entry asks of an agent. The key server sees an SVID and no evidence, so all that policy demands has to be said here."""
+    own, policy = target.own_references, target.policy
+    by_tee = [value for value in own.values if not value.register.startswith("pcr") and value.register != programs.REGISTER]
+    for what, wanted, reached in (
+        ("nominal", policy.levels.nominal, level(own.values)),
+        ("trustworthy", policy.levels.trustworthy, level(by_tee)),
+    ):
+        if wanted > reached:
+            raise PolicyRefused.of(
+                "spire.level",
+                expected=f"reference values that prove levels.{what}: {wanted}, for an entry demands those",
+                found=f"what proves level {reached}",
+                remedy=f"Bring reference values of the layers above, or lower levels.{what} knowingly.",
+            )
+    for name, values in policy.allowed_identities.items():
+        if len(values) != 1:
+            raise Indeterminate.of(
+                "spire.alternatives",
+                expected=f"one {name} that the machine may have: SPIRE gives an identity only to who has every selector of an entry",
+                found=f"{len(values)}",
+                remedy=f"Name one {name} for each machine.",
+                layer="identity",
+            )
+    return (*selectors.expected(own), *(f"{name}:{value.lower()}" for name, (value,) in policy.allowed_identities.items()))
+
+
+def _node(target: Deployment, trust_domain: str) -> SpiffeId:
+    return registration.node_id(trust_domain, target.name, target.number)
+
+
+def _client(target: Deployment, trust_domain: str) -> Ask:
+    return spire_cli.client(Path(document(target.surroundings, trust_domain).server_socket))
+
+
+def _kept(target: Deployment) -> _Kept:
+    path = target.directory / FILE
+    return codec.decode(_Kept, codec.loads(read_private(path), "spire.kept"), "spire.kept") if path.exists() else _Kept(1, "")
+
+
+def _refused(trust_domain: str, found: str) -> UsageError:
+    return UsageError.of(
+        "spire.document",
+        expected=f"the document of your spire-server of the trust domain {trust_domain!r}",
+        found=found,
+        remedy="Let EVIDENT_SPIRE name it (docs/spire.md).",
+    )
+
+
+def _unremoved(target: Deployment) -> Finding:
+    return Finding(
+        "spire.unremoved",
+        "identity",
+        f"no entry of {target.name!r} at spire-server any more",
+        "entries that may be there still; they open nothing, for every disk is revoked",
+        "Repeat the command once spire-server answers.",
+    )
