@@ -19,9 +19,10 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from evident.errors import EvidentError, Malformed, NotAuthentic, PolicyRefused
+from evident.errors import EvidentError, Malformed, NotAuthentic
 from evident.evidence import binding, cmw
 from evident.guest import libc
+from evident.guest.asking import ask, check_disk
 from evident.guest.http import Server
 from evident.guest.source import Evidence, Question
 from evident.guest.sources import vtpm
@@ -39,10 +40,7 @@ from evident.keys.messages import (
     Done,
     EvidenceReply,
     EvidenceRequest,
-    Refusal,
-    T,
     Volume,
-    dumps,
     loads,
 )
 
@@ -75,7 +73,7 @@ class Agent:
 
     def challenge(self) -> Question:
         """Ask for a challenge. Raises `NotAuthentic` ``guest.key-server`` when another server answers than the pinned one."""
-        reply = self._ask(CHALLENGE, ChallengeRequest(1, self._disk), ChallengeReply)
+        reply = ask(self._server, CHALLENGE, ChallengeRequest(1, self._disk), ChallengeReply)
         if not hmac.compare_digest(hashlib.sha256(reply.key_server_public).digest(), self._pinned):
             raise NotAuthentic.of(
                 "guest.key-server",
@@ -97,21 +95,14 @@ class Agent:
         question, activated = self.question, self._activated((evidence, *beside))
         forms = form(evidence), tuple(map(form, beside))
         request = EvidenceRequest(1, self._disk, question.nonce, question.spki, *forms, activated)
-        reply = self._ask(EVIDENCE, request, EvidenceReply)
+        reply = ask(self._server, EVIDENCE, request, EvidenceReply)
         if self._releaser is None:
             raise Malformed.of("guest.order", expected="a challenge first", found="none", remedy="Call challenge() before this.")
         secret, confirmation = open_offer(reply.offer, own=self._own, nonce=question.nonce, releaser=self._releaser)
         volume = loads(Volume, secret)
         libc.wipe(secret)
-        if volume.disk != self._disk:
-            raise NotAuthentic.of(
-                "guest.other-disk",
-                expected=f"what was registered for {self._disk}",
-                found=f"that of {volume.disk}",
-                remedy="Register the right key or secrets under this name.",
-                layer="storage",
-            )
-        self._ask(CONFIRM, ConfirmRequest(1, question.nonce, confirmation), Done)
+        check_disk(volume, self._disk)
+        ask(self._server, CONFIRM, ConfirmRequest(1, question.nonce, confirmation), Done)
         return volume
 
     def _activated(self, collected: tuple[Evidence, ...]) -> bytes | None:
@@ -119,38 +110,17 @@ class Agent:
         keys = next(((item.pieces["ek"][0], item.pieces["ak"][0]) for item in collected if {"ek", "ak"} <= item.pieces.keys()), None)
         if keys is None:
             return None
-        made = self._ask(CREDENTIAL, CredentialRequest(1, self.question.nonce, *keys), CredentialReply)
+        made = ask(self._server, CREDENTIAL, CredentialRequest(1, self.question.nonce, *keys), CredentialReply)
         try:
             secret = self._activate(made.credential_blob, made.encrypted_secret)
         except EvidentError:
             return None
         return binding.credential_answer(secret, self.question.report_data)
 
-    def _ask(self, path: str, message: object, kind: type[T]) -> T:
-        status, body = self._server.post(path, dumps(message))
-        if status == 200:
-            return loads(kind, body)
-        raise _denied(status, body)
-
 
 def form(evidence: Evidence) -> object:
     """As it travels."""
     return cmw.encode(cmw.of_pieces(evidence.kind, evidence.pieces))
-
-
-def _denied(status: int, body: bytes) -> EvidentError:
-    try:
-        refusal = loads(Refusal, body)
-        found = f"{refusal.decision}: {', '.join(refusal.codes)}"
-    except Malformed:
-        found = f"HTTP status {status}"
-    return PolicyRefused.of(
-        "guest.denied",
-        expected="leave to start, with the disk's key and secrets",
-        found=found,
-        remedy="The release log of the key server says why: `evident explain CODE`.",
-        layer="storage",
-    )
 
 
 def _public(der: bytes) -> ec.EllipticCurvePublicKey:

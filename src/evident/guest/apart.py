@@ -32,20 +32,26 @@ def run(work: Callable[[], None]) -> None:
     with os.fdopen(reading, "rb") as stream:
         told = stream.read()
     os.waitpid(child, 0)
-    _raise(json.loads(told or b"{}"))
+    raise_told(json.loads(told or b"{}"))
 
 
 def _outcome(work: Callable[[], None]) -> dict[str, Any]:
     try:
         work()
-    except EvidentError as error:
-        return {"error": type(error).__name__, "findings": [codec.encode(finding) for finding in error.findings]}
-    except OSError as error:
-        return {"error": "OSError", "number": error.errno, "text": error.strerror, "file": error.filename}
+    except (EvidentError, OSError) as error:
+        return tell(error)
     return {"error": None}
 
 
-def _raise(outcome: Mapping[str, Any]) -> None:
+def tell(error: EvidentError | OSError) -> dict[str, Any]:
+    """`error` as JSON, for another process."""
+    if isinstance(error, EvidentError):
+        return {"error": type(error).__name__, "findings": [codec.encode(finding) for finding in error.findings]}
+    return {"error": "OSError", "number": error.errno, "text": error.strerror, "file": error.filename}
+
+
+def raise_told(outcome: Mapping[str, Any]) -> None:
+    """Raise what another process told of here: nothing where its ``error`` is null, `RuntimeError` where it told of none."""
     kind = outcome.get("error", "RuntimeError")
     if kind == "OSError":
         raise OSError(outcome["number"], outcome["text"], outcome["file"])

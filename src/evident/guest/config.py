@@ -6,6 +6,8 @@ Command line (``/proc/cmdline``):
     evident.tee=hardware|simulated               where evidence comes from; simulated shows in the measurement
     evident.verifier=ADDRESS:PORT                the key server
     evident.key=HEX                              SHA-256 of its public key (SubjectPublicKeyInfo)
+    evident.keyserver=spiffe://DOMAIN/PATH       its SPIFFE ID, where the image attests by SPIRE
+    evident.spire=ADDRESS:PORT                   the SPIRE server, likewise: these two, or evident.key
     evident.data=PARTUUID                        the LUKS partition (encrypted), and the name under which its key and secrets are asked for
     evident.reopened=launch|tpm                  how the disk, once it was released, opens again without the key server (encrypted)
     evident.machine=UUID                         the name under which leave to start and secrets are asked for (integrity, microcvm)
@@ -27,6 +29,8 @@ from typing import Literal, cast, get_args
 from evident import codec
 from evident.errors import Malformed
 from evident.evidence.cmdline import parameters
+from evident.identity.spiffe_id import SpiffeId
+from evident.identity.spiffe_id import parse as parse_spiffe_id
 
 WHAT = "guest.config"
 CONFIGURATION_LIMIT = 256 * 1024
@@ -34,9 +38,13 @@ DEFAULT_NETWORK = "10.0.2.15/24,10.0.2.2"
 
 Mode = Literal["integrity", "encrypted", "microcvm"]
 Reopened = Literal["launch", "tpm"]
-_PARAMETERS = ("mode", "tee", "verifier", "key", "data", "reopened", "machine", "root", "hash", "hashoffset", "network", "attest")
+_PARAMETERS = (
+    *("mode", "tee", "verifier", "key", "keyserver", "spire", "data", "reopened", "machine"),
+    *("root", "hash", "hashoffset", "network", "attest"),
+)
+_SPIRE = ("keyserver", "spire")
 _NEEDED = {
-    "encrypted": ("tee", "verifier", "key", "data", "hashoffset", "roothash"),
+    "encrypted": ("tee", "data", "hashoffset", "roothash"),
     "integrity": ("root", "hash", "roothash"),
     "microcvm": (),
 }
@@ -77,6 +85,8 @@ class Configuration:
     ssh_authorized_keys: tuple[str, ...] = ()
     ima: bool = False
     """Whether the kernel measures what it loads."""
+    spire: bool = False
+    """Whether the machine attests to a SPIRE server, and not to the key server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +97,8 @@ class CommandLine:
     tee: Literal["hardware", "simulated"]
     verifier: tuple[str, int] = ("", 0)
     key: bytes = b""
+    key_server: SpiffeId | None = None
+    spire: tuple[str, int] = ("", 0)
     data: str = ""
     reopened: Reopened | None = None
     """None: the key server releases the key for every boot."""
@@ -124,7 +136,11 @@ def parse_command_line(text: str) -> CommandLine:
         raise _refuse("twice", "evident.data alone: leave comes with the disk's key", "evident.machine beside it")
     if "reopened" in said and (mode != "encrypted" or said["reopened"] not in get_args(Reopened)):
         raise _refuse("reopened", "evident.reopened of launch, tpm, with mode encrypted", f"{said['reopened']!r}, {mode!r}")
-    needed = (*_NEEDED[mode], *(("verifier", "key") if "machine" in said else ()))
+    if "key" in said and said.keys() & set(_SPIRE):
+        raise _refuse("twice", "evident.key, or evident.keyserver and evident.spire", "both")
+    asking = "machine" in said or mode == "encrypted"
+    by = _SPIRE if said.keys() & set(_SPIRE) else ("key",)
+    needed = (*_NEEDED[mode], *(("verifier", *by) if asking else ()))
     missing = [name for name in needed if not said.get(name)]
     if missing:
         raise _refuse("missing", f"for mode {mode}: " + ", ".join(missing), "none")
@@ -133,6 +149,8 @@ def parse_command_line(text: str) -> CommandLine:
         tee="simulated" if tee == "simulated" else "hardware",
         verifier=_address(said["verifier"]) if "verifier" in said else ("", 0),
         key=_hex(said["key"], 32) if "key" in said else b"",
+        key_server=parse_spiffe_id(said["keyserver"]) if "keyserver" in said else None,
+        spire=_address(said["spire"]) if "spire" in said else ("", 0),
         data=_identifier(said.get("data", "")),
         reopened=cast("Reopened | None", said.get("reopened")),
         machine=_identifier(said.get("machine", "")),
@@ -148,6 +166,13 @@ def parse_command_line(text: str) -> CommandLine:
 def parse_configuration(data: bytes) -> Configuration:
     """Read ``guest.json``; raises `Malformed`."""
     return codec.decode(Configuration, codec.loads(data, WHAT, limit=CONFIGURATION_LIMIT), WHAT)
+
+
+def check_way(line: CommandLine, configuration: Configuration) -> None:
+    """How the machine proves itself is the image's to say, in both places; `Malformed` ``guest.config.way`` where they differ."""
+    if line.asks and configuration.spire != (line.key_server is not None):
+        ways = {True: "evident.keyserver and evident.spire", False: "evident.key"}
+        raise _refuse("way", f"{ways[configuration.spire]}, as the image is made for", ways[not configuration.spire])
 
 
 def _address(text: str) -> tuple[str, int]:

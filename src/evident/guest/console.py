@@ -18,6 +18,9 @@ from evident.errors import EvidentError
 
 STEPS = ("devices", "network", "key", "challenge", "evidence", "release", "luks", "secrets", "verity", "root")
 """Step 1 to 10."""
+SPIRE_STEPS = (*STEPS[:2], "agent", "node", "svid", *STEPS[5:])
+"""The same of a machine that attests by SPIRE."""
+_NUMBERS = {name: number for steps in (STEPS, SPIRE_STEPS) for number, name in enumerate(steps, start=1)}
 _CODE_OF_OS_ERRORS = "guest.system"
 
 
@@ -35,7 +38,7 @@ class Console:
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Log a step around its work. Whatever it raises is logged by its code, and raised again."""
-        number, began = STEPS.index(name) + 1, self._clock()
+        number, began = _NUMBERS[name], self._clock()
         self.say(f"step {number} {name} start {began:.3f}")
         try:
             yield

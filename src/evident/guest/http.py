@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from evident.errors import Indeterminate, Malformed
@@ -22,6 +23,8 @@ class Server:
     host: str
     port: int
     timeout: float = 60.0
+    secured: Callable[[socket.socket], socket.socket] = lambda stream: stream
+    """What a new connection goes through first, such as TLS; takes it over."""
 
     def post(self, path: str, body: bytes) -> tuple[int, bytes]:
         """Status and body of the answer; `Indeterminate` ``guest.server.unreachable``, `Malformed` ``guest.http``."""
@@ -31,7 +34,7 @@ class Server:
         )
         deadline = time.monotonic() + self.timeout
         try:
-            with socket.create_connection((self.host, self.port), self.timeout) as stream:
+            with self.secured(socket.create_connection((self.host, self.port), self.timeout)) as stream:
                 stream.settimeout(_left(deadline))
                 stream.sendall(head.encode("ascii") + body)
                 return parse_response(_read(stream, deadline))

@@ -5,8 +5,9 @@
 Mode ``encrypted`` runs all but 8, ``integrity`` leaves out 7, ``microcvm`` has no disk and leaves out 9 and 10 too. Those two ask for
 nothing, and leave out 3 to 6, unless the command line has a name under which they ask for leave. A disk that reopens without the key server
 (`evident.guest.steps.reopen`) leaves them out too. Step 8 is where there are any. Steps 3 to 8 run in a process of their own
-(`evident.guest.apart`). Every step says on the console when it began and how long it took. Any failure says its code and switches the
-machine off: there is no shell here and no other way in.
+(`evident.guest.apart`). Where the image attests by SPIRE, 3 to 5 are others (`evident.guest.steps.spire`). Every step says on the
+console when it began and how long it took. Any failure says its code and switches the machine off: there is no shell here and no other
+way in.
 
 Everything is imported before the first step, because the initrd's files are out of reach once the root is switched.
 """
@@ -21,11 +22,11 @@ from pathlib import Path
 from evident.errors import EvidentError, NotAuthentic
 from evident.guest import apart, collectors, libc, login
 from evident.guest.agent import Agent
-from evident.guest.config import CommandLine, Configuration, parse_command_line, parse_configuration
+from evident.guest.config import CommandLine, Configuration, check_way, parse_command_line, parse_configuration
 from evident.guest.console import Console, code_of, reason
 from evident.guest.http import Server
 from evident.guest.source import Evidence
-from evident.guest.steps import devices, disk, measure, network, reopen, root, secrets
+from evident.guest.steps import devices, disk, measure, network, reopen, root, secrets, spire
 from evident.guest.supervise import Supervisor
 from evident.keys.messages import Volume
 
@@ -48,6 +49,7 @@ def boot(console: Console) -> Machine:
     with console.step("devices"):
         devices.mount_kernel_file_systems()
         machine = Machine(parse_command_line(COMMAND_LINE.read_text()), parse_configuration(CONFIGURATION.read_bytes()))
+        check_way(machine.line, machine.configuration)
         if machine.configuration.ima:
             measure.begin()
         loaded, refused = devices.load_modules()
@@ -73,7 +75,7 @@ def _released(console: Console, machine: Machine) -> None:
     if line.reopened and reopen.opened(console, line, OPENED):
         secrets.check(machine.configuration.units, ())
         return
-    volume = attest(console, line)
+    volume = spire.attest(console, line) if line.key_server else attest(console, line)
     if line.mode == "encrypted":
         check_root(line, volume)
         device = disk.partition(line.data)
