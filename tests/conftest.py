@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from evident.simulator.pki import SimulatorPki
+
+if TYPE_CHECKING:
+    from tests.spire.real import Spire
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 VECTORS = Path(os.environ.get("EVIDENT_VECTORS", REPOSITORY.parent / "shared" / "vectors"))
@@ -66,3 +70,11 @@ def vectors() -> Vectors:
 def simulator_pki(pytestconfig: pytest.Config) -> SimulatorPki:
     """TEST roots of the simulator, valid from 2026-05-31: made once and kept in pytest's cache, for RSA-4096 keys take seconds."""
     return SimulatorPki.load_or_generate(pytestconfig.cache.mkdir("simulator-pki"), made_at=datetime(2026, 6, 1, tzinfo=UTC))
+
+
+@pytest.fixture(scope="session")
+def spire(tmp_path_factory: pytest.TempPathFactory, simulator_pki: SimulatorPki) -> Iterator[Spire]:
+    """A real SPIRE server that takes machines of `simulator_pki`; skipped, saying so, where there is none on PATH."""
+    from tests.spire.real import running
+
+    yield from running(tmp_path_factory.mktemp("spire"), simulator_pki)
