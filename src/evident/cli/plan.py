@@ -32,9 +32,10 @@ def run(args: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
     from evident.cli.documents import read_specification
+    from evident.cli.paths import spire
     from evident.lifecycle.plan import plan
 
-    made = plan(read_specification(args.document), at=datetime.now(UTC).date(), platform=args.platform)
+    made = plan(read_specification(args.document), at=datetime.now(UTC).date(), platform=args.platform, spire=spire())
     if args.output == "json":
         import json
 

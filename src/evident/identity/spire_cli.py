@@ -46,16 +46,21 @@ def unusable(expected: str, found: str) -> EvidentError:
     )
 
 
-def _ask(socket: Path, *words: str) -> Any:
-    program = shutil.which(PROGRAM)
-    if program is None:
+def program() -> str:
+    """Where it is. Raises `UsageError` ``spire.missing``."""
+    found = shutil.which(PROGRAM)
+    if found is None:
         raise UsageError.of(
             "spire.missing",
             expected=f"the program {PROGRAM}, by which entries are made",
             found="none in PATH",
             remedy="Put the release of SPIRE that your server runs into PATH.",
         )
-    command = (program, *words[:2], "-socketPath", str(socket), "-output", "json", *words[2:])
+    return found
+
+
+def _ask(socket: Path, *words: str) -> Any:
+    command = (program(), *words[:2], "-socketPath", str(socket), "-output", "json", *words[2:])
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=TIMEOUT)  # noqa: S603  # no shell
     except (OSError, subprocess.TimeoutExpired) as error:

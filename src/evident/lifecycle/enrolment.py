@@ -9,6 +9,7 @@ key; so do `revoke` and `down`.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +22,11 @@ from evident.identity import registration, selectors, spiffe_id, spire_cli, spir
 from evident.identity.spiffe_id import SpiffeId
 from evident.identity.spire_cli import Ask
 from evident.identity.spire_document import SpireDocument
+from evident.keys.store import VolumeStore
+from evident.lifecycle import keystore
 from evident.lifecycle.deployment import Deployment
 from evident.lifecycle.keystore import BySvid
-from evident.platforms.driver import SPIRE_SERVER, Surroundings
+from evident.platforms.driver import SPIRE_SERVER
 from evident.reference_values import programs
 from evident.reference_values.model import level
 
@@ -38,30 +41,39 @@ class _Kept:
     """Disk to SPIFFE ID of the machine."""
 
 
-def document(around: Surroundings, trust_domain: str) -> SpireDocument:
-    """The owner's, whose trust domain has to be that. Raises `UsageError` ``spire.document``, and what `spire_document.read` does."""
-    if around.spire is None:
+def document(named: Path | None, trust_domain: str) -> SpireDocument:
+    """The owner's (`Surroundings.spire`), whose trust domain has to be that. Raises `UsageError` ``spire.document``, and what
+    `spire_document.read` does.
+    """
+    if named is None:
         raise _refused(trust_domain, "no EVIDENT_SPIRE")
-    said = spire_document.read(around.spire)
+    said = spire_document.read(named)
     if said.trust_domain != trust_domain:
         raise _refused(trust_domain, f"that of {said.trust_domain!r}")
     return said
 
 
-def parameters(around: Surroundings, trust_domain: str) -> dict[str, str]:
-    """What a guest of that trust domain is told, so that it is measured: whom it takes for its key server, and where spire-server is."""
-    return {"evident.keyserver": document(around, trust_domain).key_server, "evident.spire": SPIRE_SERVER}
+def parameters(named: Path | None, trust_domain: str) -> dict[str, str]:
+    """What a guest of that trust domain is told, so that it is measured: whom it takes for its key server, and where spire-server is.
 
-
-def enrolled(target: Deployment) -> bool:
-    """Whether machines of `target` ask for their keys by their SVIDs."""
-    return bool(_kept(target).machines)
+    Raises as `document`, and `UsageError` ``spire.missing`` where this host lacks what a launch of it takes.
+    """
+    said = document(named, trust_domain)
+    spire_cli.program()
+    if importlib.util.find_spec("grpc") is None:
+        raise UsageError.of(
+            "spire.missing",
+            expected="gRPC for Python, by which the key server gets its own SVID",
+            found="not installed",
+            remedy="Install it: pip install 'evident[spire]'.",
+        )
+    return {"evident.keyserver": said.key_server, "evident.spire": SPIRE_SERVER}
 
 
 def served_by(target: Deployment) -> SpireDocument | None:
     """The document by which the key server of `target` has its own SVID; None where its machines ask by evidence. Raises as `document`."""
     kept = _kept(target)
-    return document(target.surroundings, kept.trust_domain) if kept.machines else None
+    return document(target.surroundings.spire, kept.trust_domain) if kept.machines else None
 
 
 def asking(target: Deployment, trust_domain: str) -> SpiffeId:
@@ -69,14 +81,17 @@ def asking(target: Deployment, trust_domain: str) -> SpiffeId:
     return registration.key_id(_node(target, trust_domain))
 
 
-def check_update(target: Deployment, *, by_svid: bool) -> None:
+def check_update(coming: Deployment, *, by_svid: bool) -> None:
     """Raises `UsageError` ``spire.update`` where the machine to come asks in another way than those there are: one server serves all."""
-    if enrolled(target) != by_svid:
+    volumes = VolumeStore(keystore.directory(coming.surroundings))
+    revoked = {each.value for each in volumes.revocations() if each.name == "disk"}
+    there = [volumes.get(disk) for disk in volumes.disks_under(coming.name) if disk not in revoked]
+    if any((volume.spiffe_id is not None) != by_svid for volume in there if volume.machine != coming.number):
         raise UsageError.of(
             "spire.update",
             expected="an image that asks for its key as the one that runs does",
             found="one with SPIRE's agent, and one without",
-            remedy=f"`evident down {target.name}`, then `evident up` with the other image.",
+            remedy=f"`evident down {coming.name}`, then `evident up` with the other image.",
         )
 
 
@@ -150,7 +165,7 @@ def _node(target: Deployment, trust_domain: str) -> SpiffeId:
 
 
 def _client(target: Deployment, trust_domain: str) -> Ask:
-    return spire_cli.client(Path(document(target.surroundings, trust_domain).server_socket))
+    return spire_cli.client(Path(document(target.surroundings.spire, trust_domain).server_socket))
 
 
 def _kept(target: Deployment) -> _Kept:

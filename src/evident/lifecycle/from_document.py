@@ -73,12 +73,12 @@ def update(target: Deployment, wanted: Specification, builders: Builders, *, win
 def _planned(target: Deployment, wanted: Specification, builders: Builders, platform: str | None) -> Option:
     """Where it goes; its image is there now. Built or not, an image that is not what the document says is among what is unmet."""
     at, around = target.surroundings.clock().date(), target.surroundings
-    made = plan(wanted, at=at, platform=platform)
+    made = plan(wanted, at=at, platform=platform, spire=around.spire)
     made.check()
     if not images.there(wanted.image):
         around.progress(f"no image in {wanted.image.path} yet: building it from {wanted.image.spec}")
         images.make(wanted.image, builders.build)
-        made = plan(wanted, at=at, platform=platform)
+        made = plan(wanted, at=at, platform=platform, spire=around.spire)
         made.check()
     around.progress(f"{made.name} on {made.chosen.platform}: {made.because}")
     return made.chosen

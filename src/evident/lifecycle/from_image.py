@@ -23,12 +23,13 @@ from evident.audit.keys import VerifyingKey
 from evident.errors import NotAuthentic, UsageError
 from evident.evidence import disk as partitions
 from evident.files import read_private
+from evident.identity.registration import INTERPRETER
 from evident.image import build, manifest, names, seal, uki
 from evident.image.manifest import Manifest
 from evident.image.prediction import Registers, of_boot
-from evident.lifecycle import disks, keystore
+from evident.lifecycle import disks, enrolment, keystore
 from evident.lifecycle.deployment import Deployment, driver
-from evident.lifecycle.keystore import DiskKey
+from evident.lifecycle.keystore import BySvid, DiskKey
 from evident.platforms import registry
 from evident.platforms.driver import KEY_SERVER, Surroundings
 from evident.platforms.order import AGENT_PORT, Disk, Order
@@ -66,13 +67,19 @@ def ordered(
     reopened_by: str = BY_KEY_SERVER,
 ) -> Prepared:
     """`prepare` for `target` on `platform`, with what its guest has to be told: where it runs, where its agent answers, and, where it has a
-    disk to open, `secrets` to get or to `attest_first`, its key server at `verifier` and the key that it knows that by; what else opens its
+    disk to open, `secrets` to get or to `attest_first`, its key server at `verifier` and what it knows that by; what else opens its
     disk again, where the document says so (`specification.Disks`).
     """
     around = target.surroundings
     parameters = {**driver(platform, around).parameters(target.machine), "evident.attest": str(AGENT_PORT)}
-    if attest_first or secrets or manifest.read(read_private(image / names.MANIFEST))[0].spec.profile == "encrypted":
-        parameters |= {"evident.verifier": verifier, "evident.key": keystore.open_store(around).pin.hex()}
+    spec = manifest.read(read_private(image / names.MANIFEST))[0].spec
+    if attest_first or secrets or spec.profile == "encrypted":
+        known_by = (
+            enrolment.parameters(around.spire, spec.spire.trust_domain)
+            if spec.spire
+            else {"evident.key": keystore.open_store(around).pin.hex()}
+        )
+        parameters |= {"evident.verifier": verifier, **known_by}
     if reopened_by != BY_KEY_SERVER:
         parameters |= {"evident.reopened": reopened_by}
     return prepare(
@@ -126,12 +133,17 @@ def prepare(
         kernel, initrd = (_file(image, stated, name) for name in (names.KERNEL, names.INITRD))
         order = replace(machine, kernel=kernel, initrd=initrd, command_line=line)
     if boot == "direct" and stated.root_hash is None:
-        return Prepared(_expecting(order, expected, stated), DiskKey(str(data), b"", secrets) if asks else None)
+        return Prepared(_expecting(order, expected, stated), DiskKey(str(data), b"", secrets, by_svid=_by_svid(stated)) if asks else None)
     disk, key = _disk(image, stated, unified, data, directory, surroundings)
     if boot == "uki":
         expected += _measured(unified, disk, registers, stated, surroundings.clock())
-    held = DiskKey(str(data), key, secrets, stated.root_hash if key else None) if key or asks else None
+    held = DiskKey(str(data), key, secrets, stated.root_hash if key else None, _by_svid(stated)) if key or asks else None
     return Prepared(replace(_expecting(order, expected, stated), disks=(disk, *machine.disks)), held)
+
+
+def _by_svid(stated: Manifest) -> BySvid | None:
+    spire = stated.spec.spire
+    return BySvid(spire.trust_domain, stated.inventory.spire[INTERPRETER]) if spire else None
 
 
 def _registers(platform: str, machine: Order, at: datetime) -> Registers:

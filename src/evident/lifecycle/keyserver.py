@@ -33,8 +33,9 @@ from evident.lifecycle.challenges import Challenges
 from evident.lifecycle.deployment import AT_BOOT, Deployment, deployment
 from evident.lifecycle.journal import State
 from evident.lifecycle.keystore import DiskKey
+from evident.lifecycle.own_svid import OwnSvid
 from evident.platforms import registry
-from evident.platforms.driver import PORT_FILE, Surroundings
+from evident.platforms.driver import PORT_FILE, SPIRE_FILE, Surroundings
 from evident.processes import Process, output, recorded, start
 from evident.reference_values import programs
 from evident.reference_values.model import ReferenceSet, by_tpm
@@ -107,8 +108,9 @@ def registered(target: Deployment) -> bool:
 def begin(target: Deployment, cache: Path, listen: int | None = None) -> Process:
     """Start the process, at TCP port `listen` of all addresses of this host, or at a free one of 127.0.0.1.
 
-    Raises `UsageError` ``keys.server`` when it does not come up.
+    Raises `UsageError` ``keys.server`` when it does not come up, and what `enrolment.served_by` does.
     """
+    enrolment.served_by(target)
     words = ["--state", str(target.surroundings.state.resolve()), "--cache", str(cache.resolve()), target.name]
     if listen is not None:
         words += ["--listen", str(listen)]
@@ -116,6 +118,8 @@ def begin(target: Deployment, cache: Path, listen: int | None = None) -> Process
         words += ["--wrapping-key", str(target.surroundings.wrapping_key.resolve())]
     if target.surroundings.vault is not None:
         words += ["--vault", str(target.surroundings.vault.resolve())]
+    if target.surroundings.spire is not None:
+        words += ["--spire", str(target.surroundings.spire.resolve())]
     port = target.machine / PORT_FILE
     port.unlink(missing_ok=True)
     process = start(target.directory, ROLE, (sys.executable, "-P", "-m", "evident.lifecycle.keyserver", *words))
@@ -204,9 +208,13 @@ def serve(target: Deployment, cache: Path, listen: int | None = None) -> None:
     known = target.generations
     target = target.at(known.coming.number if known.coming else known.charge)
     at = ("127.0.0.1", 0) if listen is None else ("0.0.0.0", listen)  # noqa: S104  # a machine in a cloud reaches it from outside
-    with KeyServer(at, service(target, cache), on_event=lambda text: print(text, flush=True)) as server:  # noqa: T201  # its log
+    say: Callable[[str], None] = lambda text: print(text, flush=True)  # noqa: E731, T201  # its log
+    spire = enrolment.served_by(target)
+    with KeyServer(at, service(target, cache), on_event=say, tls=OwnSvid(spire, say=say) if spire else None) as server:
         for each in target.machines():
             if each.machine.exists():
+                if spire:
+                    write_private_bytes(each.machine / SPIRE_FILE, spire.server.encode())
                 write_private_bytes(each.machine / PORT_FILE, str(server.server_address[1]).encode())
         server.serve_forever()
 
@@ -218,8 +226,9 @@ if __name__ == "__main__":
     parser.add_argument("--listen", type=int)
     parser.add_argument("--wrapping-key", type=Path)
     parser.add_argument("--vault", type=Path)
+    parser.add_argument("--spire", type=Path)
     parser.add_argument("name")
     given = parser.parse_args()
     say: Callable[[str], None] = lambda text: print(text, flush=True)  # noqa: E731, T201  # its log
-    own = Surroundings(given.state, lambda: datetime.now(UTC), os.urandom, say, given.wrapping_key, given.vault)
+    own = Surroundings(given.state, lambda: datetime.now(UTC), os.urandom, say, given.wrapping_key, given.vault, given.spire)
     serve(deployment(given.name, own), given.cache, given.listen)

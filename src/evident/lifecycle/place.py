@@ -18,7 +18,7 @@ from evident.appraisal.prospect import Prospect, prospect, trusted_parties
 from evident.errors import EvidentError, Finding
 from evident.files import read_private
 from evident.image import names
-from evident.lifecycle import images, secret_files
+from evident.lifecycle import enrolment, images, secret_files
 from evident.lifecycle.specification import Specification, Technology
 from evident.platforms import registry
 from evident.platforms.order import AGENT_PORT, Disk, Order
@@ -67,8 +67,10 @@ class Known(NamedTuple):
     """What could not be read, or is not what the document says."""
 
 
-def look(specification: Specification) -> Known:
-    """Read manifest and reference values, and look at the files of secrets. Raises nothing: what is wrong is in the result."""
+def look(specification: Specification, spire: Path | None = None) -> Known:
+    """Read manifest and reference values, and look at the files of secrets and at the document `spire`, where the image needs it. Raises
+    nothing: what is wrong is in the result.
+    """
     missing = images.lacking(specification.image)
     wrong = [missing] if missing else []
     stated: Manifest | None = None
@@ -77,6 +79,8 @@ def look(specification: Specification) -> Known:
             stated = images.stated(specification.image)
             if stated.file(names.DISK) != specification.image.sha256:
                 wrong.append(_other_image(specification, stated))
+            if stated.spec.spire and (specification.asks or stated.spec.profile == "encrypted"):
+                enrolment.parameters(spire, stated.spec.spire.trust_domain)
     except EvidentError as error:
         wrong += error.findings
     values: list[ReferenceValue] = []

@@ -12,6 +12,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 
 from evident.appraisal.prospect import Prospect
 from evident.errors import PolicyRefused, UsageError
@@ -53,14 +54,15 @@ class Plan:
             raise PolicyRefused(*(each.finding for each in self.chosen.unmet))
 
 
-def plan(specification: Specification, *, at: date, platform: str | None = None) -> Plan:
-    """Weigh every place that the document allows; `platform`, or ``any``, takes the place of the document's own.
+def plan(specification: Specification, *, at: date, platform: str | None = None, spire: Path | None = None) -> Plan:
+    """Weigh every place that the document allows; `platform`, or ``any``, takes the place of the document's own. `spire`: as in
+    `Surroundings`.
 
     Raises `UsageError` ``platform.unknown``, ``plan.nowhere``.
     """
     asked = (platform,) if platform else specification.platforms
     freely, names = ANY in asked, _names(asked)
-    known = look(specification)
+    known = look(specification, spire)
     everywhere = places(specification, known, at, tuple(registry.OUTLINES))
     allowed = [each for name in names for each in everywhere if each.platform == name and not (freely and each.profile.simulated)]
     if not allowed:

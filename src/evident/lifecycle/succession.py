@@ -21,7 +21,7 @@ from evident import codec
 from evident.appraisal.policy import Policy
 from evident.errors import EvidentError, Finding, UsageError
 from evident.keys.release import check_accepted
-from evident.lifecycle import bring_up, deployment, keyserver, quarantine, retire, specification
+from evident.lifecycle import bring_up, deployment, enrolment, keyserver, quarantine, retire, specification
 from evident.lifecycle.attest import Answer
 from evident.lifecycle.bring_up import Release
 from evident.lifecycle.deployment import Deployment
@@ -51,9 +51,12 @@ def update(
     """Put a machine by `order` in the place of the one in charge. `prove` asks it who it is; None: that it boots is enough.
 
     For `window` after that the old machine and its reference values are accepted beside the new. One in quarantine gets no window.
-    Raises what kept the new machine from taking over, with a last finding ``update.kept``: the old one goes on.
+    Raises what kept the new machine from taking over, with a last finding ``update.kept``: the old one goes on; and what
+    `enrolment.check_update` does.
     """
     before, coming = target.at(target.generations.charge), successor(target)
+    if release is not None:
+        enrolment.check_update(coming, by_svid=release.disk.by_svid is not None)
     beside = _begin(before, coming, order, window, release, document)
     try:
         _make(coming, order, policy, release, document)

@@ -49,6 +49,7 @@ def unmet(specification: Specification, place: Place, known: Known, everywhere: 
         *_disks(specification, place, known),
         *_reopened(demanded, specification, place),
         *_secrets(specification, place, known),
+        *_spire(demanded, specification, place, known),
         *_network(specification, place),
     )
 
@@ -202,6 +203,22 @@ def _secrets(specification: Specification, place: Place, known: Known) -> Iterat
         expected = "the secrets that the image's units read: " + (", ".join(sorted(read)) or "none")
         remedy = "Name the same in `secrets` of the document, and in `secrets` of the units of the image's specification."
         yield _missing("secrets", "storage", expected, ", ".join(sorted(specification.secrets)) or "none", remedy)
+
+
+def _spire(demanded: Policy, specification: Specification, place: Place, known: Known) -> Iterator[Unmet]:
+    """An image with SPIRE's agent: its machine has to reach spire-server, and an entry there has to be able to say which machine it is."""
+    if known.image is None or known.image.spec.spire is None:
+        return
+    if place.outline.cloud or place.profile.simulated:
+        found = f"{place.platform}, " + (
+            "where Evident knows no way to spire-server yet" if place.outline.cloud else "which boots no image"
+        )
+        remedy = "Launch on qemu, or build the image without `spire`."
+        yield _missing("spire", "identity", "a place whose machines reach the owner's spire-server", found, remedy)
+    several = sorted(name for name, values in specification.held_to(demanded).allowed_identities.items() if len(values) > 1)
+    if several:
+        remedy = "Name one value of each: SPIRE gives an identity only to who has every selector of an entry."
+        yield _missing("spire-identities", "identity", "one value of each identity", ", ".join(several), remedy)
 
 
 def _network(specification: Specification, place: Place) -> Iterator[Unmet]:
