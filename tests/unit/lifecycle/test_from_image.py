@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import uuid
 from datetime import UTC, datetime
@@ -10,20 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.contract.lifecycle.images import an_image, spire_spec
 
 from evident.audit import keys
 from evident.errors import NotAuthentic
 from evident.evidence import disk as partitions
 from evident.guest.config import parse_command_line
+from evident.identity import spire_cli
 from evident.image import build, inventory, manifest, names
 from evident.image.manifest import Component, Manifest
-from evident.image.spec import ImageSpec, Unit
+from evident.image.spec import ImageSpec, SpireSpec, Unit
 from evident.image.stated import Lock
 from evident.image.tree import Tree
 from evident.lifecycle import disks, from_image
+from evident.lifecycle.deployment import deployment
 from evident.lifecycle.from_image import Prepared
+from evident.lifecycle.keystore import BySvid
 from evident.platforms.driver import KEY_SERVER, Surroundings
 from evident.platforms.order import Order
+from evident.platforms.simulated.launch import SimulatedPlatform
 from evident.reference_values import programs
 from evident.reference_values.model import ReferenceSet, ReferenceValue
 
@@ -138,3 +144,24 @@ def test_secrets_go_under_the_name_of_the_disk(owner: Owner) -> None:
     line = parse_command_line(made.order.command_line or "")
     assert (line.asks, line.machine) == (made.key.disk, "")
     assert "a value" not in repr(made)
+
+
+@pytest.mark.parametrize("spire", [spire_spec("example.org"), None])
+def test_a_guest_is_told_of_one_way_to_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spire: SpireSpec | None) -> None:
+    """By whom it knows its key server is the image's to say, and measured: an SVID's name, or the releaser's key."""
+    monkeypatch.setattr(spire_cli, "program", lambda: "spire-server")
+    monkeypatch.setattr(from_image, "driver", lambda *_: SimulatedPlatform(around))
+    said = {"trust_domain": "example.org", "key_server": "spiffe://example.org/k", "server_socket": "s", "workload_socket": "w"}
+    (tmp_path / "spire.json").write_text(json.dumps({"version": 1, **said, "server": "127.0.0.1:8081"}))
+    around = Surroundings(tmp_path / "state", lambda: AT, os.urandom, lambda _: None, spire=tmp_path / "spire.json")
+    key = keys.generate(os.urandom)
+    an_image(tmp_path / "image", key, name="shop", at=AT, spire=spire)
+    prepared = from_image.ordered(
+        deployment("shop", around), "qemu", tmp_path / "image", trusted=[key.public], machine=Order(), attest_first=True
+    )
+    partitions_too = f"evident.root={uuid.UUID(int=1)} evident.hash={uuid.UUID(int=2)}"
+    line = parse_command_line(f"{prepared.order.command_line} {partitions_too}")
+    assert prepared.key is not None
+    assert (str(line.key_server), line.spire) == (("spiffe://example.org/k", ("10.0.2.101", 8081)) if spire else ("None", ("", 0)))
+    assert bool(line.key) is (spire is None)
+    assert prepared.key.by_svid == (BySvid("example.org", b"\xee" * 32) if spire else None)

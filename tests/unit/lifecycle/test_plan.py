@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -12,12 +13,13 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from tests.contract.lifecycle.images import an_image, digest
+from tests.contract.lifecycle.images import an_image, digest, spire_spec
 
 from evident.appraisal.identities import NAMES
 from evident.audit import keys
 from evident.cli.documents import read_specification
 from evident.errors import PolicyRefused, UsageError
+from evident.identity import spire_cli
 from evident.lifecycle import specification
 from evident.lifecycle.plan import Plan, plan
 from evident.platforms import registry
@@ -41,9 +43,10 @@ Make = Callable[..., Plan]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the documents lie: an image and the firmware's value beside them."""
-    made = tmp_path_factory.mktemp("documents")
+    made, key, at = tmp_path_factory.mktemp("documents"), keys.generate(os.urandom), datetime(2026, 11, 22, tzinfo=UTC)
     for name, secrets in (("image", ()), ("reading", ("db",))):
-        an_image(made / name, keys.generate(os.urandom), name="shop", at=datetime(2026, 11, 22, tzinfo=UTC), secrets=secrets)
+        an_image(made / name, key, name="shop", at=at, secrets=secrets)
+    an_image(made / "agent", key, name="shop", at=at, secrets=("db",), spire=spire_spec("example.org"))
     firmware = ReferenceValue(("firmware",), "launch", bytes(48), Strength.RECOMPUTED, "you", "firmware", Provenance("a test", "stated"))
     (made / "firmware.json").write_bytes(documents.dump(ReferenceSet(1, (firmware,), "firmware")))
     return made
@@ -58,9 +61,9 @@ def make(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     monkeypatch.setattr(registry, "OUTLINES", MappingProxyType(usual))
     least = {"version": 1, "name": "shop", "image": {"path": "image", "sha256": digest(folder / "image").hex()}, "network": OPEN}
 
-    def made(*, platform: str | None = None, preferred: str | list[str] = "any", **changes: Any) -> Plan:
+    def made(*, platform: str | None = None, preferred: str | list[str] = "any", spire: Path | None = None, **changes: Any) -> Plan:
         document = {**least, "where": WHERE, "references": ["firmware.json"], "platform": preferred, **changes}
-        return plan(specification.read(document, folder), at=TODAY, platform=platform)
+        return plan(specification.read(document, folder), at=TODAY, platform=platform, spire=spire)
 
     return made
 
@@ -355,3 +358,43 @@ def test_the_example_of_the_documentation_is_one() -> None:
     example = Path(__file__).resolve().parents[3] / "examples" / "deployment.yaml"
     read_back = read_specification(example)
     assert plan(read_back, at=TODAY).chosen.resources
+
+
+@pytest.fixture
+def agent(folder: Path, make: Make, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Plans with an image that holds SPIRE's agent, by the document of that trust domain."""
+    monkeypatch.setattr(spire_cli, "program", lambda: "spire-server")
+    (folder / "db").write_bytes(b"a value")
+    (folder / "db").chmod(0o600)
+    said = {"trust_domain": "example.org", "key_server": "spiffe://example.org/k", "server_socket": "s", "workload_socket": "w"}
+    (folder / "spire.json").write_text(json.dumps({"version": 1, **said, "server": "127.0.0.1:8081"}))
+
+    def made(*, platform: str = "qemu", **changes: Any) -> Plan:
+        image = {"path": "agent", "sha256": digest(folder / "agent").hex()}
+        usual = {"spire": folder / "spire.json", "image": image, "secrets": {"db": "db"}, "policy": policy()}
+        return make(platform=platform, **{**usual, **changes})
+
+    return made
+
+
+def test_an_image_with_spires_agent(agent: Make) -> None:
+    assert codes(agent()) == set()
+
+
+def test_without_the_document_of_its_trust_domain(agent: Make, folder: Path) -> None:
+    assert codes(agent(spire=None)) == {"spire.document"}
+    other = json.loads((folder / "spire.json").read_text()) | {"trust_domain": "example.net", "key_server": "spiffe://example.net/k"}
+    (folder / "other.json").write_text(json.dumps(other))
+    assert codes(agent(spire=folder / "other.json")) == {"spire.document"}
+    assert codes(agent(spire=folder / "absent.json")) == {"state.read"}
+
+
+@pytest.mark.parametrize("platform", ["aws", "azure", "gcp", "simulated"])
+def test_where_no_machine_reaches_spire_server(agent: Make, platform: str) -> None:
+    assert "plan.spire" in codes(agent(platform=platform, key_server="203.0.113.10:8443"))
+
+
+def test_an_entry_cannot_say_or(agent: Make) -> None:
+    either = {**policy(), "allowed_identities": {"chip_id": ["22" * 64, "11" * 64]}}
+    assert codes(agent(policy=either)) == {"plan.spire-identities"}
+    assert codes(agent(policy=policy(), identity={"chip_id": ["22" * 64]})) == set()
