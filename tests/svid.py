@@ -37,15 +37,20 @@ class TrustDomain:
         authority: bool = False,
         key_usage: x509.KeyUsage | None = None,
         critical: bool = True,
+        dns: str = "",
     ) -> Svid:
-        """One for ``spiffe://NAME/PATH``: with these URIs, until then, over others, and for these uses of its key."""
+        """One for ``spiffe://NAME/PATH``: with these URIs, until then, over others, for these uses of its key, and for a host besides."""
         name = f"spiffe://{self.name}{path}"
         key = ec.generate_private_key(ec.SECP256R1())
-        made = self._about(x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "SPIRE")]), key.public_key(), ends)
+        subject = [x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "SPIRE")]
+        if dns:  # as SPIRE does with the first of them
+            subject.append(x509.NameAttribute(x509.NameOID.COMMON_NAME, dns))
+        made = self._about(x509.Name(subject), key.public_key(), ends)
         made = made.add_extension(x509.BasicConstraints(authority, None), True)
         made = made.add_extension(key_usage or usage(digital_signature=True), critical)
         made = made.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), False)
-        names = [x509.UniformResourceIdentifier(each) for each in ([name] if uris is None else uris)]
+        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(each) for each in ([name] if uris is None else uris)]
+        names += [x509.DNSName(dns)] if dns else []
         if names:
             made = made.add_extension(x509.SubjectAlternativeName(names), False)
         leaf = made.sign(self._key, SHA256()).public_bytes(Encoding.DER)

@@ -47,7 +47,15 @@ class Svid:
     """The authorities of the trust domain, DER."""
 
     def into(self, context: ssl.SSLContext) -> None:
-        """Show this SVID in handshakes of `context`, and take certificates of its trust domain's authorities alone.
+        """Show this SVID in handshakes of `context`, and believe its trust domain's authorities alone. Raises as `shown_in`."""
+        try:
+            context.load_verify_locations(cadata=b"".join(self.bundle))
+        except ssl.SSLError as error:
+            raise _form("authorities' certificates", str(error.reason)) from None
+        self.shown_in(context)
+
+    def shown_in(self, context: ssl.SSLContext) -> None:
+        """Show this SVID in handshakes of `context`, whomever it trusts.
 
         The key passes through anonymous memory, for OpenSSL reads it from a file only. Raises `Malformed` ``svid.form`` where certificates
         and key do not belong together, or are none.
@@ -55,7 +63,6 @@ class Svid:
         chain = "".join(ssl.DER_cert_to_PEM_cert(each) for each in self.certificates)
         key = base64.encodebytes(self.key).decode()
         try:
-            context.load_verify_locations(cadata=b"".join(self.bundle))
             with os.fdopen(os.memfd_create("svid"), "w") as memory:
                 memory.write(f"{chain}-----BEGIN PRIVATE KEY-----\n{key}-----END PRIVATE KEY-----\n")
                 memory.flush()

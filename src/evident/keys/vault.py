@@ -1,38 +1,28 @@
 """Disk keys in a store of the HashiCorp Vault or OpenBao kind: secrets engine KV, version 2, over HTTPS.
 
 Source: OpenBao API documentation, "KV secrets engine - version 2": ``GET`` and ``POST /v1/MOUNT/data/PATH``, ``DELETE
-/v1/MOUNT/metadata/PATH``, token in ``X-Vault-Token``, check-and-set in ``options.cas``: the version that is replaced, 0 for none.
+/v1/MOUNT/metadata/PATH``, check-and-set in ``options.cas``: the version that is replaced, 0 for none.
 
 One secret for each disk (its key, and the named secrets that go with it), with the digest of the terms it was stored under, so that changed
 terms are noticed as in the embedded store.
-The token is asked for before every request (it may be renewed) and appears in no error.
+The token is asked for before every request: it may be renewed.
 """
 
 from __future__ import annotations
 
 import hmac
-import http.client
 import json
 import ssl
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 from evident import codec
-from evident.errors import Indeterminate, Malformed, UsageError
+from evident.errors import UsageError
 from evident.keys.messages import check_disk
 from evident.keys.store import Held, RootVolume, altered, no_key, terms_digest
-
-ANSWER_LIMIT = 256 * 1024
-TIMEOUT = 10.0
-_MEANINGS = {
-    400: ", another writer was first, or it is another request than this store takes",
-    403: ", the token is expired, revoked, or may not do this",
-    503: ", the store is sealed or not ready",
-}
+from evident.keys.vault_http import VaultHttp, unusable
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +60,7 @@ class VaultSecrets:
     def __init__(self, place: VaultPlace, token: Callable[[], str], *, tls: ssl.SSLContext | None = None) -> None:
         self._place = place
         self._token = token
-        handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({}), _NoRedirects()]
-        if tls is not None:
-            handlers.append(urllib.request.HTTPSHandler(context=tls))
-        self._opener = urllib.request.build_opener(*handlers)
+        self._http = VaultHttp(place.url, place.namespace, tls)
 
     def put(self, volume: RootVolume, held: Held) -> None:
         """Store what goes to that machine, in the place of what was found there (the store keeps its older versions until `delete`)."""
@@ -81,7 +68,7 @@ class VaultSecrets:
         secret = json.dumps(codec.encode(_Secret(1, held, terms_digest(volume))), sort_keys=True)
         answer = self._ask("POST", "data", volume.disk, {"data": {"evident": secret}, "options": {"cas": version}})
         if not isinstance(answer, dict) or _version({"data": {"metadata": answer.get("data")}}) <= version:
-            raise _unusable("a new version of the secret (secrets engine KV, version 2)", "none")
+            raise unusable("a new version of the secret (secrets engine KV, version 2)", "none")
 
     def get(self, volume: RootVolume) -> Held:
         answer = self._ask("GET", "data", volume.disk)
@@ -91,7 +78,7 @@ class VaultSecrets:
             text = answer["data"]["data"]["evident"]
             secret = codec.decode(_Secret, codec.loads(text.encode(), "keys.vault"), "keys.vault")
         except (KeyError, TypeError, AttributeError):
-            raise _unusable("a secret of ours", "another document") from None
+            raise unusable("a secret of ours", "another document") from None
         if not hmac.compare_digest(secret.terms, terms_digest(volume)):
             raise altered(volume.disk)
         return secret.held
@@ -101,37 +88,9 @@ class VaultSecrets:
         self._ask("DELETE", "metadata", disk)
 
     def _ask(self, method: str, kind: str, disk: str, body: Any = None) -> Any:
-        """The answer's JSON, also of a 404; None for an answer without body."""
-        request = self._request(method, f"{kind}/{quote(self._place.prefix)}/{check_disk(disk)}", body)
-        try:
-            with self._opened(request) as response:
-                status, answer = response.status, response.read(ANSWER_LIMIT + 1)
-        except (OSError, http.client.HTTPException) as error:
-            raise _unusable("an answer", str(getattr(error, "reason", "")) or type(error).__name__) from None
-        if status not in (200, 204) and (method, status) != ("GET", 404):
-            raise _unusable(f"{method} of a secret", f"HTTP status {status}{_MEANINGS.get(status, '')}")
-        try:
-            return codec.loads(answer, "keys.vault", limit=ANSWER_LIMIT) if answer else None
-        except Malformed:
-            raise _unusable("a JSON document", "something else") from None
-
-    def _opened(self, request: urllib.request.Request) -> Any:
-        """The response, of whatever status."""
-        try:
-            return self._opener.open(request, timeout=TIMEOUT)
-        except urllib.error.HTTPError as error:
-            return error
-
-    def _request(self, method: str, path: str, body: Any) -> urllib.request.Request:
         place = self._place
-        headers = {"X-Vault-Token": self._token(), "X-Vault-Request": "true"}
-        if place.namespace:
-            headers["X-Vault-Namespace"] = place.namespace
-        data = None
-        if body is not None:
-            data, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
-        url = f"{place.url.rstrip('/')}/v1/{quote(place.mount)}/{path}"
-        return urllib.request.Request(url, data=data, headers=headers, method=method)  # noqa: S310 - https, see VaultPlace
+        path = f"{quote(place.mount)}/{kind}/{quote(place.prefix)}/{check_disk(disk)}"
+        return self._http.ask(method, path, body, token=self._token())
 
 
 def _version(answer: Any) -> int:
@@ -146,22 +105,5 @@ def _version(answer: Any) -> int:
     except (KeyError, TypeError):
         version = None
     if type(version) is not int or version < 1:
-        raise _unusable("a secret with its version (secrets engine KV, version 2)", "another document; is the mount right?")
+        raise unusable("a secret with its version (secrets engine KV, version 2)", "another document; is the mount right?")
     return version
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """The token goes to the store that was named, and nowhere else."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
-
-
-def _unusable(expected: str, found: str) -> Indeterminate:
-    return Indeterminate.of(
-        "keys.vault",
-        expected=f"{expected} from the key store",
-        found=found,
-        remedy="Check the store's address, its seal status, and what the token may do; until then no key is released.",
-        layer="storage",
-    )

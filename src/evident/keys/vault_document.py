@@ -4,7 +4,10 @@
      "mount": "secret", "prefix": "evident/disks", "namespace": ""}
 
 The document holds no secret. Its files are looked for beside it where their paths are relative. The token's file is read, and its mode
-checked, before every request: whatever renews the token replaces the file.
+checked, before every request: whatever renews the token replaces the file. In the place of ``token_file`` stands ``login`` where whoever
+asks has an X.509-SVID of its own, which the store's auth method ``cert`` takes:
+
+     "login": {"workload_socket": "/run/spire/agent/public/api.sock", "role": "evident", "mount": "cert"}
 """
 
 from __future__ import annotations
@@ -15,24 +18,51 @@ from pathlib import Path
 from typing import Literal
 
 from evident import codec
-from evident.errors import UsageError
+from evident.errors import Malformed, UsageError
 from evident.files import check_private, read_private
+from evident.identity import workload_api
+from evident.keys import vault_login
 from evident.keys.vault import VaultPlace, VaultSecrets
 
 _WHAT = "keys.vault-document"
+_AGENT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    workload_socket: str
+    """Workload API of the SPIRE agent that gives this process its SVID."""
+    role: str
+    mount: str = "cert"
 
 
 @dataclass(frozen=True, slots=True)
 class VaultDocument:
     version: Literal[1]
     url: str
-    token_file: str
+    token_file: str = ""
     """Mode 0600 or less."""
+    login: Login | None = None
+    """In its place."""
     ca_file: str = ""
     """PEM; the authorities that may have certified the store. Without one: those that this host trusts."""
     mount: str = "secret"
     prefix: str = "evident/disks"
     namespace: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.token_file) == (self.login is not None):
+            found = "both" if self.token_file else "neither"
+        elif self.login is not None and not self.url.startswith("https:"):
+            found = f"login over {self.url[:80]}, where no SVID can be shown"
+        else:
+            return
+        raise Malformed.of(
+            f"{_WHAT}.login",
+            expected="token_file, or login over https",
+            found=found,
+            remedy="Write the file of a token, or how the store knows an SVID.",
+        )
 
     @property
     def place(self) -> VaultPlace:
@@ -47,8 +77,16 @@ def read(path: Path) -> VaultDocument:
 def open_vault(path: Path) -> VaultSecrets:
     """The store that the document at `path` names; it is not asked anything yet."""
     document = read(path)
-    token_file, ca_file = path.parent / document.token_file, path.parent / document.ca_file
-    return VaultSecrets(document.place, lambda: token(token_file), tls=_trust(ca_file) if document.ca_file else None)
+    token_file, login = path.parent / document.token_file, document.login
+
+    def trust() -> ssl.SSLContext:
+        return _trust(path.parent / document.ca_file) if document.ca_file else ssl.create_default_context()
+
+    def by_svid(login: Login) -> str:
+        own = workload_api.fetch(path.resolve().parent / login.workload_socket, timeout=_AGENT_SECONDS)
+        return vault_login.token(document.place, own, trust(), mount=login.mount, role=login.role)
+
+    return VaultSecrets(document.place, lambda: by_svid(login) if login else token(token_file), tls=trust())
 
 
 def token(path: Path) -> str:

@@ -14,6 +14,7 @@ from tests.unit.keys.test_vault import DISK, VOLUME
 from evident.errors import Indeterminate, PolicyRefused
 from evident.keys.store import Held, Secrets
 from evident.keys.vault_document import open_vault
+from evident.keys.vault_http import VaultHttp
 
 HELD = Held(b"k" * 64, {"db": b"a password"})
 DATA, METADATA = f"secret/data/evident/disks/{DISK}", f"secret/metadata/evident/disks/{DISK}"
@@ -86,14 +87,14 @@ def test_a_mount_that_demands_check_and_set(real_vault: RealVault, secrets: Secr
 
 
 def test_of_two_writers_one_is_told(real_vault: RealVault, secrets: Secrets, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = type(secrets)._request  # type: ignore[attr-defined]  # where another writer comes between
+    honest = VaultHttp.ask
 
-    def overtaken(store: Secrets, method: str, path: str, body: object) -> object:
+    def overtaken(http: VaultHttp, method: str, path: str, body: object = None, *, token: str = "") -> object:
         if method == "POST":
             real_vault.ask("POST", DATA, {"data": {"evident": "another's"}})
-        return honest(store, method, path, body)
+        return honest(http, method, path, body, token=token)
 
-    monkeypatch.setattr(type(secrets), "_request", overtaken)
+    monkeypatch.setattr(VaultHttp, "ask", overtaken)
     unusable(lambda: secrets.put(VOLUME, HELD), "another writer was first")
     assert real_vault.ask("GET", DATA)["data"]["data"] == {"evident": "another's"}
 

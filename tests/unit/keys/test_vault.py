@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ class Fake(HTTPServer):
         self.problems: list[str] = []
         self.answer: tuple[int, bytes] | None = None
         self.namespace: str | None = "team"
+        self.shown = b""
 
     def reply(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
         newest = len(self.versions)
@@ -53,6 +55,8 @@ class Fake(HTTPServer):
         if method == "DELETE" and path == METADATA:
             self.versions.clear()
             return 204, None
+        if method == "POST" and path == "/v1/auth/certs/login" and json.loads(body) == {"name": "evident"} and self.shown:
+            return 200, {"auth": {"client_token": TOKEN, "lease_duration": 60, "renewable": False}}
         return 404, {"errors": ["no handler for route"]}
 
 
@@ -62,7 +66,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         server, body = self.server, self.rfile.read(int(self.headers.get("Content-Length", 0)))
         server.seen.append((self.command, self.path))
-        expected = {"X-Vault-Token": TOKEN, "X-Vault-Request": "true", "X-Vault-Namespace": server.namespace}
+        if isinstance(self.connection, ssl.SSLSocket):
+            server.shown = self.connection.getpeercert(binary_form=True) or b""
+        token = None if self.path.startswith("/v1/auth/") else TOKEN
+        expected = {"X-Vault-Token": token, "X-Vault-Request": "true", "X-Vault-Namespace": server.namespace}
         server.problems += [f"{name}: {self.headers[name]}" for name, value in expected.items() if self.headers[name] != value]
         if body and self.headers["Content-Type"] != "application/json":
             server.problems.append(f"type {self.headers['Content-Type']}")
@@ -85,9 +92,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def faking() -> Iterator[Fake]:
-    """A fake that answers; whatever was wrong with a request is raised at the end."""
+def faking(tls: ssl.SSLContext | None = None) -> Iterator[Fake]:
+    """A fake that answers, over TLS with a context; whatever was wrong with a request is raised at the end."""
     with Fake() as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         yield server

@@ -29,7 +29,21 @@ def test_what_it_says_and_what_it_need_not(tmp_path: Path) -> None:
     assert vault_document.read(path).place == VaultPlace("https://vault.example:8200", "kv/two", "shop", "team")
 
 
-@pytest.mark.parametrize("members", [{"token": "hvs.x"}, {"url": 7}, {"version": 2}], ids=["token inside", "url", "version"])
+LOGIN = {"workload_socket": "agent.sock", "role": "evident"}
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"token": "hvs.x"},
+        {"url": 7},
+        {"version": 2},
+        {"token_file": ""},
+        {"login": LOGIN},
+        {"token_file": "", "login": LOGIN, "url": "http://127.0.0.1:8200"},
+    ],
+    ids=["token inside", "url", "version", "nothing", "both", "login in the clear"],
+)
 def test_what_it_may_not_say(tmp_path: Path, members: dict[str, object]) -> None:
     with pytest.raises(Malformed, match=r"keys\.vault-document"):
         vault_document.read(written(tmp_path, **members))
