@@ -20,8 +20,8 @@ from evident.guest import collectors, config
 from evident.guest.agent import form
 from evident.guest.source import Question, Source
 from evident.guest.sources import vtpm
-from evident.identity import attestation, go_plugin
-from evident.identity.attestation import Activated, Answer, Challenge, Credential, Hello
+from evident.identity.attestation import NONCE_BYTES, WHAT, Activated, Answer, Challenge, Credential, Hello, dumps, loads, sign, spki
+from evident.identity.go_plugin import Plugin, serve
 
 TYPE, SERVICE, METHOD = "NodeAttestor", "spire.plugin.agent.nodeattestor.v1.NodeAttestor", "AidAttestation"
 COMMAND_LINE, RUN = Path("/proc/cmdline"), Path("/run")
@@ -37,27 +37,27 @@ class Machine:
         self._key = ec.generate_private_key(ec.SECP384R1())
 
     @property
-    def plugin(self) -> go_plugin.Plugin:
+    def plugin(self) -> Plugin:
         """As SPIRE loads it."""
-        return go_plugin.Plugin(TYPE, SERVICE, METHOD, self.converse)
+        return Plugin(TYPE, SERVICE, METHOD, self.converse)
 
     def converse(self, requests: Iterator[bytes], trust_domain: str) -> Iterator[bytes]:
         """One attestation: the server's challenges in (SPIRE's Challenge), payload and responses out. Raises `EvidentError`."""
-        spki = attestation.spki(self._key.public_key())
-        yield protobuf.encode(((_PAYLOAD, attestation.dumps(Hello(1, spki))),))
+        own = spki(self._key.public_key())
+        yield protobuf.encode(((_PAYLOAD, dumps(Hello(1, own))),))
         question: Question | None = None
         for request in requests:
-            message = protobuf.parse(request, attestation.WHAT).one_bytes(1)
+            message = protobuf.parse(request, WHAT).one_bytes(1)
             if question is None:
-                question = Question(_nonce(attestation.loads(Challenge, message)), spki)
+                question = Question(_nonce(loads(Challenge, message)), own)
                 answer: object = self._answer(question, trust_domain)
             else:
-                answer = self._activated(attestation.loads(Credential, message), question)
-            yield protobuf.encode(((_RESPONSE, attestation.dumps(answer)),))
+                answer = self._activated(loads(Credential, message), question)
+            yield protobuf.encode(((_RESPONSE, dumps(answer)),))
 
     def _answer(self, question: Question, trust_domain: str) -> Answer:
         evidence, *beside = map(form, collectors.answer(self._sources, question))
-        return Answer(1, evidence, attestation.sign(self._key, question.nonce, trust_domain), tuple(beside))
+        return Answer(1, evidence, sign(self._key, question.nonce, trust_domain), tuple(beside))
 
     def _activated(self, given: Credential, question: Question) -> Activated:
         with suppress(EvidentError):  # a TPM that opens nothing is for the server to judge
@@ -67,10 +67,10 @@ class Machine:
 
 
 def _nonce(challenge: Challenge) -> bytes:
-    if len(challenge.nonce) != attestation.NONCE_BYTES:
+    if len(challenge.nonce) != NONCE_BYTES:
         raise Malformed.of(
-            f"{attestation.WHAT}.nonce",
-            expected=f"{attestation.NONCE_BYTES} bytes",
+            f"{WHAT}.nonce",
+            expected=f"{NONCE_BYTES} bytes",
             found=f"{len(challenge.nonce)}",
             remedy="Use the same version of Evident on both sides.",
         )
@@ -80,7 +80,7 @@ def _nonce(challenge: Challenge) -> bytes:
 def main() -> None:
     """Serve the machine's spire-agent until it has had enough. Raises as `go_plugin.serve` and `config.parse_command_line`."""
     line = config.parse_command_line(COMMAND_LINE.read_text())
-    go_plugin.serve(Machine(collectors.sources(line.tee)).plugin, environment=os.environ, directory=RUN)
+    serve(Machine(collectors.sources(line.tee)).plugin, environment=os.environ, directory=RUN)
 
 
 if __name__ == "__main__":
