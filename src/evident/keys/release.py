@@ -116,12 +116,9 @@ class ReleaseService:
         signer: ec.EllipticCurvePrivateKey,
         clock: Callable[[], datetime],
         on_statement: Callable[[str, TrustStatement], None] = lambda _disk, _statement: None,
-        on_svid: Callable[[str, SpiffeId], None] = lambda _disk, _holder: None,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        """`on_statement` hears, before anything is sealed, on what a key is released, and what else was not accepted; `on_svid`, before
-        the release is logged, to whose SVID.
-        """
+        """`on_statement` hears, before anything is sealed, on what a key is released, and what else was not accepted."""
         self._volumes = volumes
         self._secrets = secrets
         self._surety = surety
@@ -130,7 +127,6 @@ class ReleaseService:
         self._signer = signer
         self._clock = clock
         self._on_statement = on_statement
-        self._on_svid = on_svid
         self._credentials = random(32)
         self._unlisted = Unlisted(Rate(LINES_PER_SECOND, LINES_AT_ONCE))
         self._pending: dict[bytes, tuple[str, Sealed]] = {}
@@ -200,7 +196,6 @@ class ReleaseService:
             check_holder(volume, holder)
             check_revoked({"disk": request.disk, "spiffe_id": str(holder)}, self._volumes.revocations())
             released = self._held(volume)
-            self._on_svid(request.disk, holder)
         except EvidentError as error:
             self._denied(error, request.disk, spiffe_id=str(holder))
             raise
