@@ -3,6 +3,7 @@
     spiffe://TD/evident/NAME/machine/NUMBER        node entry: an agent whose attestation found all that is expected of this machine
     spiffe://TD/evident/NAME/machine/NUMBER/key    below it, FetchKey alone: its user, its interpreter's path, and that file byte by byte
 
+NUMBER.LIFE from the second life of the deployment on.
 They are called ``evident-DISK-node`` and ``evident-DISK-key``, so that a call after a crash finds what the one before it made: repeating
 any of these changes nothing.
 
@@ -48,9 +49,9 @@ class Entry:
     """How long an X.509-SVID of it is good; 0: as long as the server's usually are."""
 
 
-def node_id(trust_domain: str, deployment: str, number: int) -> SpiffeId:
-    """The machine's own name."""
-    return SpiffeId(trust_domain, f"/evident/{deployment}/machine/{number}")
+def node_id(trust_domain: str, deployment: str, number: int, life: int = 1) -> SpiffeId:
+    """The machine's own name. A deployment's next `life` has others: an SVID of the one before may not have ended yet."""
+    return SpiffeId(trust_domain, f"/evident/{deployment}/machine/{number}" + (f".{life}" if life > 1 else ""))
 
 
 def key_id(node: SpiffeId) -> SpiffeId:

@@ -25,6 +25,7 @@ from evident.identity.spire_document import SpireDocument
 from evident.keys.store import VolumeStore
 from evident.lifecycle import keystore
 from evident.lifecycle.deployment import Deployment
+from evident.lifecycle.journal import State
 from evident.lifecycle.keystore import BySvid
 from evident.platforms.driver import SPIRE_SERVER
 from evident.reference_values import programs
@@ -161,7 +162,8 @@ def _demanded(target: Deployment) -> tuple[str, ...]:
 
 
 def _node(target: Deployment, trust_domain: str) -> SpiffeId:
-    return registration.node_id(trust_domain, target.name, target.number)
+    life = 1 + sum(event.state is State.DESTROYED for event in target.journal.events())
+    return registration.node_id(trust_domain, target.name, target.number, life)
 
 
 def _client(target: Deployment, trust_domain: str) -> Ask:

@@ -165,3 +165,4 @@ def test_a_program_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_names() -> None:
     assert (str(NODE), str(key_id(NODE))) == (ID, f"{ID}/key")
+    assert str(node_id("example.org", "shop", 3, 2)) == "spiffe://example.org/evident/shop/machine/3.2"

@@ -23,7 +23,7 @@ from evident.identity import registration, spire_cli, spire_document, workload_a
 from evident.identity.workload_api import Svid
 from evident.keys import messages
 from evident.keys.messages import KeyRequest, Refusal, Volume
-from evident.keys.release import check_revoked
+from evident.keys.release import check_holder, check_revoked
 from evident.keys.server import KeyServer
 from evident.keys.store import VolumeStore
 from evident.lifecycle import bring_up, enrolment, keyserver, keystore, own_svid, retire, succession
@@ -303,6 +303,27 @@ def test_its_key_server_hands_the_key_to_that_name(shop: Deployment, owner: Any,
         finally:
             listening.shutdown()
             thread.join(5)
+
+
+def lives_again(shop: Deployment, owner: Any) -> keystore.KeyStore:
+    down(shop)
+    owner.up()
+    keyserver.register(shop, replace(KEY, disk=NEXT))
+    return keystore.open_store(shop.surroundings)
+
+
+def test_an_svid_of_the_life_before_opens_nothing(shop: Deployment, owner: Any) -> None:
+    """It may be good for minutes yet, and the machine that has it may be why the deployment was ended."""
+    store = lives_again(shop, owner)
+    assert store.volumes.get(NEXT).spiffe_id == "spiffe://example.org/evident/shop/machine/1.2/key"
+    with pytest.raises(PolicyRefused, match=r"keys\.spiffe-id"):
+        check_holder(store.volumes.get(NEXT), registration.key_id(registration.node_id("example.org", "shop", 1)))
+
+
+def test_with_one_name_for_all_lives_it_opens_the_next_ones_disk(shop: Deployment, owner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = registration.node_id
+    monkeypatch.setattr(registration, "node_id", lambda domain, name, number, _: named(domain, name, number))
+    check_holder(lives_again(shop, owner).volumes.get(NEXT), registration.key_id(named("example.org", "shop", 1)))
 
 
 def test_the_key_servers_own_svid_is_renewed(document: Path, monkeypatch: pytest.MonkeyPatch) -> None:
