@@ -9,9 +9,7 @@ pipe, it tells with one line of JSON who it is, with another what was released, 
 
 from __future__ import annotations
 
-import base64
 import json
-import os
 import socket
 import ssl
 import sys
@@ -47,17 +45,11 @@ def released(line: CommandLine, svid: Svid) -> Volume:
 
 
 def context(svid: Svid) -> ssl.SSLContext:
-    """TLS 1.3 as `svid`, with peers of its trust domain. The `ssl` module takes a key from a file alone: it is one in memory."""
+    """TLS 1.3 as `svid`, with peers of its trust domain."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.minimum_version = ssl.TLSVersion.TLSv1_3
     made.check_hostname = False  # who it is says a SPIFFE ID, which `handshake` compares
-    made.load_verify_locations(cadata=b"".join(svid.bundle))
-    pem = "".join(map(ssl.DER_cert_to_PEM_cert, svid.certificates))
-    key = f"-----BEGIN PRIVATE KEY-----\n{base64.encodebytes(svid.key).decode()}-----END PRIVATE KEY-----\n"
-    with os.fdopen(os.memfd_create("svid"), "wb") as memory:
-        memory.write(f"{key}{pem}".encode())
-        memory.flush()
-        made.load_cert_chain(f"/proc/self/fd/{memory.fileno()}")
+    svid.into(made)
     return made
 
 
