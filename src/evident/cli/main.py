@@ -72,7 +72,7 @@ class _Help(argparse.HelpFormatter):
         )
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Long help, and usage errors in the shape of every other error."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
@@ -92,7 +92,7 @@ def _verb(name: str) -> ModuleType:
 def _top_parser() -> argparse.ArgumentParser:
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {name:<{width}}  {text}" for name, text in VERBS.items())
-    parser = _Parser(
+    parser = Parser(
         prog="evident",
         description=f"Create confidential VMs, attest them from scratch, and say what each layer is worth.\n\nverbs:\n{verbs}",
         epilog=EPILOG,
@@ -113,7 +113,7 @@ def _parse(arguments: list[str]) -> tuple[ModuleType, argparse.Namespace] | None
     if name not in VERBS:
         parser.error(f"no verb {name!r}; verbs are: {', '.join(VERBS)}")
     module = _verb(name)
-    verb_parser = _Parser(prog=f"evident {name}", description=module.__doc__)
+    verb_parser = Parser(prog=f"evident {name}", description=module.__doc__)
     module.configure(verb_parser)
     return module, verb_parser.parse_args(arguments[1:])
 

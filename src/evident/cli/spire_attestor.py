@@ -21,6 +21,7 @@ With --reference, no other machine gets as far as an agent's SVID. `docs/spire.m
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evident.cli import options
+from evident.cli.main import Parser
 from evident.errors import EvidentError, UsageError
 
 if TYPE_CHECKING:
@@ -76,23 +78,27 @@ def _surety(args: argparse.Namespace) -> Surety:
 
 def main() -> int:
     """What ``plugin_cmd`` names."""
-    parser = argparse.ArgumentParser(
-        prog="evident-spire-attestor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="evident-spire-attestor", description=__doc__)
     configure(parser)
     try:
         return run(parser.parse_args())
     except EvidentError as error:
-        print(f"evident: {error}", file=sys.stderr)
-        return error.exit_code
+        return _report(error)
     except ModuleNotFoundError as error:
         if error.name != "grpc":
             raise
-        missing = UsageError.of(
-            "cli.packages",
-            expected="the packages that the node attestor needs",
-            found="no grpc",
-            remedy="Install them beside what is there: pip install 'evident[spire]'.",
+        return _report(
+            UsageError.of(
+                "cli.packages",
+                expected="the packages that the node attestor needs",
+                found="no grpc",
+                remedy="Install them beside what is there: pip install 'evident[spire]'.",
+            )
         )
-        print(f"evident: {missing}", file=sys.stderr)
-        return missing.exit_code
+
+
+def _report(error: EvidentError) -> int:
+    """To SPIRE's log, as it reads that of a plug-in, and to whoever called this by hand."""
+    line = {"@level": "error", "@message": str(error)}
+    print(json.dumps(line), file=sys.stderr)
+    return error.exit_code
