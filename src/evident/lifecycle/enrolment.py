@@ -30,6 +30,7 @@ from evident.lifecycle.keystore import BySvid
 from evident.platforms.driver import SPIRE_SERVER
 from evident.reference_values import programs
 from evident.reference_values.model import level
+from evident.verification import snp_tpm
 
 FILE: Final = "spire.json"
 
@@ -138,16 +139,19 @@ def _demanded(target: Deployment) -> tuple[str, ...]:
     """What its entry asks of an agent. The key server sees an SVID and no evidence, so all that policy demands has to be said here."""
     own, policy = target.own_references, target.policy
     by_tee = [value for value in own.values if not value.register.startswith("pcr") and value.register != programs.REGISTER]
+    trusts_tpm = snp_tpm.OPERATOR.casefold() in {
+        party.casefold() for party in policy.accepted_trust
+    }  # on this host a TPM is its operator's
     for what, wanted, reached in (
-        ("nominal", policy.levels.nominal, level(own.values)),
+        ("nominal", policy.levels.nominal, level(own.values if trusts_tpm else by_tee)),
         ("trustworthy", policy.levels.trustworthy, level(by_tee)),
     ):
         if wanted > reached:
             raise PolicyRefused.of(
                 "spire.level",
-                expected=f"reference values that prove levels.{what}: {wanted}, for an entry demands those",
+                expected=f"reference values that prove levels.{what}: {wanted} to whom the policy trusts, for an entry demands those",
                 found=f"what proves level {reached}",
-                remedy=f"Bring reference values of the layers above, or lower levels.{what} knowingly.",
+                remedy=f"Bring reference values of the layers above, lower levels.{what} knowingly, or accept {snp_tpm.OPERATOR!r}.",
             )
     for name, values in policy.allowed_identities.items():
         if len(values) != 1:

@@ -34,7 +34,9 @@ from evident.lifecycle.journal import State
 from evident.lifecycle.keystore import BySvid, DiskKey
 from evident.lifecycle.own_svid import OwnSvid
 from evident.lifecycle.revoke import revoke
+from evident.platforms.driver import Expectation
 from evident.platforms.order import Order
+from evident.verification import snp_tpm
 
 DISK, NEXT = (f"{digit * 8}-2222-4333-8444-555555555555" for digit in "12")
 ASKS = BySvid("example.org", b"\xee" * 32)
@@ -105,15 +107,9 @@ def test_an_entry_demands_what_was_launched_and_all_of_it(shop: Deployment, serv
 def test_a_machine_that_the_owner_means_is_in_its_entry(owner: Any, document: Path, server: FakeSpireServer) -> None:
     target = there(owner.up(), document)
     policy = replace(target.policy, allowed_identities={"chip_id": ("AB" * 64,)})
-    write_expectation(target, replace_policy(target, policy), policy)
+    write_expectation(target, Expectation(target.own_references, policy), policy)
     keyserver.register(target, KEY)
     assert {"type": "evident", "value": "chip_id:" + "ab" * 64} in server.entries[f"evident-{DISK}-node"]["selectors"]
-
-
-def replace_policy(target: Deployment, policy: Any) -> Any:
-    from evident.platforms.driver import Expectation
-
-    return Expectation(target.own_references, policy)
 
 
 @pytest.mark.parametrize(
@@ -126,11 +122,26 @@ def replace_policy(target: Deployment, policy: Any) -> Any:
 def test_what_no_entry_can_say(owner: Any, document: Path, server: FakeSpireServer, code: str, change: Any) -> None:
     target = there(owner.up(kernel=b"k" * 64, initrd=b"i" * 64, command_line="ro"), document)
     policy = change(target.policy)
-    write_expectation(target, replace_policy(target, policy), policy)
+    write_expectation(target, Expectation(target.own_references, policy), policy)
     with pytest.raises(EvidentError) as refused:
         keyserver.register(target, KEY)
     assert refused.value.code == code
     assert server.entries == {}, "no name, so no key"
+
+
+def test_a_tpms_word_counts_for_whoever_takes_it(owner: Any, document: Path, server: FakeSpireServer) -> None:
+    target = there(owner.up(kernel=b"k" * 64, initrd=b"i" * 64, command_line="ro"), document)
+    booted = replace(target.own_references.values[0], register="pcr11", value=bytes(32), algorithm="sha256", layers=("root_filesystem",))
+    references = replace(target.own_references, values=(*target.own_references.values, booted))
+    for accepted in ((), (snp_tpm.OPERATOR,)):
+        policy = replace(target.policy, levels=replace(target.policy.levels, nominal=4, trustworthy=0), accepted_trust=accepted)
+        write_expectation(target, Expectation(references, policy), policy)
+        if accepted:
+            keyserver.register(target, KEY)
+            assert {"type": "evident", "value": "pcr:sha256:11:" + "00" * 32} in server.entries[f"evident-{DISK}-node"]["selectors"]
+        else:
+            with pytest.raises(PolicyRefused, match=r"spire\.level"):
+                keyserver.register(target, KEY)
 
 
 def test_no_entry_before_there_is_a_measured_image(owner: Any, document: Path, server: FakeSpireServer) -> None:
@@ -138,7 +149,7 @@ def test_no_entry_before_there_is_a_measured_image(owner: Any, document: Path, s
     target = there(owner.up(), document)
     nothing = replace(target.own_references, values=())
     policy = replace(target.policy, levels=replace(target.policy.levels, nominal=0, trustworthy=0))
-    write_expectation(target, replace(replace_policy(target, policy), references=nothing), policy)
+    write_expectation(target, Expectation(nothing, policy), policy)
     with pytest.raises(Indeterminate, match=r"spire\.no-measurement"):
         keyserver.register(target, KEY)
 
