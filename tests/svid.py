@@ -17,7 +17,7 @@ from evident.identity.workload_api import Svid
 
 
 class TrustDomain:
-    """An authority as SPIRE's: P-256, self-signed, with a URI of its own."""
+    """An authority as SPIRE's: P-256, self-signed, with a URI and a key identifier of its own."""
 
     def __init__(self, name: str = "example.org") -> None:
         self.name = name
@@ -26,6 +26,7 @@ class TrustDomain:
         made = self._about(self._subject, self._key.public_key(), timedelta(hours=1))
         made = made.add_extension(x509.BasicConstraints(True, None), True).add_extension(usage(key_cert_sign=True, crl_sign=True), True)
         made = made.add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"spiffe://{name}")]), False)
+        made = made.add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), False)
         self.certificate = made.sign(self._key, SHA256()).public_bytes(Encoding.DER)
 
     def svid(
@@ -53,6 +54,7 @@ class TrustDomain:
         names += [x509.DNSName(dns)] if dns else []
         if names:
             made = made.add_extension(x509.SubjectAlternativeName(names), False)
+        made = made.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), False)
         leaf = made.sign(self._key, SHA256()).public_bytes(Encoding.DER)
         private = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
         return Svid(spiffe_id.parse(name), (leaf,), private, (self.certificate,))

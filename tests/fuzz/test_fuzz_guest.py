@@ -82,7 +82,7 @@ def test_channel_frames(data: bytes) -> None:
 def test_key_servers_messages(text: bytes) -> None:
     kinds: tuple[Any, ...] = (
         *(messages.ChallengeRequest, messages.ChallengeReply, messages.EvidenceRequest, messages.EvidenceReply),
-        *(messages.ConfirmRequest, messages.Refusal, messages.Volume, messages.AttestRequest, messages.AttestReply),
+        *(messages.ConfirmRequest, messages.KeyRequest, messages.Refusal, messages.Volume, messages.AttestRequest, messages.AttestReply),
         *(messages.CredentialRequest, messages.CredentialReply, messages.ActivateRequest, messages.ActivateReply),
     )
     for kind in kinds:

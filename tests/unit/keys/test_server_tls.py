@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from http.client import HTTPSConnection
 from typing import Any
 
@@ -60,8 +61,8 @@ def address(events: list[str]) -> Iterator[tuple[str, int]]:
 REQUEST = KeyRequest(1, "disk")
 
 
-def ask(address: tuple[str, int], path: str = messages.KEY, message: Any = REQUEST) -> tuple[int, bytes]:
-    connection = HTTPSConnection(*address, timeout=10, context=client(MACHINE))
+def ask(address: tuple[str, int], path: str = messages.KEY, message: Any = REQUEST, held: Svid = MACHINE) -> tuple[int, bytes]:
+    connection = HTTPSConnection(*address, timeout=10, context=client(held))
     try:
         connection.request("POST" if message else "GET", path, dumps(message) if message else None)
         answer = connection.getresponse()
@@ -101,6 +102,25 @@ def test_a_renewed_svid_is_shown_from_then_on(events: list[str]) -> None:
             shown.append(renewed)
             with client(MACHINE).wrap_socket(socket.create_connection(address, 10)) as connection:
                 assert connection.getpeercert(binary_form=True) == renewed.certificates[0]
+
+
+def test_authorities_are_replaced_without_a_break(events: list[str]) -> None:
+    """SP-04: the next authority is in the bundle before it signs, and the one before as long as SVIDs of it last."""
+    following = TrustDomain(TRUST.name)
+    both = (*OWN.bundle, following.certificate)
+    shown = [OWN]
+    held = {"old": MACHINE, "new": replace(following.svid("/machine"), bundle=both)}
+    with serving(lambda: shown[-1], events) as address:
+        for own, taken in ((OWN, {"old"}), (replace(OWN, bundle=both), {"old", "new"}), (following.svid("/key-server"), {"new"})):
+            shown.append(own)
+            assert {name for name, each in held.items() if taken_from(address, replace(each, bundle=both))} == taken
+
+
+def taken_from(address: tuple[str, int], held: Svid) -> bool:
+    try:
+        return ask(address, held=held)[0] == 200
+    except OSError:
+        return False
 
 
 def test_without_an_svid_nobody_is_served(events: list[str]) -> None:
