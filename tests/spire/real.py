@@ -132,7 +132,10 @@ class Spire:
         return self._host
 
     def machine(self, *words: str, bundle: str | None = None) -> Agent:
-        """An agent on a stand-in for a confidential VM; `words` are `tests.spire.stand_in`'s, `bundle` what it takes for the server's."""
+        """An agent on a stand-in for a confidential VM; `words` are `tests.spire.stand_in`'s.
+
+        `bundle` is what it takes for the server's, None the right one; with an empty one it believes the first that answers.
+        """
         arguments = json.dumps(["-m", "tests.spire.stand_in", str(self.directory / "pki"), *words])
         return self.agent(f'NodeAttestor "evident" {{ plugin_cmd = "{sys.executable}" plugin_args = {arguments} }}', bundle=bundle)
 
@@ -141,10 +144,11 @@ class Spire:
         self._agents += 1
         directory = self.directory / str(self._agents)
         directory.mkdir()
-        (directory / "bundle.pem").write_text(bundle or self.bundle_pem)
+        (directory / "bundle.pem").write_text(self.bundle_pem if bundle is None else bundle)
+        believed = "insecure_bootstrap = true" if bundle == "" else f'trust_bundle_path = "{directory}/bundle.pem"'
         (directory / "agent.conf").write_text(
             f"""agent {{
-              data_dir = "{directory}" socket_path = "{directory}/agent.sock" trust_bundle_path = "{directory}/bundle.pem"
+              data_dir = "{directory}" socket_path = "{directory}/agent.sock" {believed}
               trust_domain = "{self.trust_domain}" server_address = "127.0.0.1" server_port = "{self.port}" log_level = "DEBUG" {more}
               experimental {{ sync_interval = "500ms" }}
             }}
@@ -190,8 +194,8 @@ def free_port() -> int:
     return port
 
 
-def running(directory: Path, pki: SimulatorPki) -> Iterator[Spire]:
-    """A server that takes machines of the simulator `pki`, until the generator goes on."""
+def running(directory: Path, pki: SimulatorPki, more: str = "") -> Iterator[Spire]:
+    """A server that takes machines of the simulator `pki`, until the generator goes on; `more` goes into its configuration."""
     absent = missing()
     if absent:
         pytest.skip(f"no real SPIRE: {', '.join(absent)} not on PATH (tools/install-spire makes them)")
@@ -206,7 +210,7 @@ def running(directory: Path, pki: SimulatorPki) -> Iterator[Spire]:
         (directory / "server.conf").write_text(
             f"""server {{
               bind_address = "127.0.0.1" bind_port = "{spire.port}" socket_path = "{spire.server_socket}" data_dir = "{directory}"
-              trust_domain = "{TRUST_DOMAIN}" log_level = "DEBUG" ratelimit {{ attestation = false }}
+              trust_domain = "{TRUST_DOMAIN}" log_level = "DEBUG" ratelimit {{ attestation = false }} {more}
               experimental {{ cache_reload_interval = "500ms" }}
             }}
             plugins {{

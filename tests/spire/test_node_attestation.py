@@ -66,10 +66,14 @@ def test_altered_evidence_is_denied(registered: Spire) -> None:
     assert not machine.workload_socket.exists()
 
 
-@pytest.mark.attack("SP-17", "Somebody answers in spire-server's place.", "x509svid: could not verify leaf certificate", "refused")
-def test_an_agent_refuses_another_server(registered: Spire, tmp_path: Path) -> None:
-    """The bundle is measured with the machine: who is of another authority hears nothing of it."""
-    machine = registered.machine(bundle=Authority(tmp_path).file.read_text())
+@pytest.mark.attack("SP-17", "Somebody answers in spire-server's place.", "x509svid: could not verify leaf certificate")
+@pytest.mark.parametrize("checked", [False, True], ids=["check off", "check on"])
+def test_an_agent_refuses_another_server(registered: Spire, tmp_path: Path, checked: bool) -> None:
+    """The bundle is measured with the machine: who is of another authority hears nothing of it. Without one it would trust anybody."""
+    machine = registered.machine(bundle=Authority(tmp_path).file.read_text() if checked else "")
+    if not checked:
+        assert machine.answers()
+        return
     assert machine.says("could not verify leaf certificate")
     assert not machine.workload_socket.exists()
 

@@ -35,10 +35,11 @@ from evident.evidence import protobuf
 from evident.identity.spiffe_id import check_trust_domain
 
 CONFIG = "spire.service.common.config.v1.Config"
-CONVERSATION_SECONDS = 180.0
+CONVERSATION_SECONDS = 120.0
 """How long one may last: an emulated machine takes its time for a report and a quote. Whoever stays silent holds no thread longer."""
-THREADS = 64
-"""Conversations at a time; the broker and the plug-in's output take one each. SPIRE limits how many begin."""
+THREADS = 256
+"""Conversations at a time; the broker and the plug-in's output take one each. SPIRE lets one begin every second from one address, so that
+nobody silent takes them all from there."""
 _PROTOCOLS = "1|1"
 """Of go-plugin itself, and of SPIRE's plug-ins."""
 _GRACE = 0.5
