@@ -123,6 +123,11 @@ def test_from_power_on_to_a_served_page_by_an_svid(
     no_copy_in_memory(shop, registered[0], tmp_path)
 
 
+def test_somebody_else_builds_the_same_image(desk: Desk) -> None:
+    """BW-03: with the agent of the store."""
+    assert main(["image", "reproduce", str(desk.image / "manifest.json"), "--endorsement-out", str(desk.home / "mine.json")]) == 0
+
+
 def ended(owned: Desk, shop: Deployment) -> str:
     """Why the boot ended: without a release."""
     assert owned.up("shop") != 0
@@ -131,7 +136,7 @@ def ended(owned: Desk, shop: Deployment) -> str:
     return str(failure)
 
 
-@pytest.mark.attack("AT-41", "FetchKey tells the console the key, on a machine whose agent attests by SPIRE.", "svid.none")
+@pytest.mark.attack("AT-41", "FetchKey tells the console the key, on a machine whose agent attests by SPIRE.", "svid.none", "refused")
 def test_a_changed_initrd_gets_no_name(
     owned: Desk, cheat: Callable[[Change], None], overlay: Callable[[Mapping[str, bytes]], bytes], spire: Spire
 ) -> None:
@@ -154,7 +159,7 @@ def test_a_changed_initrd_gets_no_name(
     assert agent.rsplit("/", 1)[1] in json.dumps(spire.agents())
 
 
-@pytest.mark.attack("AT-03", "Another of the trust domain's servers answers in the key server's place.", "guest.key-server")
+@pytest.mark.attack("AT-03", "Another of the trust domain's servers answers in the key server's place.", "guest.key-server", "refused")
 def test_another_key_server_is_told_nothing(owned: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """BW-14: its certificate is of the same authority, and its SPIFFE ID is another."""
     parameters = enrolment.parameters
@@ -169,7 +174,9 @@ def test_another_key_server_is_told_nothing(owned: Desk, monkeypatch: pytest.Mon
     assert KEY_SERVER in failure.partition("found")[2]
 
 
-@pytest.mark.attack("SP-17", "A SPIRE server of another authority listens where the agent looks for its own.", "guest.spire-agent")
+@pytest.mark.attack(
+    "SP-17", "A SPIRE server of another authority listens where the agent looks for its own.", "guest.spire-agent", "refused"
+)
 def test_another_spire_server_is_not_believed(owned: Desk, built: Path, tmp_path: Path) -> None:
     """AT-03: the machine's bundle is in its measurement."""
     specify(built / "other.json", Authority(tmp_path).file.read_text())

@@ -13,12 +13,13 @@ import json
 import socket
 import ssl
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from evident import codec
-from evident.errors import EvidentError, NotAuthentic
+from evident.errors import EvidentError, NotAuthentic, PolicyRefused
 from evident.guest import apart
 from evident.guest.asking import ask, check_disk
 from evident.guest.config import CommandLine, parse_command_line
@@ -29,7 +30,21 @@ from evident.identity.workload_api import Svid, fetch
 from evident.keys.messages import KEY, KeyRequest, Volume
 
 COMMAND_LINE = Path("/proc/cmdline")
-_SVID_SECONDS = 60.0
+_ANSWER_SECONDS = 120.0
+_PATIENCE, _PAUSE = 30.0, 1.0
+"""Seconds for the entries of a machine that was attested just now: the server's cache and the agent's poll look for them every five."""
+
+
+def identity() -> Svid:
+    """The SVID of this process. Raises as `fetch`; `PolicyRefused` ``svid.none`` only where there has been none for a while."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return fetch(SOCKET, timeout=_ANSWER_SECONDS)
+        except PolicyRefused:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(_PAUSE)
 
 
 def released(line: CommandLine, svid: Svid) -> Volume:
@@ -85,7 +100,7 @@ def _tell(said: dict[str, Any]) -> None:
 def main() -> None:
     """Fetch, and tell."""
     try:
-        svid = fetch(SOCKET, timeout=_SVID_SECONDS)
+        svid = identity()
         _tell({"error": None, "svid": str(svid.spiffe_id)})
         volume = released(parse_command_line(COMMAND_LINE.read_text()), svid)
         _tell({"error": None, "volume": codec.encode(volume)})

@@ -145,5 +145,20 @@ def test_or_what_went_wrong(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     def none(*_: object, **_more: object) -> Svid:
         raise PolicyRefused.of("svid.none", expected="x", found="y", remedy="z")
 
+    monkeypatch.setattr(fetch_key, "_PATIENCE", 0)
     (said,) = told(monkeypatch, capsys, tmp_path, none)
     assert (said["error"], said["findings"][0]["code"]) == ("PolicyRefused", "svid.none")
+
+
+def test_entries_that_are_not_there_yet_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([PolicyRefused.of("svid.none", expected="x", found="y", remedy="z"), OWN])
+
+    def fetch(*_: object, **_more: object) -> Svid:
+        answer = next(answers)
+        if isinstance(answer, PolicyRefused):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(fetch_key, "fetch", fetch)
+    monkeypatch.setattr(fetch_key, "_PAUSE", 0)
+    assert fetch_key.identity() == OWN

@@ -161,9 +161,6 @@ def test_a_command_line_that_names_neither_or_both_is_refused(line: str, code: s
         config.parse_command_line(line)
 
 
-@pytest.mark.attack(
-    "AT-43", "An image that attests by SPIRE is started with a key server's digest, or the other way round.", "guest.config.way"
-)
 @pytest.mark.parametrize(("text", "by_spire"), [(BY_KEY, False), (BY_SVID, True)], ids=["by key", "by SVID"])
 def test_the_way_is_the_images(text: str, by_spire: bool) -> None:
     line = config.parse_command_line(text)
