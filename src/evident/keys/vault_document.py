@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Literal
 
 from evident import codec
-from evident.errors import Malformed, UsageError
+from evident.errors import EvidentError, Malformed, UsageError
 from evident.files import check_private, read_private
 from evident.identity import workload_api
 from evident.keys import vault_login
 from evident.keys.vault import VaultPlace, VaultSecrets
+from evident.keys.vault_http import unusable
 
 _WHAT = "keys.vault-document"
 _AGENT_SECONDS = 10.0
@@ -83,7 +84,10 @@ def open_vault(path: Path) -> VaultSecrets:
         return _trust(path.parent / document.ca_file) if document.ca_file else ssl.create_default_context()
 
     def by_svid(login: Login) -> str:
-        own = workload_api.fetch(path.resolve().parent / login.workload_socket, timeout=_AGENT_SECONDS)
+        try:
+            own = workload_api.fetch(path.resolve().parent / login.workload_socket, timeout=_AGENT_SECONDS)
+        except EvidentError as error:  # whoever asks for a key has nothing to do with it
+            raise unusable("a login by SVID", f"none to show ({error.code}: {error.findings[0].found})") from None
         return vault_login.token(document.place, own, trust(), mount=login.mount, role=login.role)
 
     return VaultSecrets(document.place, lambda: by_svid(login) if login else token(token_file), tls=trust())

@@ -91,6 +91,13 @@ def test_without_a_token_there_is_no_key(fake: Fake, held: list[Svid], tmp_path:
     assert [path for _, path in fake.seen] == ["/v1/auth/certs/login"]
 
 
+def test_without_an_svid_the_store_is_not_asked(fake: Fake, tmp_path: Path) -> None:
+    store = vault_document.open_vault(written(tmp_path, fake.server_address[1], namespace="team"))
+    with pytest.raises(Indeterminate, match=r"keys\.vault .*svid\.unreachable"):
+        store.get(VOLUME)
+    assert fake.seen == []
+
+
 @pytest.mark.parametrize("checked", [False, True], ids=["check off", "check on"])
 def test_a_store_in_the_stores_place_is_shown_nothing(fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
     """One of the trust domain's own workloads, say: its authorities certify SVIDs, and no store."""
