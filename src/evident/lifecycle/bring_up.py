@@ -2,7 +2,8 @@
 
     up(target, "qemu", order, release=Release(DiskKey(...), cache))
 
-1. the deployment is created (`deployment.up`), and the disk's key registered under its terms, where there is a disk to open
+1. the deployment is created (`deployment.up`), and the disk's key registered under its terms, where there is a disk to open; with it the
+   machine's names at spire-server, where it asks by those
 2. its key server is started
 3. the guest boots; each step is told of, and what ends it early is raised; a refusal is answered first (`refusal`)
 """

@@ -4,7 +4,8 @@
 
 It listens on 127.0.0.1, at a port that it writes where the platform looks for it (`evident.platforms.driver.PORT_FILE`), and decides
 by the deployment's own policy and reference values. Every decision is in the release log before it takes effect; what an accepted machine
-proved goes into the deployment's journal.
+proved goes into the deployment's journal. Where its machines ask by their SVIDs (`evident.lifecycle.enrolment`), it has one itself, and
+writes for the platform where spire-server is (`SPIRE_FILE`).
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from evident.lifecycle.journal import State
 from evident.lifecycle.keystore import BySvid, DiskKey
 from evident.lifecycle.own_svid import OwnSvid
 from evident.lifecycle.revoke import revoke
-from evident.platforms.driver import Expectation
+from evident.platforms.driver import PORT_FILE, SPIRE_FILE, Expectation
 from evident.platforms.order import Order
 from evident.verification import snp_tpm
 
@@ -279,6 +279,20 @@ def test_with_that_check_off_the_old_machine_finds_no_server_any_more(
 def test_no_key_server_without_the_document(shop: Deployment, owner: Any) -> None:
     with pytest.raises(UsageError, match=r"spire\.document"):
         keyserver.begin(there(shop, None), owner.state / "cache")
+
+
+def test_a_key_server_without_an_svid_does_not_start(shop: Deployment, owner: Any) -> None:
+    """Its process is told of the document; there is no agent here."""
+    with pytest.raises(UsageError, match=r"keys\.server.*svid\.unreachable"):
+        keyserver.begin(shop, owner.state / "cache")
+
+
+def test_it_says_to_its_machines_where_spire_server_is(shop: Deployment, owner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workload_api, "fetch", lambda *_, **__: TRUST.svid("/evident/key-server"))
+    monkeypatch.setattr(KeyServer, "serve_forever", lambda _: None)
+    keyserver.serve(shop, owner.state / "cache")
+    assert (shop.machine / SPIRE_FILE).read_text() == SAID["server"]
+    assert (shop.machine / PORT_FILE).exists()
 
 
 def asked(port: int, held: Svid, disk: str = DISK) -> Volume | tuple[str, ...]:
