@@ -151,13 +151,12 @@ def test_or_what_went_wrong(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 
 def test_entries_that_are_not_there_yet_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = iter([PolicyRefused.of("svid.none", expected="x", found="y", remedy="z"), OWN])
+    refusals = [PolicyRefused.of("svid.none", expected="x", found="y", remedy="z")]
 
     def fetch(*_: object, **_more: object) -> Svid:
-        answer = next(answers)
-        if isinstance(answer, PolicyRefused):
-            raise answer
-        return answer
+        if refusals:
+            raise refusals.pop()
+        return OWN
 
     monkeypatch.setattr(fetch_key, "fetch", fetch)
     monkeypatch.setattr(fetch_key, "_PAUSE", 0)
