@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,14 +24,18 @@ ANY, OWN = "spiffe://example.org/any/here", "spiffe://example.org/shop/machine/k
 
 
 @pytest.fixture(scope="module")
-def registered(spire: Spire, simulator_pki: SimulatorPki) -> Spire:
+def registered(spire: Spire, simulator_pki: SimulatorPki) -> Iterator[Spire]:
     """Entries for machines of the owner's launch alone and for a workload on them (BW-05, BW-06), and others for any machine."""
     demanded = selectors.expected(scenario.good(simulator_pki).reference)
-    spire.entry("/shop/machine", [f"evident:{value}" for value in demanded])
-    spire.entry(OWN, [HERE], parent="/shop/machine")
-    spire.entry("/any", ["evident:kind:snp", "evident:simulated:true"])
-    spire.entry(ANY, [HERE], parent="/any")
-    return spire
+    made = [
+        spire.entry("/shop/machine", [f"evident:{value}" for value in demanded]),
+        spire.entry(OWN, [HERE], parent="/shop/machine"),
+        spire.entry("/any", ["evident:kind:snp", "evident:simulated:true"]),
+        spire.entry(ANY, [HERE], parent="/any"),
+    ]
+    yield spire
+    for each in made:
+        spire.cli("entry", "delete", "-entryID", each)
 
 
 def agent_id(agent: Agent) -> str:
