@@ -18,7 +18,7 @@ from evident.appraisal.prospect import Prospect, prospect, trusted_parties
 from evident.errors import EvidentError, Finding
 from evident.files import read_private
 from evident.image import names
-from evident.lifecycle import enrolment, images, secret_files
+from evident.lifecycle import images, secret_files
 from evident.lifecycle.specification import Specification, Technology
 from evident.platforms import registry
 from evident.platforms.order import AGENT_PORT, Disk, Order
@@ -80,6 +80,8 @@ def look(specification: Specification, spire: Path | None = None) -> Known:
             if stated.file(names.DISK) != specification.image.sha256:
                 wrong.append(_other_image(specification, stated))
             if stated.spec.spire and (specification.asks or stated.spec.profile == "encrypted"):
+                from evident.lifecycle import enrolment  # here, for most images have no agent
+
                 enrolment.parameters(spire, stated.spec.spire.trust_domain)
     except EvidentError as error:
         wrong += error.findings
