@@ -39,13 +39,14 @@ def test_an_svid_with_a_dns_name_opens_the_store(spire: Spire, vault: RealVault,
     path = f"/vault/{'named' if dns else 'unnamed'}"
     there = ("-parentID", spire.named("/host"), "-spiffeID", spire.named(path), "-selector", f"unix:uid:{os.getuid()}")
     agent = spire.host_agent()
-    spire.cli("entry", "create", "-entryID", "vault-user", *there, *dns)
+    entry = f"vault-{'named' if dns else 'unnamed'}"  # under one ID the agent would go on with the SVID that it has
+    spire.cli("entry", "create", "-entryID", entry, *there, *dns)
     place = VaultPlace(f"https://127.0.0.1:{vault.port}", "secret", "evident/disks")
     authority = str(vault.folder / "certificate.pem")
     try:
         own = svid(agent, path)
     finally:
-        spire.cli("entry", "delete", "-entryID", "vault-user")
+        spire.cli("entry", "delete", "-entryID", entry)
 
     def token() -> str:
         return vault_login.token(place, own, ssl.create_default_context(cafile=authority), mount="cert", role="evident")
