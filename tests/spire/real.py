@@ -21,9 +21,8 @@ from pathlib import Path
 
 import pytest
 
-from evident.endorsements import pem
 from evident.simulator.kds import KdsServer, SimulatedKds
-from evident.simulator.pki import SimulatorPki
+from evident.simulator.pki import ROOTS_FILE, SimulatorPki
 
 SERVER, AGENT = "spire-server", "spire-agent"
 TRUST_DOMAIN = "example.org"
@@ -80,7 +79,6 @@ class Spire:
 
     directory: Path
     port: int
-    kds: SimulatedKds
     trust_domain: str = TRUST_DOMAIN
     _ends: ExitStack = field(default_factory=ExitStack)
     _agents: int = 0
@@ -200,13 +198,12 @@ def running(directory: Path, pki: SimulatorPki, more: str = "") -> Iterator[Spir
     if absent:
         pytest.skip(f"no real SPIRE: {', '.join(absent)} not on PATH (tools/install-spire makes them)")
     pki.save(directory / "pki")
-    (directory / "root.pem").write_bytes(b"".join(pem.encode(anchor.der, "CERTIFICATE") for anchor in pki.anchors()))
     (directory / "policy.json").write_text(json.dumps(POLICY))
     kds = SimulatedKds(pki, clock=lambda: datetime.now(UTC))
     with KdsServer(kds) as server:
-        spire = Spire(directory, free_port(), kds)
+        spire = Spire(directory, free_port())
         words = ["--policy", directory / "policy.json", "--cache", directory / "cache", "--kds", server.base_url]
-        words += ["--unsafe-simulated-root", directory / "root.pem"]
+        words += ["--unsafe-simulated-root", directory / "pki" / ROOTS_FILE]
         (directory / "server.conf").write_text(
             f"""server {{
               bind_address = "127.0.0.1" bind_port = "{spire.port}" socket_path = "{spire.server_socket}" data_dir = "{directory}"

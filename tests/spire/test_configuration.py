@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.spire.real import ATTESTOR, SERVER, free_port, missing, started, wait
+from tests.spire.real import ATTESTOR, SERVER, Spire, free_port, missing, started, wait
 
 from evident.cli import spire_attestor
+from evident.simulator.pki import SimulatorPki
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "spire.md"
 
@@ -43,6 +44,22 @@ def test_the_configuration_that_is_shown_starts(shown: str, tmp_path: Path) -> N
     with started((SERVER, "run", "-config", str(tmp_path / "server.conf")), tmp_path / "log") as process:
         wait((tmp_path / "api.sock").exists, "server", process, tmp_path / "log")
     assert re.search(r"Plugin loaded.*plugin_name=evident", (tmp_path / "log").read_text())
+
+
+def test_the_trial_that_is_shown_takes_a_simulated_machine(shown: str, tmp_path: Path, simulator_pki: SimulatorPki) -> None:
+    """With the policy and the arguments that the page has for it."""
+    arguments, policy = PAGE.read_text().split("```hcl\n")[2].split("```")[0], PAGE.read_text().split("```yaml\n")[1].split("```")[0]
+    simulator_pki.save(tmp_path / "pki")
+    (tmp_path / "trial.yaml").write_text(policy)
+    words = arguments.replace("/etc/spire", str(tmp_path)).replace("/home/you/.local/state/evident/simulator", str(tmp_path / "pki"))
+    (tmp_path / "server.conf").write_text(re.sub(r"plugin_args = .*", words.strip(), shown))
+    port = int(re.findall(r'bind_port = "(\d+)"', shown)[0])
+    spire = Spire(tmp_path, port)
+    with started((SERVER, "run", "-config", str(tmp_path / "server.conf")), tmp_path / "log") as process:
+        wait(spire.server_socket.exists, "server", process, tmp_path / "log")
+        assert spire.machine().answers()
+        spire.close()
+    assert re.search(r"msg=attested .*simulated=true", (tmp_path / "log").read_text())
 
 
 def test_help_shows_the_same_plugin(shown: str) -> None:
