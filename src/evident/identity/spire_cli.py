@@ -22,7 +22,8 @@ from evident.errors import EvidentError, Indeterminate, UsageError
 PROGRAM: Final = "spire-server"
 ANSWER_LIMIT: Final = 64 * 1024 * 1024
 TIMEOUT: Final = 30.0
-_WHAT: Final = "spire.server"
+OUT_OF_REACH: Final = "spire.server"
+"""Code of the error where it does not answer, or not as asked."""
 
 Ask = Callable[..., Any]
 """From the words of a command, its two names first, to the parsed answer. Raises what `client` says."""
@@ -38,7 +39,7 @@ def client(socket: Path) -> Ask:
 def unusable(expected: str, found: str) -> EvidentError:
     """It does not answer, or not as asked."""
     return Indeterminate.of(
-        _WHAT,
+        OUT_OF_REACH,
         expected=f"{expected} by spire-server",
         found=found or "no word",
         remedy="See that it runs, that EVIDENT_SPIRE names its socket, and that you may administer it; then repeat the command.",
@@ -68,4 +69,4 @@ def _ask(socket: Path, *words: str) -> Any:
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip() or done.stdout.decode("utf-8", "replace").strip()
         raise unusable(f"`{' '.join(words[:2])}` done", said[-300:])
-    return codec.loads(done.stdout, _WHAT, limit=ANSWER_LIMIT)
+    return codec.loads(done.stdout, OUT_OF_REACH, limit=ANSWER_LIMIT)

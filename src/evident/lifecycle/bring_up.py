@@ -15,9 +15,10 @@ from pathlib import Path
 
 from evident import codec, processes
 from evident.appraisal.policy import Policy
-from evident.errors import PolicyRefused, UsageError
+from evident.errors import EvidentError, PolicyRefused, UsageError
 from evident.files import write_private
-from evident.lifecycle import deployment, disks, keyserver, quarantine, refusal, specification
+from evident.identity import spire_cli
+from evident.lifecycle import deployment, disks, enrolment, keyserver, quarantine, refusal, specification
 from evident.lifecycle.deployment import OPTIONS, Deployment
 from evident.lifecycle.journal import State
 from evident.lifecycle.keystore import DiskKey
@@ -56,6 +57,7 @@ def up(
 
 def resume(target: Deployment, cache: Path, listen: int | None) -> None:
     """Carry on where a boot was not seen to its end, or key server or machine ended: they are started again, and the machine waited for.
+    Its names at spire-server are what they were.
 
     Raises `PolicyRefused` ``keys.quarantined``, `UsageError` ``deployment.state`` where no machine is to run, and what ended the boot.
     """
@@ -80,19 +82,20 @@ def resume(target: Deployment, cache: Path, listen: int | None) -> None:
         raise missing from None  # the machine asked for what nobody could give it
 
 
-def _served_again(target: Deployment, cache: Path, listen: int | None) -> UsageError | None:
-    """Have its key server run. Where that cannot be (its wrapping key is elsewhere), a machine that reopens its disk by itself may do
-    without: then the error is given back, and raised for any other.
+def _served_again(target: Deployment, cache: Path, listen: int | None) -> EvidentError | None:
+    """Have its key server run, and the machine known at spire-server. Where that cannot be (its wrapping key is elsewhere, or spire-server
+    out of reach), a machine that reopens its disk by itself may do without: then the error is given back, and raised for any other.
     """
     wanted = specification.kept(target)
     try:
+        with target.exclusive():
+            enrolment.restore(target)
         serve(target, cache, listen)
-    except UsageError as error:
-        if error.code != keyserver.UNSTARTED or wanted is None or wanted.disks.reopened_by == "key-server":
+    except EvidentError as error:
+        if error.code not in (keyserver.UNSTARTED, spire_cli.OUT_OF_REACH) or wanted is None or wanted.disks.reopened_by == "key-server":
             raise
-        target.surroundings.progress(
-            f"without its key server, which does not start; the disk has to open by its {wanted.disks.reopened_by}"
-        )
+        without = "its key server, which does not start" if error.code == keyserver.UNSTARTED else "spire-server, which does not answer"
+        target.surroundings.progress(f"without {without}; the disk has to open by its {wanted.disks.reopened_by}")
         return error
     return None
 

@@ -36,11 +36,18 @@ FILE: Final = "spire.json"
 
 
 @dataclass(frozen=True, slots=True)
+class _Machine:
+    spiffe_id: str
+    interpreter: bytes
+    """As in `BySvid`."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Kept:
     version: Literal[1]
     trust_domain: str
-    machines: Mapping[str, str] = field(default_factory=dict)
-    """Disk to SPIFFE ID of the machine."""
+    machines: Mapping[str, _Machine] = field(default_factory=dict)
+    """By disk."""
 
 
 def document(named: Path | None, trust_domain: str) -> SpireDocument:
@@ -105,9 +112,19 @@ def enrol(target: Deployment, disk: str, asks: BySvid) -> None:
     name = _node(target, asks.trust_domain)
     wanted = registration.entries(name, disk, _demanded(target), asks.interpreter)
     ask = _client(target, asks.trust_domain)
-    kept = _kept(target)
-    write_private(target.directory / FILE, codec.encode(_Kept(1, asks.trust_domain, {**kept.machines, disk: str(name)})))
+    machines = {**_kept(target).machines, disk: _Machine(str(name), asks.interpreter)}
+    write_private(target.directory / FILE, codec.encode(_Kept(1, asks.trust_domain, machines)))
     registration.register(ask, wanted)
+
+
+def restore(target: Deployment) -> None:
+    """Have the entries of its machines say what they said when those were enrolled, whatever was done to them since. Raises as `enrol`."""
+    kept = _kept(target)
+    volumes = VolumeStore(keystore.directory(target.surroundings))
+    for disk, each in kept.machines.items():
+        demanded = _demanded(target.at(volumes.get(disk).machine))
+        wanted = registration.entries(spiffe_id.parse(each.spiffe_id), disk, demanded, each.interpreter)
+        registration.register(_client(target, kept.trust_domain), wanted)
 
 
 def remove(target: Deployment, disk: str) -> None:
@@ -115,8 +132,8 @@ def remove(target: Deployment, disk: str) -> None:
     kept = _kept(target)
     if disk not in kept.machines:
         return
-    registration.remove(_client(target, kept.trust_domain), spiffe_id.parse(kept.machines[disk]), disk)
-    left = {each: name for each, name in kept.machines.items() if each != disk}
+    registration.remove(_client(target, kept.trust_domain), spiffe_id.parse(kept.machines[disk].spiffe_id), disk)
+    left = {name: each for name, each in kept.machines.items() if name != disk}
     if left:
         write_private(target.directory / FILE, codec.encode(_Kept(1, kept.trust_domain, left)))
     else:

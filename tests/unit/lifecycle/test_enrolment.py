@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import ssl
@@ -26,7 +27,7 @@ from evident.keys.messages import KeyRequest, Refusal, Volume
 from evident.keys.release import check_holder, check_revoked
 from evident.keys.server import KeyServer
 from evident.keys.store import VolumeStore
-from evident.lifecycle import bring_up, enrolment, keyserver, keystore, own_svid, retire, succession
+from evident.lifecycle import bring_up, enrolment, keyserver, keystore, own_svid, retire, specification, succession
 from evident.lifecycle.bring_up import Release
 from evident.lifecycle.deployment import Deployment, write_expectation
 from evident.lifecycle.farewell import down
@@ -233,6 +234,34 @@ def test_killed_at_every_moment_up_again_or_down_takes_up_what_is_left(
             down(shop)
         assert server.entries == {}, f"after {survived} writes"
     assert survived > 20
+
+
+@pytest.mark.parametrize("loosened", [True, False])
+def test_up_again_restores_what_its_entries_say(shop: Deployment, owner: Any, server: FakeSpireServer, loosened: bool) -> None:
+    """By hand one was made to take any machine, or the server has lost both."""
+    before = copy.deepcopy(server.entries)
+    if loosened:
+        server.entries[f"evident-{DISK}-node"]["selectors"] = [{"type": "evident", "value": "kind:snp"}]
+    else:
+        server.entries.clear()
+    bring_up.resume(shop, owner.state / "cache", None)
+    assert server.entries == before
+    server.down = True
+    with pytest.raises(Indeterminate, match=r"spire\.server"):
+        bring_up.resume(shop, owner.state / "cache", None)
+
+
+def test_a_disk_that_opens_again_by_itself_needs_no_spire_server(
+    shop: Deployment, owner: Any, server: FakeSpireServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = list[str]()
+    target = replace(shop, surroundings=replace(shop.surroundings, progress=said.append))
+    image = specification.Image(path="image", sha256=bytes(32))
+    wanted = specification.Specification(1, "shop", image, disks=specification.Disks(root_key="key-server", reopened_by="launch"))
+    monkeypatch.setattr(specification, "kept", lambda _: wanted)
+    server.down = True
+    bring_up.resume(target, owner.state / "cache", None)
+    assert said == ["without spire-server, which does not answer; the disk has to open by its launch"]
 
 
 @pytest.mark.parametrize("window", [timedelta(0), HOUR])
