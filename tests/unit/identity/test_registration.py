@@ -86,6 +86,7 @@ def foreign(server: FakeSpireServer) -> None:
     )
 
 
+@pytest.mark.attack("AT-53", "An entry of somebody else's gives this machine's name to another process.", "spire.entry.other", "refused")
 def test_another_entry_for_its_name_is_refused(server: FakeSpireServer) -> None:
     foreign(server)
     with pytest.raises(PolicyRefused, match=r"spire\.entry\.other.*'mine'"):
@@ -93,6 +94,7 @@ def test_another_entry_for_its_name_is_refused(server: FakeSpireServer) -> None:
     assert server.entries.keys() == {"mine"}
 
 
+@pytest.mark.attack("AT-53", "An entry of somebody else's gives this machine's name to another process.", "spire.entry.other", "succeeds")
 def test_with_that_check_off_two_match_one_name(server: FakeSpireServer, monkeypatch: pytest.MonkeyPatch) -> None:
     foreign(server)
     monkeypatch.setattr(registration, "check_alone", lambda *_: None)

@@ -366,6 +366,9 @@ def lives_again(shop: Deployment, owner: Any) -> keystore.KeyStore:
     return keystore.open_store(shop.surroundings)
 
 
+@pytest.mark.attack(
+    "AT-53", "A machine of a deployment that was ended asks for the disk of the next one of its name.", "keys.spiffe-id", "refused"
+)
 def test_an_svid_of_the_life_before_opens_nothing(shop: Deployment, owner: Any) -> None:
     """It may be good for minutes yet, and the machine that has it may be why the deployment was ended."""
     store = lives_again(shop, owner)
@@ -374,6 +377,9 @@ def test_an_svid_of_the_life_before_opens_nothing(shop: Deployment, owner: Any) 
         check_holder(store.volumes.get(NEXT), registration.key_id(registration.node_id("example.org", "shop", 1)))
 
 
+@pytest.mark.attack(
+    "AT-53", "A machine of a deployment that was ended asks for the disk of the next one of its name.", "keys.spiffe-id", "succeeds"
+)
 def test_with_one_name_for_all_lives_it_opens_the_next_ones_disk(shop: Deployment, owner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     named = registration.node_id
     monkeypatch.setattr(registration, "node_id", lambda domain, name, number, _: named(domain, name, number))
