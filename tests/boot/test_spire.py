@@ -45,7 +45,6 @@ import os
 print("look: agent's place", os.path.exists("/run/spire"))
 print("look: its programs", sorted({open(f"/proc/{each}/comm").read().strip() for each in os.listdir("/proc") if each.isdigit()}))
 """
-STOLEN = "evident: stolen "
 
 
 @pytest.fixture(scope="session")
@@ -136,20 +135,25 @@ def ended(owned: Desk, shop: Deployment) -> str:
     return str(failure)
 
 
-@pytest.mark.attack("AT-41", "FetchKey tells the console the key, on a machine whose agent attests by SPIRE.", "svid.none", "refused")
+@pytest.mark.attack("AT-41", "The first process tells the console the key, where the machine attests by SPIRE.", "svid.none")
 def test_a_changed_initrd_gets_no_name(
-    owned: Desk, cheat: Callable[[Change], None], overlay: Callable[[Mapping[str, bytes]], bytes], spire: Spire
+    owned: Desk,
+    cheat: Callable[[Change], None],
+    overlay: Callable[[Mapping[str, bytes]], bytes],
+    spire: Spire,
+    registered: list[bytes],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """BW-05, BW-06, SP-22: the machine is attested for what it is, and what it is matches no entry."""
-    honest = (Path(evident.__file__).parent / "guest" / "fetch_key.py").read_bytes()
-    telling = b"        open('/dev/console', 'w').write(f'" + STOLEN.encode() + b'{volume}\')\n        _tell({"error": None, "volume"'
-    changed = honest.replace(b'        _tell({"error": None, "volume"', telling)
+    """BW-05, BW-06, SP-22: attested for what it is, it matches no entry. One that demands less gives it the key."""
+    honest = (Path(evident.__file__).parent / "guest" / "steps" / "spire.py").read_bytes()
+    released = b'            console.say(f"released for'
+    changed = honest.replace(released, b'            console.say("stolen " + volume.key.hex())\n' + released)
     assert changed != honest
 
     def change(shop: Deployment, ordered: Launch) -> Launch:
         path = shop.machine / INITRD
         raw = path.read_bytes()
-        path.write_bytes(raw + bytes(-len(raw) % 512) + overlay({f"{PYTHON}/evident/guest/fetch_key.py": changed}))
+        path.write_bytes(raw + bytes(-len(raw) % 512) + overlay({f"{PYTHON}/evident/guest/steps/spire.py": changed}))
         return ordered
 
     cheat(change)
@@ -157,6 +161,9 @@ def test_a_changed_initrd_gets_no_name(
     assert "svid.none" in ended(owned, shop)
     (agent,) = re.findall(r"this machine is (spiffe://\S+)", "\n".join(owned.console(shop)))
     assert agent.rsplit("/", 1)[1] in json.dumps(spire.agents())
+    monkeypatch.setattr(enrolment, "_demanded", lambda _: ("simulated:true",))
+    assert owned.up("other") != 0, "its evidence is not what its owner expects"
+    assert any(f"evident: stolen {registered[1].hex()}" in text for text in owned.console(owned.shop("other")))
 
 
 @pytest.mark.attack("AT-03", "Another of the trust domain's servers answers in the key server's place.", "guest.key-server", "refused")
