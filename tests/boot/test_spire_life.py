@@ -46,3 +46,18 @@ def test_it_boots_twice_and_is_revoked(owned: Any, spire: Spire) -> None:
     assert entries(spire) == {}
     assert all(each["banned"] for each in spire.agents() if json.dumps(each["id"]) not in before)
     assert not (shop.directory / enrolment.FILE).exists()
+
+
+def test_an_update_has_names_of_its_own(owned: Any, spire: Spire) -> None:
+    """Both machines are known for the window; each gets its own disk's key by its own name."""
+    shop = owned.shop("shop")
+    assert owned.up("shop") == 0
+    assert main(["update", "shop", "--image", str(owned.image), "--publish", "8080", "--window", "1h"]) == 0
+    assert shop.number == 2
+    assert len(entries(spire)) == 4
+    assert [(entry.event, entry.spiffe_id) for entry in owned.log] == [
+        ("released", f"{NAME}/key"),
+        ("released", f"{NAME.removesuffix('1')}2/key"),
+    ]
+    assert main(["down", "shop"]) == 0
+    assert entries(spire) == {}
