@@ -74,6 +74,8 @@ class Unit:
     """Names of those that it reads."""
     tls_names: tuple[str, ...] = ()
     """Host names under which it serves TLS; none: it gets no key for it."""
+    svid: bool = False
+    """Whether the machine's SPIRE agent gives it an X.509-SVID of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,11 @@ class Configuration:
     """Whether the kernel measures what it loads."""
     spire: bool = False
     """Whether the machine attests to a SPIRE server, and not to the key server."""
+
+    @property
+    def svids(self) -> bool:
+        """Whether SPIRE's agent runs as long as the machine."""
+        return any(unit.svid for unit in self.units)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +177,7 @@ def parse_configuration(data: bytes) -> Configuration:
 
 def check_way(line: CommandLine, configuration: Configuration) -> None:
     """How the machine proves itself is the image's to say, in both places; `Malformed` ``guest.config.way`` where they differ."""
-    if line.asks and configuration.spire != (line.key_server is not None):
+    if (line.asks or configuration.svids) and configuration.spire != (line.key_server is not None):
         ways = {True: "evident.keyserver and evident.spire", False: "evident.key"}
         raise _refuse("way", f"{ways[configuration.spire]}, as the image is made for", ways[not configuration.spire])
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evident.errors import EvidentError, NotAuthentic
@@ -42,6 +42,8 @@ class Machine:
 
     line: CommandLine
     configuration: Configuration
+    initrd: int | None = None
+    """The initrd's own mounts, where something goes on running among them."""
 
 
 def boot(console: Console) -> Machine:
@@ -62,6 +64,8 @@ def boot(console: Console) -> Machine:
         apart.run(lambda: _released(console, machine))
     else:
         secrets.check(machine.configuration.units, ())
+    if machine.configuration.svids:
+        machine = replace(machine, initrd=libc.leave_mounts())
     if machine.line.mode == "microcvm":
         root.writable(machine.configuration.tmpfs, Path("/"))
     else:
@@ -158,7 +162,10 @@ def main() -> None:
             if unit.tls_names:
                 supervisor.certify(unit.tls_names, unit.owner)
         keys = configured.ssh_authorized_keys
-        supervisor.run((*((login.unit(keys, supervisor.write_host_key()),) if keys else ()), *configured.units))
+        own = (login.unit(keys, supervisor.write_host_key()),) if keys else ()
+        agent = () if machine.initrd is None else (spire.unit(machine.line),)
+        elsewhere = {} if machine.initrd is None else {spire.FOR_UNITS: machine.initrd}
+        supervisor.run((*agent, *own, *configured.units), elsewhere)
     except (EvidentError, OSError) as error:
         console.say(f"failed {reason(error)}")
         console.say(f"no way on: switching off ({code_of(error)})")

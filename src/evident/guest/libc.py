@@ -1,6 +1,7 @@
 """System calls that Python's standard library has no function for, through the C library.
 
-Source: Linux manual pages mount(2), umount2(2), finit_module(2), reboot(2), mlockall(2), prctl(2); numbers for x86-64.
+Source: Linux manual pages mount(2), umount2(2), finit_module(2), reboot(2), mlockall(2), prctl(2), unshare(2),
+setns(2); numbers for x86-64.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ _SYS_FINIT_MODULE: Final = 313
 _POWER_OFF: Final = 0x4321FEDC
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
 _PR_SET_NO_NEW_PRIVS: Final = 38
+_CLONE_NEWNS: Final = 0x20000
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
@@ -28,6 +30,18 @@ def mount(source: str, target: str, kind: str, flags: int = 0, options: str = ""
     texts = (source, target, kind, options)
     words = [ctypes.c_char_p(text.encode()) for text in texts]
     _checked(_libc.mount(words[0], words[1], words[2], ctypes.c_ulong(flags), words[3]), target)
+
+
+def leave_mounts() -> int:
+    """Mount from now on for this process and its children alone: a descriptor of the mounts that it leaves behind; raises `OSError`."""
+    left = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    _checked(_libc.unshare(ctypes.c_int(_CLONE_NEWNS)), "mounts")
+    return left
+
+
+def enter_mounts(left: int) -> None:
+    """Go back among the mounts `left`, with their root for this process's; raises `OSError`."""
+    _checked(_libc.setns(ctypes.c_int(left), ctypes.c_int(_CLONE_NEWNS)), "mounts")
 
 
 def finit_module(descriptor: int) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from evident.guest.http import parse_request
 from evident.guest.listener import Listener
 from evident.guest.source import Evidence, Question
 from evident.guest.sources import vtpm
-from evident.guest.units import Units
+from evident.guest.units import NOWHERE, Units
 from evident.keys.exchange import spki
 from evident.keys.messages import (
     ACTIVATE,
@@ -119,10 +119,10 @@ class Supervisor:
         self._responder.certify(names, owner)
         self._console.say(f"TLS key of this boot, for {', '.join(names)}: {certificate.PLACE}")
 
-    def run(self, units: Sequence[Unit]) -> None:
+    def run(self, units: Sequence[Unit], elsewhere: Mapping[str, int] = NOWHERE) -> None:
         """Start the units and look after them until the machine's end. Raises as `Units`."""
         listener = self._listen()  # before any unit, so that nobody else answers there
-        running = Units(units, self._console.say)
+        running = Units(units, self._console.say, elsewhere=elsewhere)
         while True:
             running.start()
             if listener is None:

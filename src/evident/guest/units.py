@@ -6,6 +6,7 @@
     nothing     the others go on
 
 A unit that is not root's has a user without capabilities, gets none by running other programs, and what it writes nobody else reads.
+One with `svid` is told where SPIRE's agent answers it.
 """
 
 from __future__ import annotations
@@ -13,18 +14,23 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
 from evident.errors import PolicyRefused
 from evident.guest import libc
 from evident.guest.config import Unit
+from evident.guest.steps import spire
 
 SETTINGS = Path("/proc/sys")
 FOR_USERS = {"net/ipv4/ip_unprivileged_port_start": "0", "user/max_user_namespaces": "0"}
 """Of the kernel, for units that are not root's: they may listen at any port, and be root nowhere, not even in a namespace of their own."""
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+NOWHERE: Final[Mapping[str, int]] = MappingProxyType({})
 LEAST_PAUSE, MOST_PAUSE, LONG = 1.0, 30.0, 60.0
 """Seconds."""
 
@@ -42,10 +48,19 @@ class _Started:
 
 
 class Units:
-    """All units of a machine. `say` takes a line for the console; `clock` counts seconds."""
+    """All units of a machine. `say` takes a line for the console; `clock` counts seconds. Those that are named in `elsewhere` are started
+    among other mounts (`libc.leave_mounts`).
+    """
 
-    def __init__(self, units: Sequence[Unit], say: Callable[[str], None], *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._say, self._clock = say, clock
+    def __init__(
+        self,
+        units: Sequence[Unit],
+        say: Callable[[str], None],
+        *,
+        elsewhere: Mapping[str, int] = NOWHERE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._say, self._clock, self._elsewhere = say, clock, elsewhere
         self._coming = list(units)
         self._started: list[_Started] = []
 
@@ -61,7 +76,7 @@ class Units:
                 self._say("every unit started")
 
     def _run(self, each: _Started) -> None:
-        each.process, each.at = start(each.unit), self._clock()
+        each.process, each.at = start(each.unit, self._elsewhere.get(each.unit.name)), self._clock()
         self._say(f"unit {each.unit.name} started: {each.unit.command[0]}")
 
     def ended(self, process: int, status: int) -> bool:
@@ -101,11 +116,14 @@ def _words(status: int) -> str:
     return f"exit code {code}" if code >= 0 else f"signal {-code}"
 
 
-def start(unit: Unit) -> subprocess.Popen[bytes]:
-    """Start its program. Its environment is what the measured configuration says, and nothing of the host's. Raises `OSError`."""
-    environment = {"PATH": PATH, **unit.environment}
+def start(unit: Unit, mounts: int | None = None) -> subprocess.Popen[bytes]:
+    """Start its program, one of root's perhaps among other `mounts`. Its environment is what the measured configuration says, and nothing
+    of the host's. Raises `OSError`.
+    """
+    environment = {"PATH": PATH, **({spire.VARIABLE: f"unix://{spire.SOCKET}"} if unit.svid else {}), **unit.environment}
     if not unit.owner:
-        return subprocess.Popen(list(unit.command), env=environment)  # noqa: S603 - what the measured configuration says
+        entered = None if mounts is None else partial(libc.enter_mounts, mounts)
+        return subprocess.Popen(list(unit.command), env=environment, preexec_fn=entered)  # noqa: S603 - what the measured configuration says
     for name, value in FOR_USERS.items():
         (SETTINGS / name).write_text(value)
     return subprocess.Popen(  # noqa: S603 - as above

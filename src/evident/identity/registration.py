@@ -1,11 +1,12 @@
-"""The two entries by which spire-server gives a machine its names.
+"""The entries by which spire-server gives a machine its names.
 
     spiffe://TD/evident/NAME/machine/NUMBER        node entry: an agent whose attestation found all that is expected of this machine
     spiffe://TD/evident/NAME/machine/NUMBER/key    below it, FetchKey alone: its user, its interpreter's path, and that file byte by byte
+    spiffe://TD/evident/NAME/unit/UNIT             below it, every unit that has an SVID of its own, by its user: the same on every machine
 
 NUMBER.LIFE from the second life of the deployment on.
-They are called ``evident-DISK-node`` and ``evident-DISK-key``, so that a call after a crash finds what the one before it made: repeating
-any of these changes nothing.
+They are called ``evident-DISK-node``, ``evident-DISK-key`` and ``evident-DISK-unit-UNIT``, so that a call after a crash finds what the one
+before it made: repeating any of these changes nothing.
 
 Source: SPIRE 1.13.3, `spire-server entry create|show|delete`, `agent list|ban` (`evident.identity.spire_cli`), and
 pkg/server/datastore/sqlstore: an entry's ID is of letters, digits and ``- . _``; of entries with one SPIFFE ID, parent and selectors there
@@ -69,11 +70,19 @@ def entries(node: SpiffeId, disk: str, expected: Iterable[str], interpreter: byt
     )
 
 
+def unit_entries(node: SpiffeId, disk: str, units: Mapping[str, int]) -> tuple[Entry, ...]:
+    """Those of `units` on the machine `node` that asks for `disk`: name and number of its user each."""
+    return tuple(
+        Entry(_name(disk, f"unit-{name}"), SpiffeId(node.trust_domain, f"{_units(node)}{name}"), node, frozenset({f"unix:uid:{user}"}))
+        for name, user in units.items()
+    )
+
+
 def register(ask: Ask, wanted: Sequence[Entry]) -> None:
     """Have these entries, and no other, for their SPIFFE IDs. Raises `PolicyRefused` ``spire.entry.other`` where there is one that was not
     made for this machine: whoever matches that would be given its name.
     """
-    there = {entry.id: entry for each in wanted for entry in _shown(ask, each.spiffe_id)}
+    there = {entry.id: entry for each in wanted for entry in _shown(ask, each.spiffe_id) if not _on_another_machine(entry, each)}
     check_alone(there, wanted)
     for entry in wanted:
         if there.get(entry.id) != entry:
@@ -94,9 +103,10 @@ def check_alone(there: Mapping[str, Entry], wanted: Sequence[Entry]) -> None:
         )
 
 
-def remove(ask: Ask, node: SpiffeId, disk: str) -> None:
-    """Nobody is given the names of the machine `node` for `disk` any more, and the agents that were are banned."""
-    _delete(ask, _name(disk, "key"))
+def remove(ask: Ask, node: SpiffeId, disk: str, units: Iterable[str] = ()) -> None:
+    """Nobody is given the names of the machine `node` for `disk`, and of its `units`, any more, and the agents that were are banned."""
+    for what in (*(f"unit-{name}" for name in units), "key"):
+        _delete(ask, _name(disk, what))
     for entry in _shown(ask, node):
         if entry.id == _name(disk, "node"):
             ban(ask, entry)
@@ -111,6 +121,17 @@ def ban(ask: Ask, node: Entry) -> tuple[SpiffeId, ...]:
     for agent in agents:
         ask("agent", "ban", "-spiffeID", str(agent))
     return agents
+
+
+def _units(node: SpiffeId) -> str:
+    """Where the names of the units are that the machine `node` has with every other of its deployment."""
+    return node.path.rpartition("/machine/")[0] + "/unit/"
+
+
+def _on_another_machine(found: Entry, wanted: Entry) -> bool:
+    """Whether `found` is for the same unit as `wanted`, on another machine of the same deployment."""
+    same = found.parent.path.startswith(wanted.parent.path.rpartition("/")[0] + "/")
+    return same and found.parent != wanted.parent and wanted.spiffe_id.path.startswith(_units(wanted.parent))
 
 
 def _name(disk: str, what: str) -> str:

@@ -127,6 +127,7 @@ def configuration(spec: ImageSpec) -> bytes:
                 "on_end": unit.on_end,
                 "secrets": list(unit.secrets),
                 "tls_names": list(unit.tls_names),
+                **({"svid": True} if unit.svid else {}),
             }
             for unit in spec.units
         ],

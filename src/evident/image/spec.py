@@ -24,8 +24,8 @@ _SIZE = re.compile(r"[1-9][0-9]{0,5}[km]")
 _HOST_NAME = re.compile(r"(?!.{254}|[0-9.]+\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 _HOST_NAMES = 100
 ROOT, FIRST_USER = "root", 1000
-_OWN_UNITS = (ROOT, "sshd")
-"""Names that no unit of an image may have: root is no user of a unit's own, and sshd is what lets somebody log in."""
+_OWN_UNITS = (ROOT, "sshd", "spire-agent")
+"""Names that no unit of an image may have: root is no user of a unit's own, sshd is what lets somebody log in, and spire-agent SPIRE's."""
 _SHARED = ("/tmp", "/run")  # noqa: S108  # paths inside the image
 _CERTIFICATES = re.compile(r"(-----BEGIN CERTIFICATE-----\n([A-Za-z0-9+/=]{1,76}\n)+-----END CERTIFICATE-----\n*)+")
 _KEY_TYPES = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa")
@@ -125,6 +125,13 @@ class Unit:
             "answers to challenges name that key. One unit may have it."
         ),
     )
+    svid: bool = field(
+        default=False,
+        metadata=_doc(
+            "Whether it gets an X.509-SVID of its own, `spiffe://TRUST-DOMAIN/evident/DEPLOYMENT/unit/NAME`, from the SPIFFE Workload API, "
+            "whose address is in its environment as SPIFFE_ENDPOINT_SOCKET. The image needs `spire`."
+        ),
+    )
 
     def __post_init__(self) -> None:
         for what, name in (("unit", self.name), ("user", self.owner)):
@@ -138,6 +145,9 @@ class Unit:
             raise _refuse(
                 "tls-name", f"at most {_HOST_NAMES} host names in lower case, no wildcard and no address", repr(list(self.tls_names))[:80]
             )
+
+        if self.svid and (self.owner == ROOT or "+" in self.name):
+            raise _refuse("svid", "svid of a unit that is not root's and whose name goes into a SPIFFE ID, without +", repr(self.name))
 
     @property
     def owner(self) -> str:
@@ -241,6 +251,8 @@ class ImageSpec:
             raise _refuse("unit", "every name once", ", ".join(doubled))
         if sum(bool(unit.tls_names) for unit in self.units) > 1:
             raise _refuse("tls-name", "tls_names of one unit", "several: a boot has one TLS key")
+        if self.spire is None and self.svids:
+            raise _refuse("svid", "`spire`, where units have SVIDs", "none, and unit " + next(iter(self.svids)))
         strange = sorted({place.user for place in self.writable if place.user is not None and place.user not in self.users})
         if strange:
             raise _refuse("writable", "users of units: " + ", ".join(self.users), strange[0])
@@ -250,6 +262,11 @@ class ImageSpec:
         """Every user of a unit to its number, which is its group's too; root's is 0."""
         own = (unit.owner for unit in self.units if unit.owner != ROOT)
         return {**{name: FIRST_USER + number for number, name in enumerate(dict.fromkeys(own))}, ROOT: 0}
+
+    @property
+    def svids(self) -> Mapping[str, int]:
+        """Every unit that has an SVID of its own to the number of its user; while there are any, SPIRE's agent runs."""
+        return {unit.name: self.users[unit.owner] for unit in self.units if unit.svid}
 
     def digest(self) -> bytes:
         """SHA-256 over the canonical JSON form."""

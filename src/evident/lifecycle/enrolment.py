@@ -19,6 +19,7 @@ from evident import codec
 from evident.errors import EvidentError, Finding, Indeterminate, PolicyRefused, UsageError
 from evident.files import read_private, write_private
 from evident.identity import registration, selectors, spiffe_id, spire_cli, spire_document
+from evident.identity.registration import Entry
 from evident.identity.spiffe_id import SpiffeId
 from evident.identity.spire_cli import Ask
 from evident.identity.spire_document import SpireDocument
@@ -39,7 +40,8 @@ FILE: Final = "spire.json"
 class _Machine:
     spiffe_id: str
     interpreter: bytes
-    """As in `BySvid`."""
+    units: Mapping[str, int]
+    """Both as in `BySvid`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +111,10 @@ def enrol(target: Deployment, disk: str, asks: BySvid) -> None:
 
     Raises `Indeterminate` and `PolicyRefused` ``spire.*`` where no entry could say what is demanded of it, or none can be made.
     """
-    name = _node(target, asks.trust_domain)
-    wanted = registration.entries(name, disk, _demanded(target), asks.interpreter)
+    machine = _Machine(str(_node(target, asks.trust_domain)), asks.interpreter, asks.units)
+    wanted = _entries(target, disk, machine)
     ask = _client(target, asks.trust_domain)
-    machines = {**_kept(target).machines, disk: _Machine(str(name), asks.interpreter)}
-    write_private(target.directory / FILE, codec.encode(_Kept(1, asks.trust_domain, machines)))
+    write_private(target.directory / FILE, codec.encode(_Kept(1, asks.trust_domain, {**_kept(target).machines, disk: machine})))
     registration.register(ask, wanted)
 
 
@@ -122,8 +123,7 @@ def restore(target: Deployment) -> None:
     kept = _kept(target)
     volumes = VolumeStore(keystore.directory(target.surroundings))
     for disk, each in kept.machines.items():
-        demanded = _demanded(target.at(volumes.get(disk).machine))
-        wanted = registration.entries(spiffe_id.parse(each.spiffe_id), disk, demanded, each.interpreter)
+        wanted = _entries(target.at(volumes.get(disk).machine), disk, each)
         registration.register(_client(target, kept.trust_domain), wanted)
 
 
@@ -132,7 +132,8 @@ def remove(target: Deployment, disk: str) -> None:
     kept = _kept(target)
     if disk not in kept.machines:
         return
-    registration.remove(_client(target, kept.trust_domain), spiffe_id.parse(kept.machines[disk].spiffe_id), disk)
+    machine = kept.machines[disk]
+    registration.remove(_client(target, kept.trust_domain), spiffe_id.parse(machine.spiffe_id), disk, machine.units)
     left = {name: each for name, each in kept.machines.items() if name != disk}
     if left:
         write_private(target.directory / FILE, codec.encode(_Kept(1, kept.trust_domain, left)))
@@ -180,6 +181,12 @@ def _demanded(target: Deployment) -> tuple[str, ...]:
                 layer="identity",
             )
     return (*selectors.expected(own), *(f"{name}:{value.lower()}" for name, (value,) in policy.allowed_identities.items()))
+
+
+def _entries(target: Deployment, disk: str, machine: _Machine) -> tuple[Entry, ...]:
+    node = spiffe_id.parse(machine.spiffe_id)
+    own = registration.entries(node, disk, _demanded(target), machine.interpreter)
+    return (*own, *registration.unit_entries(node, disk, machine.units))
 
 
 def _node(target: Deployment, trust_domain: str) -> SpiffeId:

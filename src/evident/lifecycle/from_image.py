@@ -73,7 +73,7 @@ def ordered(
     around = target.surroundings
     parameters = {**driver(platform, around).parameters(target.machine), "evident.attest": str(AGENT_PORT)}
     spec = manifest.read(read_private(image / names.MANIFEST))[0].spec
-    if attest_first or secrets or spec.profile == "encrypted":
+    if attest_first or secrets or spec.svids or spec.profile == "encrypted":
         known_by = (
             enrolment.parameters(around.spire, spec.spire.trust_domain)
             if spec.spire
@@ -115,13 +115,13 @@ def prepare(
 
     Booted by ``uki``, the first disk is all that a machine needs, here or in a cloud: a raw image with a GUID partition table.
     `sha256`: of the one image's disk.raw that will do; None: any that is trusted. `attest_first`: its guest asks the key server though it
-    has nothing to get. `registers`: which measure a boot by UKI there.
+    has nothing to get; so does one of whose units any has an SVID. `registers`: which measure a boot by UKI there.
     Raises `NotAuthentic` for a manifest or a file that is not what was signed, `UsageError` for what cannot be read.
     """
     stated, _ = manifest.verify(read_private(image / names.MANIFEST), trusted)
     if sha256 is not None:
         _check_wanted(stated, sha256)
-    data, asks = uuid.UUID(bytes=surroundings.randomness(16), version=4), attest_first or bool(secrets)
+    data, asks = uuid.UUID(bytes=surroundings.randomness(16), version=4), attest_first or bool(secrets or stated.spec.svids)
     own = {"evident.data": str(data)} if stated.spec.profile == "encrypted" else {"evident.machine": str(data)} if asks else {}
     line = " ".join((stated.command_line, *(f"{name}={value}" for name, value in {**parameters, **own}.items())))
     unified = _file(image, stated, names.UKI)
@@ -143,7 +143,7 @@ def prepare(
 
 def _by_svid(stated: Manifest) -> BySvid | None:
     spire = stated.spec.spire
-    return BySvid(spire.trust_domain, stated.inventory.spire[INTERPRETER]) if spire else None
+    return BySvid(spire.trust_domain, stated.inventory.spire[INTERPRETER], stated.spec.svids) if spire else None
 
 
 def _registers(platform: str, machine: Order, at: datetime) -> Registers:

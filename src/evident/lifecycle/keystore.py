@@ -32,6 +32,8 @@ class BySvid:
     trust_domain: str
     interpreter: bytes
     """SHA-256 of what it runs in."""
+    units: Mapping[str, int] = field(default_factory=dict)
+    """Those that have SVIDs of their own, and the numbers of their users."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ def look(specification: Specification, spire: Path | None = None) -> Known:
             stated = images.stated(specification.image)
             if stated.file(names.DISK) != specification.image.sha256:
                 wrong.append(_other_image(specification, stated))
-            if stated.spec.spire and (specification.asks or stated.spec.profile == "encrypted"):
+            if stated.spec.spire and (specification.asks or stated.spec.svids or stated.spec.profile == "encrypted"):
                 from evident.lifecycle import enrolment  # here, for most images have no agent
 
                 enrolment.parameters(spire, stated.spec.spire.trust_domain)

@@ -173,3 +173,21 @@ def test_the_image_says_its_way_in_a_member_of_its_own() -> None:
     said = {"units": [{"name": "x", "command": ["/bin/x"], "owner": 0}]}
     assert not config.parse_configuration(json.dumps(said).encode()).spire
     assert config.parse_configuration(json.dumps({**said, "spire": True}).encode()).spire
+
+
+def test_the_units_agent_is_root_s_and_comes_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Everybody reaches its socket, and nobody else what it keeps."""
+    monkeypatch.setattr(spire, "PLACE", tmp_path / "spire")
+    made = spire.unit(config.parse_command_line(BY_SVID))
+    assert (made.name, made.owner, made.on_end) == ("spire-agent", 0, "restart")
+    assert made.command[:4] == ("/usr/bin/spire-agent", "run", "-config", "/etc/spire/agent.conf")
+    assert made.command[4:8] == ("-serverAddress", "10.0.2.101", "-serverPort", "8081")
+    assert [path.stat().st_mode & 0o777 for path in (tmp_path / "spire", tmp_path / "spire" / "data")] == [0o755, 0o700]
+
+
+def test_units_with_svids_need_a_machine_that_asks() -> None:
+    """Else there is no SPIRE server to attest to."""
+    line = config.parse_command_line("evident.mode=microcvm")
+    config.check_way(line, Configuration(UNITS, spire=True))
+    with pytest.raises(Malformed, match=r"guest\.config\.way"):
+        config.check_way(line, Configuration((*UNITS, Unit("web", ("/bin/web",), 1000, svid=True)), spire=True))

@@ -37,7 +37,7 @@ class Machine:
         self.units = Units(given, self.said.append, clock=lambda: self.now)
         self.units.start()
 
-    def _process(self, unit: Unit) -> Any:
+    def _process(self, unit: Unit, _: int | None = None) -> Any:
         self.pids[unit.name] = 100 + len(self.said)
         return type("Process", (), {"pid": self.pids[unit.name]})()
 
@@ -157,3 +157,29 @@ def test_a_user_s_unit_has_no_rights(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert {said[name] for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {"0" * 16}
     assert (said["NoNewPrivs"], said["Umask"]) == ("1", "0077")
     assert {name: (tmp_path / name).read_text() for name in units.FOR_USERS} == units.FOR_USERS
+
+
+def test_a_unit_with_an_svid_is_told_where_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SPIFFE Workload Endpoint, section 4. What the image says of its environment is the last word."""
+    started: list[dict[str, str]] = []
+    monkeypatch.setattr(units.subprocess, "Popen", lambda _, **how: started.append(how["env"]))
+    for each in (Unit("web", ("/bin/web",), 0, svid=True), Unit("web", ("/bin/web",), 0)):
+        units.start(each)
+    assert started == [{"PATH": units.PATH, "SPIFFE_ENDPOINT_SOCKET": "unix:///run/spire/agent.sock"}, {"PATH": units.PATH}]
+
+
+def test_one_that_belongs_elsewhere_is_started_there_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    where: list[tuple[str, int | None]] = []
+
+    def start(unit: Unit, mounts: int | None) -> Any:
+        where.append((unit.name, mounts))
+        return type("Process", (), {"pid": len(where)})()
+
+    now = [0.0]
+    monkeypatch.setattr(units, "start", start)
+    running = Units((unit("agent", on_end="restart"), unit("web")), lambda _: None, elsewhere={"agent": 7}, clock=lambda: now[0])
+    running.start()
+    running.ended(1, KILLED)
+    now[0] = units.LEAST_PAUSE
+    running.start()
+    assert where == [("agent", 7), ("web", None), ("agent", 7)]

@@ -10,7 +10,7 @@ from tests.spire_server import FakeSpireServer, split
 
 from evident.errors import Indeterminate, PolicyRefused, UsageError
 from evident.identity import registration, spire_cli
-from evident.identity.registration import entries, key_id, node_id, register, remove
+from evident.identity.registration import entries, key_id, node_id, register, remove, unit_entries
 
 DISK = "11111111-2222-4333-8444-555555555555"
 NODE = node_id("example.org", "shop", 1)
@@ -168,3 +168,43 @@ def test_a_program_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.Monke
 def test_names() -> None:
     assert (str(NODE), str(key_id(NODE))) == (ID, f"{ID}/key")
     assert str(node_id("example.org", "shop", 3, 2)) == "spiffe://example.org/evident/shop/machine/3.2"
+
+
+UNITS = {"web": 1000, "exporter": 1001}
+WEB = "spiffe://example.org/evident/shop/unit/web"
+
+
+def test_a_unit_is_who_its_machine_and_its_user_are(server: FakeSpireServer) -> None:
+    """BW-18, SP-23."""
+    register(server.ask, (*WANTED, *unit_entries(NODE, DISK, UNITS)))
+    web = server.entries[f"evident-{DISK}-unit-web"]
+    assert (web["spiffe_id"], web["parent_id"], web["selectors"]) == (split(WEB), split(ID), [{"type": "unix", "value": "uid:1000"}])
+    assert len(server.entries) == 4
+    server.asked.clear()
+    register(server.ask, (*WANTED, *unit_entries(NODE, DISK, UNITS)))
+    assert {words[:2] for words in server.asked} == {("entry", "show")}
+    remove(server.ask, NODE, DISK, UNITS)
+    assert server.entries == {}
+
+
+def test_a_unit_has_one_name_on_every_machine(server: FakeSpireServer) -> None:
+    other, disk = node_id("example.org", "shop", 2, 3), f"2{DISK[1:]}"
+    for node, asked_for in ((NODE, DISK), (other, disk)):
+        register(server.ask, (*entries(node, asked_for, EXPECTED, b"\xee" * 32), *unit_entries(node, asked_for, UNITS)))
+    remove(server.ask, NODE, DISK, UNITS)
+    assert server.entries.keys() == {f"evident-{disk}-{what}" for what in ("node", "key", "unit-web", "unit-exporter")}
+
+
+@pytest.mark.parametrize(
+    ("spiffe_id", "parent"),
+    [
+        (WEB, "spiffe://example.org/evident/shop-of-others/machine/1"),
+        (WEB, ID),
+        (f"{ID}/key", "spiffe://example.org/evident/shop/machine/2"),
+        (ID, "spiffe://example.org/evident/shop/machine/2"),
+    ],
+)
+def test_no_other_entry_for_a_unit_or_by_a_neighbour_for_the_machine(server: FakeSpireServer, spiffe_id: str, parent: str) -> None:
+    server.ask("entry", "create", "-entryID", "mine", "-spiffeID", spiffe_id, "-parentID", parent, "-selector", "unix:uid:0")
+    with pytest.raises(PolicyRefused, match=r"spire\.entry\.other.*'mine'"):
+        register(server.ask, (*WANTED, *unit_entries(NODE, DISK, UNITS)))

@@ -23,6 +23,7 @@ from evident.image.tree import Tree
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 STATIC = b"\x7fELF\x02\x01".ljust(64, b"\0")
 PLAIN: dict[str, Any] = {"version": 1, "name": "shop", "units": [{"name": "shop", "command": ["/usr/bin/python3"]}]}
+WITH_SVID: dict[str, Any] = {"name": "web", "command": ["/usr/bin/python3"], "svid": True}
 SPIRE = {"agent_sha256": hashlib.sha256(STATIC).hexdigest(), "trust_domain": "example.org", "bundle": PEM}
 
 
@@ -101,6 +102,17 @@ def test_the_inventory_lists_the_four_and_the_interpreter() -> None:
 def test_the_guest_is_told_only_where_the_image_has_it() -> None:
     assert json.loads(initrd.configuration(decode()))["spire"] is True
     assert b"spire" not in initrd.configuration(codec.decode(ImageSpec, PLAIN, "image"))
+    assert b"svid" not in initrd.configuration(decode())
+    made = codec.decode(ImageSpec, {**PLAIN, "units": [WITH_SVID, *PLAIN["units"]], "spire": SPIRE}, "image")
+    assert [unit.get("svid") for unit in json.loads(initrd.configuration(made))["units"]] == [True, None]
+    assert made.svids == {"web": 1000}
+
+
+@pytest.mark.parametrize("changes", [{"spire": None}, {"user": "root"}, {"name": "c++"}, {"name": "spire-agent"}])
+def test_a_unit_that_can_have_no_svid_is_refused(changes: dict[str, Any]) -> None:
+    said = {**PLAIN, "units": [{**WITH_SVID, **{name: value for name, value in changes.items() if name != "spire"}}]}
+    with pytest.raises(Malformed, match=r"image\.(svid|unit)"):
+        codec.decode(ImageSpec, {**said, "spire": changes.get("spire", SPIRE)}, "image")
 
 
 def test_the_store_holds_the_agent_that_is_named(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ from evident.platforms.order import Order
 from evident.verification import snp_tpm
 
 DISK, NEXT = (f"{digit * 8}-2222-4333-8444-555555555555" for digit in "12")
-ASKS = BySvid("example.org", b"\xee" * 32)
+ASKS = BySvid("example.org", b"\xee" * 32, {"web": 1000})
 KEY = DiskKey(DISK, b"key of the disk " * 4, {"db": b"a value"}, by_svid=ASKS)
 ID = "spiffe://example.org/evident/shop/machine/1"
 AGENT = "spiffe://example.org/spire/agent/evident/00112233445566778899aabbccddeeff"
@@ -86,7 +86,7 @@ def shop(owner: Any, document: Path, server: FakeSpireServer) -> Deployment:
 
 
 def names(*disks: str) -> set[str]:
-    return {f"evident-{disk}-{what}" for disk in disks for what in ("node", "key")}
+    return {f"evident-{disk}-{what}" for disk in disks for what in ("node", "key", "unit-web")}
 
 
 def test_the_door(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

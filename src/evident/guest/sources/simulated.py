@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import time
@@ -41,13 +42,10 @@ class SimulatedProcessor:
         return self._ask(Request(_fresh_id(), "derive-key", fields=fields, guest_svn=guest_svn)).key
 
     def _ask(self, request: Request) -> Reply:
-        device = self._device or port()
+        device, deadline = self._device or port(), time.monotonic() + self._patience
+        descriptor = _opened(device, deadline)
         try:
-            descriptor = os.open(device, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            raise absent(NAME, f"the channel {device}", error.strerror or type(error).__name__) from None
-        try:
-            line = _Port(descriptor, time.monotonic() + self._patience)
+            line = _Port(descriptor, deadline)
             line.write(sp_channel.serialize(request))
             while True:  # an answer to a question of somebody who gave up may still lie in the channel
                 reply = sp_channel.parse_reply(sp_channel.read_frame(line.read))
@@ -71,6 +69,17 @@ def port(ports: Path = PORTS, devices: Path = DEVICES, *, patience: float = 5.0)
                 return devices / entry.name
         if time.monotonic() >= deadline:
             raise absent(NAME, f"a virtio-serial port named {sp_channel.PORT}", "none")
+        time.sleep(_PAUSE)
+
+
+def _opened(device: Path, deadline: float) -> int:
+    """Waits while another process of this machine has it."""
+    while True:
+        try:
+            return os.open(device, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() >= deadline:
+                raise absent(NAME, f"the channel {device}", error.strerror or type(error).__name__) from None
         time.sleep(_PAUSE)
 
 

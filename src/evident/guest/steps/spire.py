@@ -1,10 +1,14 @@
 """The steps before the disk of a machine that attests by SPIRE: its agent attests it, FetchKey gets an SVID, and with that the disk's key.
+Then, where units have SVIDs, the agent that they get those of.
 
     3 agent   4 node   5 svid   6 release
 
 The agent believes the bundle that is measured with it, and whoever listens at ``evident.spire`` has to have a certificate by it. It is
 root's, and FetchKey a user's of its own, whom the agent knows by user, path and digest of the program. Both have ended before the disk is
 opened. Nothing of either is on a disk: the agent keeps its keys in its memory, its log and socket are in /run.
+
+The units' agent is another process of the same program, from the same initrd, whose mounts it keeps. It attests the machine anew, and so
+does one that takes its place when it ends.
 
 Source: SPIRE 1.13, doc/spire_agent.md; ``pkg/agent/agent.go`` (the Workload API is opened once the node is attested).
 """
@@ -26,13 +30,17 @@ from typing import Any
 from evident import codec
 from evident.errors import Indeterminate
 from evident.guest import apart, libc
-from evident.guest.config import CommandLine
+from evident.guest.config import CommandLine, Unit
 from evident.guest.console import Console
 from evident.keys.messages import WHAT, Volume
 
 AGENT, CONFIGURATION = "/usr/bin/spire-agent", "/etc/spire/agent.conf"
 PLACE = Path("/run/spire")
 SOCKET, LOG = PLACE / "agent.sock", PLACE / "agent.log"
+VARIABLE = "SPIFFE_ENDPOINT_SOCKET"
+"""By which programs find a Workload API (SPIFFE Workload Endpoint, section 4)."""
+FOR_UNITS = "spire-agent"
+"""The units' agent, as the console names it; no unit of an image's may be called so."""
 FETCH_KEY = ("/usr/bin/python3", "-ISBm", "evident.guest.fetch_key")
 FETCHER = 900
 """User and group of FetchKey; units have numbers from 1000."""
@@ -52,13 +60,28 @@ def attest(console: Console, line: CommandLine) -> Volume:
         return _fetched(console)
 
 
-def _start(line: CommandLine) -> subprocess.Popen[bytes]:
+def unit(line: CommandLine) -> Unit:
+    """The units' agent, with its place made; what it complains of is for the console. Raises `OSError`."""
+    _make_place()
+    return Unit(FOR_UNITS, (*_words(line), "-logLevel", "WARN"), 0, on_end="restart")
+
+
+def _words(line: CommandLine) -> tuple[str, ...]:
     host, port = line.spire
+    return (AGENT, "run", "-config", CONFIGURATION, "-serverAddress", host, "-serverPort", str(port))
+
+
+def _make_place() -> None:
+    """Everybody may ask the agent who they are; nobody else reads what it keeps."""
     PLACE.mkdir(mode=0o755)
-    words = [AGENT, "run", "-config", CONFIGURATION, "-serverAddress", host, "-serverPort", str(port)]
+    (PLACE / "data").mkdir(mode=0o700)
+
+
+def _start(line: CommandLine) -> subprocess.Popen[bytes]:
+    _make_place()
     descriptor = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as log:
-        return subprocess.Popen(words, env={}, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)  # noqa: S603 - ours
+        return subprocess.Popen(_words(line), env={}, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)  # noqa: S603 - ours
 
 
 @contextmanager
