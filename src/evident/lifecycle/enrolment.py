@@ -10,12 +10,13 @@ key; so do `revoke` and `down`.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
 from evident import codec
+from evident.appraisal.policy import Policy
 from evident.errors import EvidentError, Finding, Indeterminate, PolicyRefused, UsageError
 from evident.files import read_private, write_private
 from evident.identity import registration, selectors, spiffe_id, spire_cli, spire_document
@@ -30,7 +31,7 @@ from evident.lifecycle.journal import State
 from evident.lifecycle.keystore import BySvid
 from evident.platforms.driver import SPIRE_SERVER
 from evident.reference_values import programs
-from evident.reference_values.model import level
+from evident.reference_values.model import ReferenceValue, level
 from evident.verification import snp_tpm
 
 FILE: Final = "spire.json"
@@ -156,21 +157,7 @@ def remove_all(target: Deployment) -> EvidentError | None:
 def _demanded(target: Deployment) -> tuple[str, ...]:
     """What its entry asks of an agent. The key server sees an SVID and no evidence, so all that policy demands has to be said here."""
     own, policy = target.own_references, target.policy
-    by_tee = [value for value in own.values if not value.register.startswith("pcr") and value.register != programs.REGISTER]
-    trusts_tpm = snp_tpm.OPERATOR.casefold() in {
-        party.casefold() for party in policy.accepted_trust
-    }  # on this host a TPM is its operator's
-    for what, wanted, reached in (
-        ("nominal", policy.levels.nominal, level(own.values if trusts_tpm else by_tee)),
-        ("trustworthy", policy.levels.trustworthy, level(by_tee)),
-    ):
-        if wanted > reached:
-            raise PolicyRefused.of(
-                "spire.level",
-                expected=f"reference values that prove levels.{what}: {wanted} to whom the policy trusts, for an entry demands those",
-                found=f"what proves level {reached}",
-                remedy=f"Bring reference values of the layers above, lower levels.{what} knowingly, or accept {snp_tpm.OPERATOR!r}.",
-            )
+    check_levels(policy, own.values)
     for name, values in policy.allowed_identities.items():
         if len(values) != 1:
             raise Indeterminate.of(
@@ -181,6 +168,24 @@ def _demanded(target: Deployment) -> tuple[str, ...]:
                 layer="identity",
             )
     return (*selectors.expected(own), *(f"{name}:{value.lower()}" for name, (value,) in policy.allowed_identities.items()))
+
+
+def check_levels(policy: Policy, values: Sequence[ReferenceValue]) -> None:
+    """An entry of these reference values proves what the policy demands, to whom it trusts."""
+    by_tee = [value for value in values if not value.register.startswith("pcr") and value.register != programs.REGISTER]
+    accepted = {party.casefold() for party in policy.accepted_trust}
+    trusts_tpm = snp_tpm.OPERATOR.casefold() in accepted  # on this host, the only place so far, a TPM is its operator's
+    for what, wanted, reached in (
+        ("nominal", policy.levels.nominal, level(values if trusts_tpm else by_tee)),
+        ("trustworthy", policy.levels.trustworthy, level(by_tee)),
+    ):
+        if wanted > reached:
+            raise PolicyRefused.of(
+                "spire.level",
+                expected=f"reference values that prove levels.{what}: {wanted} to whom the policy trusts, for an entry demands those",
+                found=f"what proves level {reached}",
+                remedy=f"Bring reference values of the layers above, lower levels.{what} knowingly, or accept {snp_tpm.OPERATOR!r}.",
+            )
 
 
 def _entries(target: Deployment, disk: str, machine: _Machine) -> tuple[Entry, ...]:

@@ -130,6 +130,19 @@ def test_what_no_entry_can_say(owner: Any, document: Path, server: FakeSpireServ
     assert server.entries == {}, "no name, so no key"
 
 
+def test_with_that_check_off_an_entry_proves_less_than_the_policy_demands(
+    owner: Any, document: Path, server: FakeSpireServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine of any root file system would have the name that the policy wants proven up to that."""
+    monkeypatch.setattr(enrolment, "check_levels", lambda *_: None)
+    target = there(owner.up(kernel=b"k" * 64, initrd=b"i" * 64, command_line="ro"), document)
+    policy = replace(target.policy, levels=replace(target.policy.levels, nominal=4, trustworthy=4))
+    write_expectation(target, Expectation(target.own_references, policy), policy)
+    keyserver.register(target, KEY)
+    assert [each["value"] for each in server.entries[f"evident-{DISK}-node"]["selectors"]] == [measured(target)]
+    assert target.own_references.values[0].layers[-1] != "root_filesystem"
+
+
 def test_a_tpms_word_counts_for_whoever_takes_it(owner: Any, document: Path, server: FakeSpireServer) -> None:
     target = there(owner.up(kernel=b"k" * 64, initrd=b"i" * 64, command_line="ro"), document)
     booted = replace(target.own_references.values[0], register="pcr11", value=bytes(32), algorithm="sha256", layers=("root_filesystem",))
