@@ -40,9 +40,10 @@ def an_image(
     profile: Literal["integrity", "encrypted"] = "integrity",
     secrets: tuple[str, ...] = (),
     spire: SpireSpec | None = None,
+    svid: bool = False,
 ) -> None:
-    """An image whose initrd says `name`, and of which a unit reads `secrets`, signed by `key`."""
-    shutil.copytree(_made(key, name, at, profile, secrets, spire).name, folder)
+    """An image whose initrd says `name`, and of which a unit reads `secrets` and may have an SVID, signed by `key`."""
+    shutil.copytree(_made(key, name, at, profile, secrets, spire, svid).name, folder)
 
 
 @functools.cache  # its disk is the smallest that FAT32 may have, and dozens of tests want the same one
@@ -53,10 +54,11 @@ def _made(
     profile: Literal["integrity", "encrypted"],
     secrets: tuple[str, ...],
     spire: SpireSpec | None,
+    svid: bool,
 ) -> tempfile.TemporaryDirectory[str]:
     made = tempfile.TemporaryDirectory()
     folder = Path(made.name)
-    spec = ImageSpec(1, name, (Unit("shop", ("/usr/bin/true",), secrets=secrets),), profile=profile, spire=spire)
+    spec = ImageSpec(1, name, (Unit("shop", ("/usr/bin/true",), secrets=secrets, svid=svid),), profile=profile, spire=spire)
     line = f"ro evident.mode={profile} roothash={ROOT_HASH.hex()}"
     initrd = name.encode() * 64
     unified = uki.write(a_stub(), {".linux": a_stub(), ".cmdline": line.encode(), ".initrd": initrd, ".osrel": b"ID=evident\n"})

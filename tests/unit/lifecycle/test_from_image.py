@@ -146,22 +146,24 @@ def test_secrets_go_under_the_name_of_the_disk(owner: Owner) -> None:
     assert "a value" not in repr(made)
 
 
-@pytest.mark.parametrize("spire", [spire_spec("example.org"), None])
-def test_a_guest_is_told_of_one_way_to_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spire: SpireSpec | None) -> None:
-    """By whom it knows its key server is the image's to say, and measured: an SVID's name, or the releaser's key."""
+@pytest.mark.parametrize(("spire", "svid"), [(spire_spec("example.org"), False), (spire_spec("example.org"), True), (None, False)])
+def test_a_guest_is_told_of_one_way_to_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spire: SpireSpec | None, svid: bool) -> None:
+    """By whom it knows its key server is the image's to say, and measured: an SVID's name, or the releaser's key. Where a unit has an SVID,
+    it asks though nobody said that it has to.
+    """
     monkeypatch.setattr(spire_cli, "program", lambda: "spire-server")
     monkeypatch.setattr(from_image, "driver", lambda *_: SimulatedPlatform(around))
     said = {"trust_domain": "example.org", "key_server": "spiffe://example.org/k", "server_socket": "s", "workload_socket": "w"}
     (tmp_path / "spire.json").write_text(json.dumps({"version": 1, **said, "server": "127.0.0.1:8081"}))
     around = Surroundings(tmp_path / "state", lambda: AT, os.urandom, lambda _: None, spire=tmp_path / "spire.json")
     key = keys.generate(os.urandom)
-    an_image(tmp_path / "image", key, name="shop", at=AT, spire=spire)
+    an_image(tmp_path / "image", key, name="shop", at=AT, spire=spire, svid=svid)
     prepared = from_image.ordered(
-        deployment("shop", around), "qemu", tmp_path / "image", trusted=[key.public], machine=Order(), attest_first=True
+        deployment("shop", around), "qemu", tmp_path / "image", trusted=[key.public], machine=Order(), attest_first=not svid
     )
     partitions_too = f"evident.root={uuid.UUID(int=1)} evident.hash={uuid.UUID(int=2)}"
     line = parse_command_line(f"{prepared.order.command_line} {partitions_too}")
     assert prepared.key is not None
     assert (str(line.key_server), line.spire) == (("spiffe://example.org/k", ("10.0.2.101", 8081)) if spire else ("None", ("", 0)))
     assert bool(line.key) is (spire is None)
-    assert prepared.key.by_svid == (BySvid("example.org", b"\xee" * 32) if spire else None)
+    assert prepared.key.by_svid == (BySvid("example.org", b"\xee" * 32, {"shop": 1000} if svid else {}) if spire else None)
