@@ -217,14 +217,14 @@ def test_neither_spire_server_nor_the_keys_store_answers(shop: Deployment, serve
     assert server.entries == {}
 
 
-def test_killed_at_every_moment_up_again_or_down_takes_up_what_is_left(
+def test_killed_at_every_other_moment_up_again_or_down_takes_up_what_is_left(
     owner: Any,
     document: Path,
     server: FakeSpireServer,
     killed: Callable[[Callable[[], object], int], bool],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Every durable write and every answer of spire-server is a moment: terms, what is registered, each entry, the launch."""
+    """Every other durable write and answer of spire-server is one: terms, what is registered, each entry, the launch."""
     ask = server.ask
 
     def asked(*words: str) -> Any:
@@ -234,7 +234,7 @@ def test_killed_at_every_moment_up_again_or_down_takes_up_what_is_left(
 
     monkeypatch.setattr(server, "client", lambda _: asked)
     monkeypatch.setattr(spire_cli, "client", lambda _: asked)
-    for survived, again in zip(itertools.count(), itertools.cycle((True, False))):
+    for survived, again in zip(itertools.count(step=2), itertools.cycle((True, False))):
         shop = there(owner.deployment(f"shop-{survived}"), document)
         key = replace(KEY, disk=f"{survived:08}-1222-4333-8444-555555555555")
         if not killed(lambda: bring_up.up(shop, "simulated", Order(), release=Release(key, owner.state / "cache")), survived):  # noqa: B023  # it is called at once
