@@ -3,7 +3,7 @@
 SPIRE gives an identity to whoever has all selectors of its entry (SP-06). So a machine gets one for everything that holds of it, and of
 nothing but what verified (NA-29): an entry is as strict as its author makes it. SPIRE shows them with ``evident:`` before each.
 
-    kind:snp-tpm  technology:snp  simulated:true     what the evidence is; the last only where its root is a simulator's TEST root
+    kind:snp-tpm  technology:snp  simulated:false    what the evidence is; true where its root is a simulator's TEST root
     measurement:HEX                                  the launch digest that the TEE signed
     mrtd:HEX  rtmr1:HEX  host_data:HEX  ...          every other register that the TEE signed, by its vendor's name
     pcr:sha256:11:HEX                                every PCR that a verified quote covers: the word of whoever runs that TPM
@@ -37,7 +37,7 @@ def found(verified: Verified[Any], statement: TrustStatement) -> tuple[str, ...]
     values = [
         f"kind:{facts.kind}",
         *([f"technology:{facts.technology}"] if facts.technology else []),
-        *(["simulated:true"] if verified.simulated else []),
+        f"simulated:{str(verified.simulated).lower()}",
         f"revocation:{verified.revocation}",
         *(_of_tee(facts.tee) if facts.tee else ()),
         *(_of_vtpm(facts.vtpm) if facts.vtpm else ()),

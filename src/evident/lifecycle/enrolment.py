@@ -167,7 +167,11 @@ def _demanded(target: Deployment) -> tuple[str, ...]:
                 remedy=f"Name one {name} for each machine.",
                 layer="identity",
             )
-    return (*selectors.expected(own), *(f"{name}:{value.lower()}" for name, (value,) in policy.allowed_identities.items()))
+    return (
+        *selectors.expected(own),
+        *(() if policy.allow_simulated else ("simulated:false",)),
+        *(f"{name}:{value.lower()}" for name, (value,) in policy.allowed_identities.items()),
+    )
 
 
 def check_levels(policy: Policy, values: Sequence[ReferenceValue]) -> None:

@@ -20,7 +20,7 @@ from tests.svid import TrustDomain, client
 
 from evident.cli import deployments
 from evident.errors import EvidentError, Indeterminate, PolicyRefused, UsageError
-from evident.identity import registration, spire_cli, spire_document, workload_api
+from evident.identity import registration, selectors, spire_cli, spire_document, workload_api
 from evident.identity.workload_api import Svid
 from evident.keys import messages
 from evident.keys.messages import KeyRequest, Refusal, Volume
@@ -111,6 +111,21 @@ def test_a_machine_that_the_owner_means_is_in_its_entry(owner: Any, document: Pa
     write_expectation(target, Expectation(target.own_references, policy), policy)
     keyserver.register(target, KEY)
     assert {"type": "evident", "value": "chip_id:" + "ab" * 64} in server.entries[f"evident-{DISK}-node"]["selectors"]
+
+
+@pytest.mark.attack("AT-39", "A simulator's machine comes to an attestor that takes those too.", "svid.none")
+@pytest.mark.parametrize("checked", [False, True], ids=["check off", "check on"])
+def test_no_simulated_machine_has_the_name_of_a_real_one(owner: Any, document: Path, server: FakeSpireServer, checked: bool) -> None:
+    """Its measurement is what it says itself: only a policy that takes it makes an entry that does."""
+    target = there(owner.up(), document)
+    policy = replace(target.policy, allow_simulated=not checked)
+    write_expectation(target, Expectation(target.own_references, policy), policy)
+    keyserver.register(target, KEY)
+    demanded = {each["value"] for each in server.entries[f"evident-{DISK}-node"]["selectors"]}
+    genuine = {*selectors.expected(target.own_references), "simulated:false"}
+    assert demanded <= genuine
+    simulated = {*selectors.expected(target.own_references), "simulated:true"}
+    assert (demanded <= simulated) is not checked
 
 
 @pytest.mark.parametrize(
