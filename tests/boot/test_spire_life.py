@@ -15,7 +15,7 @@ from evident.platforms.qemu import launch
 if TYPE_CHECKING:
     from tests.spire.real import Spire
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.life
 built, owned = test_spire.built, test_spire.owned
 NAME = "spiffe://example.org/evident/shop/machine/1"
 
