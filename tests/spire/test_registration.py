@@ -12,7 +12,7 @@ from tests.spire.real import Spire
 
 from evident.errors import Indeterminate, PolicyRefused
 from evident.identity import registration, selectors, spire_cli
-from evident.identity.registration import Entry, entries, key_id, node_id, register, remove
+from evident.identity.registration import Entry, entries, key_id, node_id, register, remove, unit_entries
 from evident.identity.spire_cli import Ask
 from evident.simulator import scenario
 from evident.simulator.pki import SimulatorPki
@@ -83,3 +83,18 @@ def test_the_machine_gets_its_name_and_loses_it(spire: Spire, ask: Ask, wanted: 
     machine.process.wait(30)
     assert other.process.poll() is None
     assert "banned" not in other.log
+
+
+def test_two_machines_of_a_unit(spire: Spire, ask: Ask) -> None:
+    """Each has an entry for the same name, and goes without taking the other's along."""
+    units, other, disk = {"web": 1000, "a.b-c": 1000}, node_id("example.org", "inn", 2), f"4{DISK[1:]}"
+    for _ in range(2):
+        for node, asked_for in ((NODE, DISK), (other, disk)):
+            made = (*entries(node, asked_for, ("measurement:00",), bytes(32)), *unit_entries(node, asked_for, units))
+            register(ask, made)
+    assert there(spire) == {f"evident-{DISK}-{what}" for what in ("node", "key", "unit-web", "unit-a.b-c")}
+    remove(ask, NODE, DISK, units)
+    assert there(spire) == set()
+    assert len(registration._shown(ask, made[2].spiffe_id)) == 1
+    remove(ask, other, disk, units)
+    assert registration._shown(ask, made[2].spiffe_id) == ()
