@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
+import os
 import struct
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -24,6 +27,7 @@ from evident.evidence.reader import Reader
 from evident.evidence.tpm import parse_selections
 from evident.guest import collectors, sealing
 from evident.guest.source import Evidence, Question, Source
+from evident.guest.sources import simulated
 from evident.guest.sources.configfs_tsm import ConfigfsTsm
 from evident.guest.sources.nitro_tpm import AWS_NSM_REQUEST, INDEX, NitroTpm
 from evident.guest.sources.sev_guest import GET_DERIVED_KEY, SevGuest
@@ -443,6 +447,25 @@ def test_a_plain_machine_says_what_it_lacks() -> None:
 def test_hardware_never_falls_back_to_the_simulator() -> None:
     assert [type(source) for source in collectors.sources("simulated")] == [SimulatedProcessor]
     assert SimulatedProcessor not in {type(source) for source in collectors.sources("hardware")}
+
+
+def test_two_that_ask_the_simulated_processor_wait_for_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first process and SPIRE's plug-in; the channel takes one at a time. Whoever has waited long enough says so."""
+    channel, opening = tmp_path / "channel", os.open
+    channel.touch()
+    busy = [OSError(errno.EBUSY, "busy")] * 2
+
+    def opened(path: Path, flags: int) -> int:
+        if busy:
+            raise busy.pop()
+        return opening(path, flags)
+
+    monkeypatch.setattr(os, "open", opened)
+    os.close(simulated._opened(channel, time.monotonic() + 60))
+    assert busy == []
+    busy += [OSError(errno.EBUSY, "busy")]
+    with pytest.raises(Unsupported, match="busy"):
+        simulated._opened(channel, 0.0)
 
 
 @pytest.mark.attack("NA-04", "An agent calls Azure's evidence that of a plain SNP machine.", "judged as azure-snp", "refused")
