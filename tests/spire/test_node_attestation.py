@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.spire.real import Agent, Spire
+from tests.spire.real import Agent, Spire, wait
 from tests.tls import Authority
 
 from evident.errors import EvidentError
@@ -91,3 +91,13 @@ def test_a_banned_agent_serves_nobody_any_more(registered: Spire) -> None:
     machine.process.wait(30)
     with pytest.raises(EvidentError, match=r"svid\.unreachable"):
         workload_api.fetch(machine.workload_socket, timeout=30)
+
+
+def test_a_plug_in_does_not_outlive_an_agent_that_was_killed(registered: Spire) -> None:
+    machine = registered.machine().answers()
+    of_its_threads = Path(f"/proc/{machine.process.pid}/task").glob("*/children")
+    plugins = [Path("/proc", pid) for each in of_its_threads for pid in each.read_text().split()]
+    assert plugins
+    machine.process.kill()
+    machine.process.wait(10)
+    wait(lambda: not any(each.exists() for each in plugins), "end of its plug-ins", None, machine.directory / "agent.log")

@@ -3,7 +3,8 @@
     serve(Plugin("NodeAttestor", SERVICE, "Attest", converse), environment=os.environ)
 
 (1) The host starts the process with a cookie in its environment, and reads one line of its standard output: ``1|1|unix|SOCKET|grpc``.
-(2) On that socket it finds a health check, a broker (whose stream has to stay open), what the plug-in prints, and how to end it.
+(2) On that socket it finds a health check, a broker (whose stream stays open until one of the two ends), what the plug-in prints, and how
+    to end it.
 (3) SPIRE's own services come on top: ``Init`` names what the plug-in serves, ``Config`` hands over the trust domain. Evident's plug-ins are
     told everything else by arguments, so ``plugin_data`` has to be empty.
 (4) Standard error is the log; a line of JSON in hclog's form keeps its level.
@@ -100,7 +101,8 @@ def _handlers(plugin: Plugin, enough: Event) -> tuple[Any, ...]:
         enough.wait()  # nothing is ever printed
         return iter(())
 
-    def start_stream(requests: Iterator[bytes], _context: Any) -> Iterator[bytes]:
+    def start_stream(requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
+        context.add_callback(enough.set)  # the host has it open for as long as it lives: one that was killed says nothing else
         for _ in requests:  # where the host serves what this plug-in does not use
             pass
         return iter(())

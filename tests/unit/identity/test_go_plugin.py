@@ -81,10 +81,16 @@ def test_one_line_says_where_it_is_served(running: Running) -> None:
 
 def test_the_host_finds_what_go_plugin_asks_for(running: Running) -> None:
     assert running.call("/grpc.health.v1.Health/Check", b"\x0a\x06plugin") == b"\x08\x01"
-    broker = running.channel.stream_stream("/plugin.GRPCBroker/StartStream")(iter(lambda: b"\x08\x01", b""), timeout=0.3)
-    with pytest.raises(grpc.RpcError) as caught:
-        next(broker)
-    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED, "its stream stays open"
+
+
+def test_it_ends_with_its_host(tmp_path: Path) -> None:
+    with plugin(tmp_path) as running:
+        broker = running.channel.stream_stream("/plugin.GRPCBroker/StartStream")(iter(lambda: b"\x08\x01", b""), timeout=0.3)
+        with pytest.raises(grpc.RpcError) as caught:
+            next(broker)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED, "its stream stays open"
+        assert running.process.wait(20) == 0
+        assert not list(tmp_path.iterdir()), "and leaves nothing behind"
 
 
 def test_it_says_what_it_serves(running: Running) -> None:
