@@ -189,7 +189,7 @@ class Machine:
         ):
             monkeypatch.setattr(where, name, instead)
 
-    def _run(self, units: Sequence[Unit]) -> None:
+    def _run(self, units: Sequence[Unit], _elsewhere: Mapping[str, int]) -> None:
         self.started += [unit.name for unit in units]
 
     def _power_off(self) -> None:
