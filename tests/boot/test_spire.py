@@ -181,6 +181,7 @@ def test_another_key_server_is_told_nothing(owned: Desk, monkeypatch: pytest.Mon
     assert KEY_SERVER in failure.partition("found")[2]
 
 
+@pytest.mark.life
 @pytest.mark.attack(
     "SP-17", "A SPIRE server of another authority listens where the agent looks for its own.", "guest.spire-agent", "refused"
 )
