@@ -20,13 +20,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
+from evident.appraisal.accepted import check_accepted
 from evident.appraisal.appraise import appraise
 from evident.appraisal.policy import Policy, RequiredLevels
 from evident.appraisal.profile import Profile
 from evident.appraisal.statement import TrustStatement
 from evident.endorsements.anchors import AnchorSet
 from evident.endorsements.fetcher import Fetched, Fetcher, RecordingFetcher
-from evident.errors import EvidentError, Indeterminate, Malformed, NotAuthentic, PolicyRefused
+from evident.errors import EvidentError, Malformed, NotAuthentic, PolicyRefused
 from evident.evidence import binding, cmw, protobuf
 from evident.identity import attestation, go_plugin, selectors
 from evident.identity.attestation import Activated, Answer, Challenge, Credential, Hello
@@ -173,12 +174,6 @@ def check_bound(bound: bytes | None, key: bytes) -> None:
             remedy="Attest with evidence made for this key.",
             layer="identity",
         )
-
-
-def check_accepted(statement: TrustStatement) -> None:
-    """(6)"""
-    if statement.decision != "accepted":
-        raise (PolicyRefused if statement.decision == "refused" else Indeterminate)(*statement.findings)
 
 
 def check_tee(verified: Verified[Any]) -> None:

@@ -33,6 +33,7 @@ from typing import Any, Protocol
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from evident import codec
+from evident.appraisal.accepted import check_accepted
 from evident.appraisal.appraise import appraise
 from evident.appraisal.policy import Policy
 from evident.appraisal.profile import Profile
@@ -330,12 +331,6 @@ def check_holder(volume: RootVolume, holder: SpiffeId) -> None:
             remedy="Ask for the disk that is registered for this machine, or register it for this SPIFFE ID.",
             layer="identity",
         )
-
-
-def check_accepted(statement: TrustStatement) -> None:
-    """(4) Only an accepted statement releases anything."""
-    if statement.decision != "accepted":
-        raise (PolicyRefused if statement.decision == "refused" else Indeterminate)(*statement.findings)
 
 
 def check_tee(verified: Verified[Any]) -> None:

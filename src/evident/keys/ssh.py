@@ -16,11 +16,11 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
+from evident.appraisal.accepted import check_accepted
 from evident.appraisal.statement import TrustStatement
 from evident.errors import Malformed, NotAuthentic
 from evident.evidence import binding
 from evident.files import locked, write_private_bytes
-from evident.keys.release import check_accepted
 
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}|\[[A-Za-z0-9.:-]{1,253}\]:[0-9]{1,5}")
 

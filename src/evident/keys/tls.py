@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from evident.appraisal.accepted import check_accepted
 from evident.appraisal.statement import TrustStatement
 from evident.endorsements import x509
 from evident.endorsements.x509 import Certificate
 from evident.errors import Indeterminate, Malformed, NotAuthentic
 from evident.evidence import binding
 from evident.evidence.instance import common_name
-from evident.keys.release import check_accepted
 
 SIZE_LIMIT: Final = 32 * 1024
 """Bytes of one certificate of a machine's: room for the hundred names that an image may have."""

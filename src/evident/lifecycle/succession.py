@@ -18,9 +18,9 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from evident import codec
+from evident.appraisal.accepted import check_accepted
 from evident.appraisal.policy import Policy
 from evident.errors import EvidentError, Finding, UsageError
-from evident.keys.release import check_accepted
 from evident.lifecycle import bring_up, deployment, enrolment, keyserver, quarantine, retire, specification
 from evident.lifecycle.attest import Answer
 from evident.lifecycle.bring_up import Release
