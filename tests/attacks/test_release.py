@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from tests.spire.stand_in import StandIn
 
 from evident import codec
 from evident.appraisal import rules
@@ -159,25 +160,11 @@ def desk(tmp_path: Path, simulator_pki: SimulatorPki) -> Desk:
     return Desk(tmp_path, machine, machine.at, ec.generate_private_key(ec.SECP384R1()))
 
 
-class Direct:
-    """The same evidence without the channel between: what the matrix needs of the machine, quickly."""
-
-    name = "direct"
-
-    def __init__(self, machine: Scenario) -> None:
-        self._machine = machine
-        self._running = machine.start()
-
-    def collect(self, question: Question) -> Evidence:
-        report = self._running.guest.report(question.report_data, vmpl=self._machine.vmpl, current_vmpl=self._machine.vmpl)
-        return Evidence("snp", {"report": (self._machine.alter(report),), "auxblob": (self._running._table,)}, self.name)
-
-
 def boot(desk: Desk, server: Server, *, disk: str = DISK, machine: Scenario | None = None, pin: bytes | None = None) -> Volume:
     """Everything the guest does from challenge to key."""
     agent = Agent(server, pinned=pin or desk.pin, disk=disk)
     agent.challenge()
-    return agent.release(Direct(machine or desk.machine).collect(agent.question))
+    return agent.release(StandIn(machine or desk.machine).collect(agent.question))
 
 
 def test_the_attested_machine_gets_its_key(desk: Desk) -> None:
@@ -259,7 +246,7 @@ def launched(desk: Desk, server: Server, machine: Scenario) -> Volume:
     """As `boot`, with what the host says of its launch, by which the finding can name what differs."""
     agent = Agent(server, pinned=desk.pin, disk=DISK)
     agent.challenge()
-    evidence = Direct(machine).collect(agent.question)
+    evidence = StandIn(machine).collect(agent.question)
     stated = json.dumps(codec.encode(stated_launch(machine.launched))).encode()
     return agent.release(replace(evidence, pieces={**evidence.pieces, "launch": (stated,)}))
 
@@ -287,7 +274,7 @@ def test_wrong_challenge(desk: Desk, monkeypatch: pytest.MonkeyPatch, checked: b
         agent = Agent(server, pinned=desk.pin, disk=DISK)
         agent.challenge()
         old = replace(agent.question, nonce=bytes(32))
-        assert agent.release(Direct(desk.machine).collect(old)).key == KEY
+        assert agent.release(StandIn(desk.machine).collect(old)).key == KEY
 
 
 @attack("BW-19", "The host sends the machine's evidence with a key of its own.", "snp.challenge.key")
@@ -297,7 +284,7 @@ def test_wrong_key(desk: Desk, monkeypatch: pytest.MonkeyPatch, checked: bool) -
     with expected(desk, "snp.challenge.key", checked=checked), desk.serving() as server:
         host, guest = (Agent(server, pinned=desk.pin, disk=DISK) for _ in range(2))
         host.challenge()
-        of_the_guest = Direct(desk.machine).collect(replace(host.question, spki=guest.spki))
+        of_the_guest = StandIn(desk.machine).collect(replace(host.question, spki=guest.spki))
         assert host.release(of_the_guest).key == KEY, "the host holds the disk key"
 
 
@@ -308,7 +295,7 @@ def test_replayed_session(desk: Desk, monkeypatch: pytest.MonkeyPatch, checked: 
     with desk.serving() as server:
         agent = Agent(server, pinned=desk.pin, disk=DISK)
         agent.challenge()
-        evidence = Direct(desk.machine).collect(agent.question)
+        evidence = StandIn(desk.machine).collect(agent.question)
         agent.release(evidence)
         with expected(desk, "challenge.reused", checked=checked, before=1):
             assert agent.release(evidence).key == KEY
@@ -322,7 +309,7 @@ def test_late_answer(desk: Desk, monkeypatch: pytest.MonkeyPatch, checked: bool)
         agent = Agent(server, pinned=desk.pin, disk=DISK)
         agent.challenge()
         desk.clock += timedelta(minutes=6)
-        assert agent.release(Direct(desk.machine).collect(agent.question)).key == KEY
+        assert agent.release(StandIn(desk.machine).collect(agent.question)).key == KEY
 
 
 @pytest.mark.attack("AT-53", "A genuine machine, attested and accepted, asks for the key of another one.", "policy.identity")
@@ -343,7 +330,7 @@ def test_challenge_of_another_disk(desk: Desk, monkeypatch: pytest.MonkeyPatch, 
         agent = Agent(server, pinned=desk.pin, disk=OTHER_DISK)
         agent.challenge()
         agent._disk = DISK
-        assert agent.release(Direct(desk.machine).collect(agent.question)).key == KEY
+        assert agent.release(StandIn(desk.machine).collect(agent.question)).key == KEY
 
 
 @attack("BW-19", "A machine whose chip, key, launch or disk was revoked asks again.", "keys.revoked")
@@ -417,14 +404,14 @@ def test_a_tpm_beside_the_tee_answers_the_same_challenge_and_key(desk: Desk) -> 
     with desk.serving() as server:
         agent = Agent(server, pinned=desk.pin, disk=DISK)
         question = agent.challenge()
-        assert agent.release(Direct(desk.machine).collect(question), (quoted(chip, question.extra_data),)).key == KEY
+        assert agent.release(StandIn(desk.machine).collect(question), (quoted(chip, question.extra_data),)).key == KEY
         for extra in (bytes(32), replace(question, spki=b"another").extra_data):
             with expected(desk, "tpm.challenge", checked=True, before=1):
                 question = agent.challenge()
-                agent.release(Direct(desk.machine).collect(question), (quoted(chip, extra),))
+                agent.release(StandIn(desk.machine).collect(question), (quoted(chip, extra),))
         desk.store(replace(desk.volumes.get(DISK), beside=()), KEY)
         question = agent.challenge()
-        assert agent.release(Direct(desk.machine).collect(question), (quoted(chip, bytes(32)),)).key == KEY
+        assert agent.release(StandIn(desk.machine).collect(question), (quoted(chip, bytes(32)),)).key == KEY
 
 
 @pytest.mark.parametrize("place", ["google", "aws"])
@@ -473,7 +460,7 @@ def test_a_release_is_confirmed_once_and_by_its_guest_alone(desk: Desk) -> None:
     nonce = desk.service.challenge(DISK)
     own = ec.generate_private_key(ec.SECP384R1())
     question = Question(nonce, spki(own.public_key()))
-    evidence = Direct(desk.machine).collect(question)
+    evidence = StandIn(desk.machine).collect(question)
     form = cmw.encode(cmw.of_pieces(evidence.kind, evidence.pieces))
     desk.service.release(EvidenceRequest(1, DISK, nonce, question.spki, form))
     with pytest.raises(NotAuthentic, match=re.escape("exchange.unconfirmed")):
@@ -519,13 +506,13 @@ def test_a_tpm_that_measured_another_boot(desk: Desk, monkeypatch: pytest.Monkey
     with desk.serving() as server:
         agent = Agent(server, pinned=desk.pin, disk=DISK)
         question = agent.challenge()
-        assert agent.release(Direct(desk.machine).collect(question), (quoted(chip, question.extra_data),)).key == KEY
+        assert agent.release(StandIn(desk.machine).collect(question), (quoted(chip, question.extra_data),)).key == KEY
         chip.extend(11, {"sha256": hashlib.sha256(b"another kernel").digest()})
         if not checked:
             desk.store(replace(desk.volumes.get(DISK), beside=()), KEY)
         with expected(desk, "reference.mismatch", checked=checked, before=1):
             question = agent.challenge()
-            assert agent.release(Direct(desk.machine).collect(question), (quoted(chip, question.extra_data),)).key == KEY
+            assert agent.release(StandIn(desk.machine).collect(question), (quoted(chip, question.extra_data),)).key == KEY
 
 
 @attack("BW-19", "The TPM's quote answers another challenge, or was made for another guest's key.", "tpm.challenge")
@@ -540,7 +527,7 @@ def test_a_quote_for_another_challenge_or_key(desk: Desk, monkeypatch: pytest.Mo
             with expected(desk, "tpm.challenge", checked=checked, before=0 if checked else number):
                 question = agent.challenge()
                 quote = quoted(SimulatedTpm(), replace(question, **changed).extra_data)
-                assert agent.release(Direct(desk.machine).collect(question), (quote,)).key == KEY
+                assert agent.release(StandIn(desk.machine).collect(question), (quote,)).key == KEY
 
 
 @attack("BW-27", "The quote leaves out a PCR that tells of the boot.", "reference.unquoted")
@@ -560,7 +547,7 @@ def test_a_quote_that_leaves_out_a_pcr(desk: Desk, monkeypatch: pytest.MonkeyPat
         raw, signature = chip.quote(question.extra_data, indices=(0, 4, 7))
         pieces = {**clouds.quoted(chip, question.extra_data, "quote"), "quote": (raw,), "signature": (signature,)}
         quote = Evidence("tpm", pieces, "test")
-        assert agent.release(Direct(desk.machine).collect(question), (quote,)).key == KEY
+        assert agent.release(StandIn(desk.machine).collect(question), (quote,)).key == KEY
 
 
 @attack("AT-28", "The guest brings the revocation list along that it is to be judged by.", "crl.revoked")
@@ -574,7 +561,7 @@ def test_a_list_of_the_guest_s_own(desk: Desk, monkeypatch: pytest.MonkeyPatch, 
     with expected(desk, "crl.revoked", checked=checked), desk.serving() as server:
         agent = Agent(server, pinned=desk.pin, disk=DISK)
         agent.challenge()
-        evidence = Direct(desk.machine).collect(agent.question)
+        evidence = StandIn(desk.machine).collect(agent.question)
         assert agent.release(replace(evidence, pieces={**evidence.pieces, "crl": (old,)})).key == KEY
 
 

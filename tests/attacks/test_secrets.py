@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from tests.attacks.test_release import DISK, KEY, OTHER_DISK, OTHER_KEY, Desk, Direct, attack, boot, expected
+from tests.attacks.test_release import DISK, KEY, OTHER_DISK, OTHER_KEY, Desk, attack, boot, expected
+from tests.spire.stand_in import StandIn
 
 from evident.appraisal import rules
 from evident.errors import EvidentError, Malformed, NotAuthentic
@@ -182,7 +183,7 @@ class Machine:
             (init.devices, "mount_optional", nothing),
             (init, "_network", nothing),
             (init.apart, "run", lambda work: work()),  # here, where it can be looked at
-            (init.collectors, "answer", lambda _sources, question: (Direct(machine).collect(question),)),
+            (init.collectors, "answer", lambda _sources, question: (StandIn(machine).collect(question),)),
             (step, "write", lambda units, released: write(units, released, self.place)),
             (init.Supervisor, "run", self._run),
             (init.libc, "power_off", self._power_off),

@@ -11,7 +11,8 @@ from types import MappingProxyType
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from tests.attacks.test_release import DISK, KEY, Desk, Direct, attack, expected, service_module
+from tests.attacks.test_release import DISK, KEY, Desk, attack, expected, service_module
+from tests.spire.stand_in import StandIn
 
 from evident.appraisal.policy import Policy, RequiredLevels, RevocationRule
 from evident.guest.agent import Agent
@@ -107,7 +108,7 @@ def test_an_initrd_that_nobody_measures(desk: Desk, checked: bool) -> None:
     demand(desk, None, nominal=3 if checked else 2, trust=("Google",))
     cheating = scenario.ATTACKS["swap-initrd"].on(desk.machine)
     with expected(desk, "layer.not-covered", checked=checked):
-        assert asked(desk, lambda agent: Direct(cheating).collect(agent.question)) == KEY
+        assert asked(desk, lambda agent: StandIn(cheating).collect(agent.question)) == KEY
 
 
 @attack("BW-27", "Another initrd is started under the same service module.", "reference.mismatch")
@@ -150,4 +151,4 @@ def test_a_root_disk_whose_key_the_provider_holds(tmp_path: Path, simulator_pki:
     desk = Desk(tmp_path, machine, machine.at, ec.generate_private_key(ec.SECP384R1()))
     demand(desk, None, nominal=4 if checked else 3)
     with expected(desk, "layer.not-covered", checked=checked):
-        assert asked(desk, lambda agent: Direct(machine).collect(agent.question)) == KEY
+        assert asked(desk, lambda agent: StandIn(machine).collect(agent.question)) == KEY

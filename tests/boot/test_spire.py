@@ -1,4 +1,4 @@
-"""Fig. 6 of "Confidential VMs and SPIFFE" with a real SPIRE: a machine whose agent attests, and a disk whose key FetchKey's SVID opens.
+"""Fig. 6 of Pontes et al. (section 6) with a real SPIRE: a machine whose agent attests, and a disk whose key FetchKey's SVID opens.
 
 SPIRE's server and agents are the real programs, and so are QEMU, LUKS and dm-verity; the machine's secure processor is the simulator, which
 the server takes because it was told to take its TEST root (`tests.spire.real`).

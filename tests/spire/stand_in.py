@@ -19,7 +19,7 @@ from evident.simulator.scenario import Scenario
 
 
 class StandIn:
-    """A source of evidence: a machine of the simulator's, as it was launched."""
+    """A source of evidence: a machine of the simulator's, as it was launched, without the channel between."""
 
     name = "stand-in"
 

@@ -1,4 +1,4 @@
-"""Machines attested to a real spire-server by real spire-agents, through Evident's node attestor on both sides (Fig. 4 of the SPIRE paper).
+"""Machines attested to a real spire-server by real spire-agents, through Evident's node attestor on both sides (Pontes et al., Fig. 4).
 
 The secure processor under each machine is the simulator's; everything else is what an owner runs.
 """

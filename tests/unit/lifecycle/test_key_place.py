@@ -11,7 +11,7 @@ from typing import Any
 from urllib.error import HTTPError
 
 import pytest
-from tests.attacks.test_release import Direct
+from tests.spire.stand_in import StandIn
 from tests.unit.keys.real_vault import RealVault, write_token
 from tests.unit.keys.test_vault import DISK, TOKEN, Fake, faking
 
@@ -78,7 +78,7 @@ def released(owner: Any, target: Deployment) -> Volume:
         try:
             agent = Agent(Server("127.0.0.1", server.server_address[1], 30), pinned=pin, disk=DISK)
             agent.challenge()
-            return agent.release(Direct(target.driver()._scenario(target.machine)).collect(agent.question))  # type: ignore[attr-defined]  # simulated
+            return agent.release(StandIn(target.driver()._scenario(target.machine)).collect(agent.question))  # type: ignore[attr-defined]  # simulated
         finally:
             server.shutdown()
             thread.join(5)
